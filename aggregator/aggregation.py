@@ -1,0 +1,67 @@
+"""Aggregation as a function."""
+
+import logging
+import time
+
+from aggregator import configuration, coordinator, preparation, progress, summary, verdicts
+
+_log = logging.getLogger(__name__)
+
+
+def aggregate_graph(
+    predicted_path: str, butler_path: str, config: configuration.AggregatorConfig | None = None
+) -> summary.Summary:
+    """Ingest the outputs of an executed graph and write its provenance graph.
+
+    Parameters
+    ----------
+    predicted_path
+        Predicted quantum graph (`.qg`).
+    butler_path
+        Repository: its directory, its configuration file, or its alias.
+    config
+        Options.
+
+    Returns
+    -------
+    summary
+        What was done.
+
+    Raises
+    ------
+    RefusedError
+        If the request can't be carried out; nothing has been changed.
+    FatalWorkerError
+        If a worker failed or died; what was committed stays, and calling again goes on.
+    AggregatorError
+        If some quanta or datasets had to be left out; all others are saved.
+    """
+    config = config or configuration.AggregatorConfig()
+    started = time.monotonic()
+    with preparation.prepare(predicted_path, butler_path, config) as prepared:
+        done = _aggregate(prepared, config)
+        done.elapsed = time.monotonic() - started
+        coordinator.check_complete(done)
+        preparation.clear(prepared.layout)
+    _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
+    return done
+
+
+def _aggregate(
+    prepared: preparation.Preparation, config: configuration.AggregatorConfig
+) -> summary.Summary:
+    division = prepared.division
+    judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
+    counted = ["scanned", "ingested"] + ["written"] * config.is_writing_provenance
+    report = progress.Progress(
+        dict.fromkeys(counted, len(division.ids)), config.log_status_interval, config.interactive_status
+    )
+    try:
+        running = coordinator.Coordinator(prepared, config.n_processes, judge, report)
+        try:
+            running.run()
+        finally:
+            running.stop()
+    finally:
+        report.close()
+    return running.summary

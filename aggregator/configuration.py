@@ -1,0 +1,103 @@
+"""Options of an aggregation, with the names and meanings of the reference (aggregate-and-ingest.md 1)."""
+
+import dataclasses
+import os
+
+from schemas import blocks, errors
+from workers import roles
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AggregatorConfig:
+    """Options of an aggregation."""
+
+    output_path: str | None = None
+    """Where the provenance graph goes; nothing to write none."""
+
+    worker_log_dir: str | None = None
+    """Directory for a log file of each worker."""
+
+    worker_log_level: str = "VERBOSE"
+    """Level of these logs; DEBUG tells of every quantum."""
+
+    worker_profile_dir: str | None = None
+    """Directory for a profile of each worker process; without effect with one process."""
+
+    n_processes: int = 1
+    """Number of scanners; with 1, everything happens in the calling process."""
+
+    incomplete: bool = False
+    """Execution goes on: ingest what certainly succeeded, and write no graph."""
+
+    defensive_ingest: bool = False
+    """Look for datasets that are in the repository already from the start, not at the first conflict."""
+
+    ingest_batch_size: int = 10000
+    """Datasets to gather before they are written."""
+
+    register_dataset_types: bool = True
+    """Register the dataset types of outputs."""
+
+    update_output_chain: bool = True
+    """Put the output run in front of the output chain."""
+
+    dry_run: bool = False
+    """Leave the database as it is."""
+
+    interactive_status: bool | None = None
+    """Show progress bars; by default if the terminal is one."""
+
+    log_status_interval: float | None = None
+    """Seconds between progress messages where no bars are shown; 60 by default."""
+
+    worker_sleep: float = 0.01
+    """Accepted for compatibility; workers sleep until there is work."""
+
+    worker_check_timeout: float = 5.0
+    """Accepted for compatibility; the death of a worker is seen at once."""
+
+    zstd_level: int = 3
+    """Compression level of the graph."""
+
+    zstd_dict_size: int = 32768
+    """Size of the compression dictionary in bytes; 0 for none."""
+
+    zstd_dict_n_inputs: int = 512
+    """Quanta to train the dictionary with; smaller graphs get none."""
+
+    zstd_dict_input_max_bytes: int = 1048576
+    """Bytes to train the dictionary with, at most."""
+
+    mock_storage_classes: bool = False
+    """Know the storage classes of mock tasks."""
+
+    promise_ingest_graph: bool = False
+    """Leave logs, metadata and configs to a later ingestion of the graph."""
+
+    @property
+    def is_writing_provenance(self) -> bool:
+        """Whether a provenance graph is written."""
+        return self.output_path is not None and not self.incomplete
+
+
+def check(config: AggregatorConfig) -> None:
+    """Refuse values that can't work.
+
+    Raises
+    ------
+    RefusedError
+        If there are some; the message names the option.
+    """
+    if config.n_processes < 1:
+        raise errors.RefusedError(f"n_processes must be at least 1, not {config.n_processes}")
+    blocks.check_level(config.zstd_level)
+    roles.check_level(config.worker_log_level)
+    if config.log_status_interval is not None and config.log_status_interval <= 0:
+        raise errors.RefusedError("log_status_interval must be positive")
+    for name in ("worker_log_dir", "worker_profile_dir"):
+        directory = getattr(config, name)
+        if directory is not None:
+            try:
+                os.makedirs(directory, exist_ok=True)
+            except OSError as exc:
+                raise errors.RefusedError(f"{name} {directory}: can't make it ({exc.strerror})") from exc

@@ -1,0 +1,205 @@
+"""The coordinator: feeds scanners, judges what they find in order, and has it ingested and written."""
+
+import logging
+from collections import deque
+
+import numpy as np
+
+from aggregator import preparation, progress, summary, verdicts
+from schemas import digest, errors, messages
+from schemas import verdicts as verdict_codes
+from workers import process, roles
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.25
+
+
+class Coordinator:
+    """Runs one aggregation.
+
+    Parameters
+    ----------
+    prepared
+        The checked request.
+    n_scanners
+        Number of scanners; 1 for everything in this process.
+    judge
+        Judges quanta.
+    report
+        Shows progress.
+    """
+
+    def __init__(
+        self,
+        prepared: preparation.Preparation,
+        n_scanners: int,
+        judge: verdicts.Judge,
+        report: progress.Progress,
+    ) -> None:
+        self._prepared = prepared
+        self._judge = judge
+        self._report = report
+        self._workers: list[process.Worker] = []
+        self._start_workers(n_scanners)
+        self._next_shard = 0
+        self._scanned: dict[int, messages.ShardScanned] = {}
+        self._committed = 0
+        self._verdicts: list[bytes] = []
+        self._queues: dict[process.Worker, deque[messages.Request]] = {w: deque() for w in self._workers}
+        tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
+        self.summary = summary.empty(tasks)
+
+    def _start_workers(self, n_scanners: int) -> None:
+        make = process.LocalWorker if n_scanners == 1 else process.ProcessWorker
+        setup = self._prepared.setup
+        self._scanners: list[process.Worker] = []
+        self._ingester: process.Worker
+        self._writer: process.Worker | None = None
+        try:
+            for i in range(n_scanners):
+                self._scanners.append(make(roles.SCANNER, f"scanner-{i:03d}", setup))
+                self._workers.append(self._scanners[-1])
+            self._ingester = make(roles.INGESTER, "ingester", setup)
+            self._workers.append(self._ingester)
+            if setup.output_path is not None:
+                self._writer = make(roles.WRITER, "writer", setup)
+                self._workers.append(self._writer)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def run(self) -> None:
+        """Scan and commit all shards, then write the graph unless something is held."""
+        self._report.phase("scanning")
+        n_shards = self._prepared.division.n_shards
+        while self._committed < n_shards or self._is_busy():
+            self._feed_scanners()
+            self._deliver()
+            self._receive()
+            self._commit()
+        self._report.phase("closing the database")
+        self._ask(self._ingester, messages.Flush())
+        if self._writer is not None:
+            if self.summary.n_held:
+                _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
+            else:
+                self._write_graph(self._writer)
+
+    def _is_busy(self) -> bool:
+        return any(w.in_flight for w in self._workers) or any(self._queues.values())
+
+    def _feed_scanners(self) -> None:
+        """Give each scanner the next shards, one round after the other so that all have work."""
+        for level in range(1, process.MAX_IN_FLIGHT + 1):
+            for scanner in self._scanners:
+                if scanner.in_flight < level and self._next_shard < self._prepared.division.n_shards:
+                    scanner.send(self._prepared.division.request(self._next_shard))
+                    self._next_shard += 1
+
+    def _deliver(self) -> None:
+        for worker, queue in self._queues.items():
+            while queue and worker.in_flight < process.MAX_IN_FLIGHT:
+                worker.send(queue.popleft())
+
+    def _receive(self) -> None:
+        for worker, reply in process.wait(self._workers, _POLL_SECONDS):
+            self._take(worker, reply)
+        self._report.beat()
+
+    def _take(self, worker: process.Worker, reply: messages.Reply) -> None:
+        match reply:
+            case messages.ShardScanned():
+                self._scanned[reply.shard] = reply
+                self.summary.problems.extend(reply.problems)
+                self._report.advance("scanned", self._n_quanta(reply))
+            case messages.Ingested():
+                self.summary.n_ingested += reply.n_ingested
+                self.summary.n_skipped += reply.n_skipped
+                self.summary.conflicts.extend(c.reason for c in reply.conflicts)
+                self._report.advance("ingested", sum(map(self._size_of, reply.shards)))
+            case messages.ShardTaken():
+                self._report.advance("written", self._size_of(reply.shard))
+            case messages.RangeBuilt():
+                self._report.advance("dataset ranges", 1)
+            case messages.GraphWritten():
+                self.summary.graph_path = self._prepared.setup.output_path
+                self.summary.graph_size = reply.size
+            case messages.DatasetRanges():
+                self._bounds = reply.bounds
+
+    @staticmethod
+    def _n_quanta(scanned: messages.ShardScanned) -> int:
+        return len(scanned.statuses) if scanned.shard else 0
+
+    def _size_of(self, shard: int) -> int:
+        return len(self._verdicts[shard]) if shard else 0
+
+    def _commit(self) -> None:
+        """Judge the shards whose predecessors are judged, and hand them on."""
+        while (scanned := self._scanned.pop(self._committed, None)) is not None:
+            statuses = summary.statuses_of(scanned)
+            if scanned.shard == 0:
+                held = statuses == digest.UNREADABLE
+                judged = np.where(held, verdict_codes.HELD, verdict_codes.ACCEPTED).astype(np.int8)
+            else:
+                judged = self._judge.judge(self._prepared.division.begin(scanned.shard), statuses)
+                self.summary.add(summary.tasks_of(scanned), statuses, judged)
+            self._verdicts.append(judged.tobytes())
+            request = messages.CommitShard(scanned.shard, self._verdicts[-1])
+            self._queues[self._ingester].append(request)
+            if self._writer is not None:
+                self._queues[self._writer].append(request)
+            self._committed += 1
+
+    def _ask(self, worker: process.Worker, request: messages.Request) -> None:
+        """Send a request and wait until everything is answered."""
+        self._queues[worker].append(request)
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._is_busy():
+            self._deliver()
+            self._receive()
+
+    def _write_graph(self, writer: process.Worker) -> None:
+        """Have the dataset section built by the scanners, and the graph completed by the writer."""
+        self._report.phase("writing the graph")
+        self._bounds: list[bytes] = []
+        self._ask(writer, messages.PlanDatasets())
+        self._queues[writer].append(messages.CopyBlocks())
+        n_ranges = len(self._bounds) + 1
+        self._report.expect("dataset ranges", n_ranges)
+        # Idle scanners cost nothing, but each that takes part reads the ids of all digests once.
+        builders = self._scanners[:n_ranges]
+        for scanner in builders:
+            self._queues[scanner].append(messages.PrepareRanges(self._verdicts, self._bounds))
+        waiting = deque(messages.BuildRange(number) for number in range(n_ranges))
+        while waiting or self._is_busy():
+            for scanner in builders:
+                if waiting and not self._queues[scanner]:
+                    self._queues[scanner].append(waiting.popleft())
+            self._deliver()
+            self._receive()
+        self._ask(writer, messages.FinishGraph(n_ranges))
+
+
+def check_complete(done: summary.Summary) -> None:
+    """Raise AggregatorError if something was left that another run must do."""
+    if done.conflicts:
+        first = "\n  ".join(done.conflicts[:10])
+        raise errors.AggregatorError(
+            f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
+        )
+    if done.problems:
+        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:10])
+        raise errors.AggregatorError(
+            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them are "
+            f"held, everything else is saved. Repair the files and run again:\n  {first}"
+        )

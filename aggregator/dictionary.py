@@ -1,0 +1,63 @@
+"""Trains the compression dictionary on a sample of all tasks (DESIGN, Checkpoint and Budget)."""
+
+import numpy as np
+
+from aggregator import configuration, shards
+from schemas import blocks, predicted
+from workers import catalog, execution_files, outcome
+
+_LARGEST_SAMPLE = 64 * 1024
+"""Bytes of one document to train with: the dictionary holds what documents have in common, and a huge log
+would take the room of all others."""
+
+
+def train(
+    config: configuration.AggregatorConfig,
+    graph: predicted.PredictedGraph,
+    division: shards.Shards,
+    types: catalog.Catalog,
+) -> bytes:
+    """Return a dictionary, or nothing for a small graph, or if training gives none.
+
+    Parameters
+    ----------
+    config
+        Limits of the training.
+    graph
+        The predicted graph.
+    division
+        Its quanta in order.
+    types
+        Where their files are.
+    """
+    n = len(division.ids)
+    if config.zstd_dict_size <= 0 or n < config.zstd_dict_n_inputs:
+        return b""
+    # Evenly over the graph, which is grouped by task, in three rounds, so that any cap leaves all tasks in.
+    rows = np.unique(np.linspace(0, n - 1, max(config.zstd_dict_n_inputs, 1)).astype(np.int64))
+    rows = np.concatenate([rows[i::8] for i in range(8)])
+    files = execution_files.ExecutionFiles(types)
+    samples: list[bytes] = []
+    n_bytes = 0
+    for quantum, document in graph.read_quanta(division.offsets[rows], division.sizes[rows]):
+        for sample in _documents(files, quantum, document):
+            samples.append(sample[:_LARGEST_SAMPLE])
+            n_bytes += len(samples[-1])
+        if n_bytes >= config.zstd_dict_input_max_bytes:
+            break
+    return blocks.train_dictionary(config.zstd_dict_size, samples)
+
+
+def _documents(
+    files: execution_files.ExecutionFiles, quantum: predicted.Quantum, document: bytes
+) -> list[bytes]:
+    """Return what the graph will hold of a quantum, as far as it can be read."""
+    try:
+        log, metadata = (
+            files.read(dataset, catalog.decode_values(bytes(dataset.data_coordinate))).data
+            for dataset in outcome.special_outputs(quantum)
+        )
+        found = outcome.judge(quantum, log, metadata)
+    except (execution_files.UnreadableError, outcome.LogError, outcome.MetadataError):
+        return []
+    return [outcome.quantum_block(quantum, found.attempts), found.metadata_block(), found.logs_block()]

@@ -1,0 +1,93 @@
+"""Shows how far an aggregation is: bars on a terminal, otherwise a line now and then."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 60.0
+
+
+class Progress:
+    """Progress of one aggregation.
+
+    Parameters
+    ----------
+    totals
+        What is counted, in the order of display, with its total.
+    interval
+        Seconds between lines in the log.
+    interactive
+        Whether to show bars instead; by default if standard error is a terminal.
+    """
+
+    def __init__(self, totals: dict[str, int], interval: float | None, interactive: bool | None) -> None:
+        self._totals = dict(totals)
+        self._done = dict.fromkeys(totals, 0)
+        self._interval = interval or _INTERVAL_SECONDS
+        self._started = self._last = time.monotonic()
+        self._phase = "starting"
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        if sys.stderr.isatty() if interactive is None else interactive:
+            self._bars = self._make_bars()
+
+    def _make_bars(self) -> Any:
+        # Only here, since importing it takes as long as a small aggregation.
+        from rich import console, progress
+
+        bars = progress.Progress(
+            progress.TextColumn("{task.description:>15}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]}"),
+            progress.TimeRemainingColumn(),
+            console=console.Console(stderr=True),
+        )
+        bars.start()
+        for name, total in self._totals.items():
+            self._tasks[name] = bars.add_task(name, total=total, rate="")
+        return bars
+
+    def phase(self, name: str) -> None:
+        """Tell that something else begins."""
+        self._phase = name
+        _log.info("%s", name.capitalize())
+
+    def expect(self, name: str, total: int) -> None:
+        """Add something to count."""
+        self._totals[name] = total
+        self._done[name] = 0
+        if self._bars is not None:
+            self._tasks[name] = self._bars.add_task(name, total=total, rate="")
+
+    def advance(self, name: str, count: int) -> None:
+        """Count."""
+        self._done[name] += count
+        if self._bars is not None:
+            rate = self._done[name] / max(time.monotonic() - self._started, 1e-3)
+            self._bars.update(self._tasks[name], completed=self._done[name], rate=f"{rate:,.0f}/s")
+
+    def beat(self) -> None:
+        """Write a line if it is time."""
+        now = time.monotonic()
+        if self._bars is None and now - self._last >= self._interval:
+            self._last = now
+            _log.info("%s", self.line(now - self._started))
+
+    def line(self, elapsed: float) -> str:
+        """Return the state as text, after so many seconds."""
+        parts = []
+        for name, total in self._totals.items():
+            done = self._done[name]
+            rate = done / max(elapsed, 1e-3)
+            left = f", {(total - done) / rate:.0f} s left" if done and done < total else ""
+            parts.append(f"{name} {done} of {total} ({rate:.0f}/s{left})")
+        return f"{self._phase}, {elapsed:.0f} s: {'; '.join(parts)}"
+
+    def close(self) -> None:
+        """Take bars off the terminal."""
+        if self._bars is not None:
+            self._bars.stop()

@@ -1,0 +1,103 @@
+"""What an aggregation did, for its last words and for callers."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas import messages, verdicts
+from workers import outcome
+
+_COLUMNS = {
+    "Successful": (verdicts.ACCEPTED, outcome.SUCCESSFUL),
+    "Aborted success": (verdicts.ACCEPTED, outcome.ABORTED_SUCCESS),
+    "Failed": (verdicts.ACCEPTED, outcome.FAILED),
+    "Blocked": (verdicts.BLOCKED, None),
+    "Held": (verdicts.HELD, None),
+}
+
+
+@dataclasses.dataclass(slots=True)
+class Summary:
+    """What an aggregation did."""
+
+    tasks: tuple[str, ...]
+    """Task labels in pipeline order."""
+
+    counts: dict[str, Counter[str]]
+    """Number of quanta of each task by what became of them."""
+
+    n_ingested: int = 0
+    """Datasets brought into the database."""
+
+    n_skipped: int = 0
+    """Datasets that were there already."""
+
+    conflicts: list[str] = dataclasses.field(default_factory=list)
+    """Datasets that the database refused."""
+
+    problems: list[messages.Problem] = dataclasses.field(default_factory=list)
+    """Files that could not be read."""
+
+    graph_path: str | None = None
+    """Where the provenance graph is; nothing if none was written."""
+
+    graph_size: int = 0
+    """Its size in bytes."""
+
+    elapsed: float = 0.0
+    """Seconds."""
+
+    def add(
+        self, tasks: npt.NDArray[np.uint16], statuses: npt.NDArray[np.int8], judged: npt.NDArray[np.int8]
+    ) -> None:
+        """Count quanta, given the task, status and verdict of each."""
+        for name, (verdict, status) in _COLUMNS.items():
+            chosen = judged == verdict
+            if status is not None:
+                chosen &= statuses == status
+            for task, count in enumerate(np.bincount(tasks[chosen]).tolist()):
+                if count:
+                    self.counts[self.tasks[task]][name] += count
+
+    @property
+    def n_held(self) -> int:
+        """Number of quanta that were left for another run."""
+        return sum(count["Held"] for count in self.counts.values())
+
+    def lines(self) -> list[str]:
+        """Return a table of tasks and the totals, as text."""
+        columns = [c for c in _COLUMNS if c in ("Successful", "Failed") or self._total(c)]
+        width = max([len("Task"), *map(len, self.tasks)])
+        result = ["  ".join(["Task".ljust(width), *columns, "Total"])]
+        for task in self.tasks:
+            count = self.counts[task]
+            cells = [str(count[c]).rjust(len(c)) for c in columns]
+            result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
+        result.append("")
+        result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if self.graph_path is not None:
+            result.append(f"Provenance graph: {self.graph_path} ({self.graph_size / 1e6:.1f} MB)")
+        result.append(f"Elapsed: {self.elapsed:.1f} s")
+        return result
+
+    def _total(self, column: str) -> int:
+        return sum(count[column] for count in self.counts.values())
+
+
+def empty(tasks: tuple[str, ...]) -> Summary:
+    """Return a summary in which nothing has happened yet."""
+    return Summary(tasks, {task: Counter() for task in tasks})
+
+
+def statuses_of(scanned: messages.ShardScanned) -> npt.NDArray[np.int8]:
+    """Return the statuses in a scanner's report."""
+    return np.frombuffer(scanned.statuses, dtype=np.int8)
+
+
+def tasks_of(scanned: messages.ShardScanned) -> npt.NDArray[np.uint16]:
+    """Return the task indices in a scanner's report."""
+    return np.frombuffer(scanned.tasks, dtype="<u2")
+
+

@@ -1,0 +1,64 @@
+"""Judges quanta from their statuses and the graph's edges (DESIGN, Data flow)."""
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas import digest, verdicts
+from workers import outcome
+
+_NONE, _HOLDS, _BLOCKS = range(3)
+"""What a quantum does to those after it; more is worse."""
+
+
+class Judge:
+    """Judges quanta in an order in which every quantum comes after its ancestors.
+
+    Parameters
+    ----------
+    edges
+        Positions of (producer, consumer) in that order, shape (n_edges, 2).
+    n_quanta
+        Number of quanta.
+    incomplete
+        Whether a quantum that has not succeeded may still do so.
+    """
+
+    def __init__(self, edges: npt.NDArray[np.int32], n_quanta: int, incomplete: bool) -> None:
+        order = np.argsort(edges[:, 1], kind="stable")
+        self._producers = np.ascontiguousarray(edges[order, 0])
+        self._consumers = np.ascontiguousarray(edges[order, 1])
+        self._starts = np.searchsorted(self._consumers, np.arange(n_quanta + 1))
+        self._effects = np.zeros(n_quanta, dtype=np.int8)
+        self._incomplete = incomplete
+
+    def judge(self, begin: int, statuses: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """Return the verdicts of consecutive quanta.
+
+        Parameters
+        ----------
+        begin
+            Position of the first.
+        statuses
+            Their statuses, shape (n,); all before them have been judged.
+        """
+        end = begin + len(statuses)
+        first, last = self._starts[begin], self._starts[end]
+        producers, consumers = self._producers[first:last], self._consumers[first:last] - begin
+        holds = statuses == digest.UNREADABLE
+        if self._incomplete:
+            holds |= (statuses != outcome.SUCCESSFUL) & (statuses != outcome.ABORTED_SUCCESS)
+        fails = statuses == outcome.FAILED
+        while True:
+            worst = np.zeros(len(statuses), dtype=np.int8)
+            np.maximum.at(worst, consumers, self._effects[producers])
+            blocked = worst == _BLOCKS
+            held = ~blocked & (holds | (worst == _HOLDS))
+            effects = np.where(blocked | (fails & ~held), _BLOCKS, np.where(held, _HOLDS, _NONE))
+            # Quanta of one shard can depend on each other; then what one does shows in the next turn.
+            if (effects == self._effects[begin:end]).all():
+                break
+            self._effects[begin:end] = effects
+        result = np.full(len(statuses), verdicts.ACCEPTED, dtype=np.int8)
+        result[held] = verdicts.HELD
+        result[blocked] = verdicts.BLOCKED
+        return result

@@ -1,0 +1,131 @@
+"""Compressed JSON blocks and multi-block members (quantum-graph-format.md sections 2 and 3)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from schemas import errors
+
+
+class Codec:
+    """Compresses and decompresses blocks, with one dictionary and one level.
+
+    Parameters
+    ----------
+    dictionary
+        Raw bytes of a trained dictionary; empty for none.
+    level
+        Zstandard compression level.
+    """
+
+    def __init__(self, dictionary: bytes, level: int) -> None:
+        self.dictionary = dictionary
+        self.level = level
+        shared = None
+        if dictionary:
+            shared = zstandard.ZstdCompressionDict(dictionary)
+            # Without this every small block pays for loading the dictionary again.
+            shared.precompute_compress(level=level)
+        self._compressor = zstandard.ZstdCompressor(level=level, dict_data=shared)
+        self._decompressor = zstandard.ZstdDecompressor(dict_data=shared)
+
+    def compress(self, data: bytes) -> bytes:
+        """Return one frame that carries its content size."""
+        return self._compressor.compress(data)
+
+    def decompress(self, frame: bytes) -> bytes:
+        """Return the content of one frame.
+
+        Raises
+        ------
+        ValueError
+            If the frame is damaged, or needs another dictionary.
+        """
+        try:
+            return self._decompressor.decompress(frame)
+        except zstandard.ZstdError as exc:
+            raise ValueError(f"damaged Zstandard frame ({exc})") from exc
+
+    def stream(self, frame: bytes, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the content of one frame in pieces of about ``chunk_size`` bytes."""
+        try:
+            with self._decompressor.stream_reader(frame) as reader:
+                while chunk := reader.read(chunk_size):
+                    yield chunk
+        except zstandard.ZstdError as exc:
+            raise ValueError(f"damaged Zstandard frame ({exc})") from exc
+
+
+def frame(payload: bytes, int_size: int) -> bytes:
+    """Return a block of a multi-block member: its big-endian size, then the payload."""
+    return len(payload).to_bytes(int_size, "big") + payload
+
+
+def payload_at(buffer: bytes, offset: int, size: int, int_size: int) -> bytes:
+    """Return the payload of the block at an address.
+
+    Parameters
+    ----------
+    buffer
+        Bytes of (part of) a multi-block member.
+    offset, size
+        Where the block lies in ``buffer``, and its size including the prefix, in bytes.
+    int_size
+        Size of the prefix in bytes.
+
+    Raises
+    ------
+    ValueError
+        If the block is cut off, or its prefix disagrees with the address.
+    """
+    if offset + size > len(buffer):
+        raise ValueError(f"block at {offset} of {size} bytes is cut off at {len(buffer)}")
+    stated = int.from_bytes(buffer[offset : offset + int_size], "big")
+    if stated != size - int_size:
+        raise ValueError(f"block at {offset} states {stated} bytes, its address {size - int_size}")
+    return buffer[offset + int_size : offset + size]
+
+
+def walk(buffer: bytes, int_size: int) -> Iterator[tuple[int, int]]:
+    """Yield (offset, size) of every block of a multi-block member, in file order.
+
+    Raises
+    ------
+    ValueError
+        If the last block is cut off.
+    """
+    offset, end = 0, len(buffer)
+    while offset < end:
+        size = int_size + int.from_bytes(buffer[offset : offset + int_size], "big")
+        if offset + size > end:
+            raise ValueError(f"block at {offset} of {size} bytes is cut off at {end}")
+        yield offset, size
+        offset += size
+
+
+def offsets(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where consecutive blocks of the given sizes begin."""
+    result = np.zeros(len(sizes), dtype=np.int64)
+    np.cumsum(sizes[:-1], out=result[1:])
+    return result
+
+
+def train_dictionary(samples: list[bytes], size: int) -> bytes:
+    """Return a dictionary of at most ``size`` bytes, or nothing if the samples don't give one."""
+    if size <= 0 or len(samples) < 10:
+        return b""
+    try:
+        return zstandard.train_dictionary(size, samples).as_bytes()
+    except zstandard.ZstdError:
+        # Too few or too uniform samples: a worse compression, no reason to fail a run.
+        return b""
+
+
+def check_level(level: int) -> None:
+    """Refuse a compression level that Zstandard does not have."""
+    if not -(1 << 17) <= level <= zstandard.MAX_COMPRESSION_LEVEL:
+        raise errors.RefusedError(
+            f"zstd_level {level} is out of range; the highest is {zstandard.MAX_COMPRESSION_LEVEL}"
+        )

@@ -1,0 +1,82 @@
+"""The layout of a checkpoint directory (docs/operations.md, Checkpoint)."""
+
+import os
+
+from schemas import errors, files
+
+
+class Layout:
+    """Names of everything in a checkpoint directory.
+
+    Parameters
+    ----------
+    directory
+        Path of the checkpoint.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def digest(self, shard: int) -> str:
+        """Return the path of a shard's digest."""
+        return self._path(f"shard-{shard:06d}.digest")
+
+    @property
+    def dictionary(self) -> str:
+        """Compression dictionary: its raw bytes, empty for none."""
+        return self._path("dictionary")
+
+    @property
+    def records(self) -> str:
+        """Attributes of dimension records that file templates name."""
+        return self._path("records")
+
+    @property
+    def manifest(self) -> str:
+        """What the checkpoint belongs to, and the sizes of its shards (JSON)."""
+        return self._path("manifest.json")
+
+    @property
+    def ledger(self) -> str:
+        """Which digests the database took in."""
+        return self._path("ledger")
+
+    @property
+    def unreadable(self) -> str:
+        """Files that could not be read (JSON lines)."""
+        return self._path("unreadable.jsonl")
+
+    @property
+    def lock(self) -> str:
+        """File whose lock says that a process works on the checkpoint."""
+        return self._path("lock")
+
+    def dataset_range(self, number: int) -> str:
+        """Return the path of a part of the dataset section, for the time of writing a graph."""
+        return self._path(f"datasets-{number:05d}.part")
+
+    def read_dictionary(self) -> bytes:
+        """Return the dictionary."""
+        return self._read(self.dictionary)
+
+    def read_records(self) -> bytes:
+        """Return the packed record attributes."""
+        return self._read(self.records)
+
+    def write_dictionary(self, data: bytes) -> None:
+        """Store the dictionary."""
+        files.write_atomically(self.dictionary, [data])
+
+    def write_records(self, data: bytes) -> None:
+        """Store the packed record attributes."""
+        files.write_atomically(self.records, [data])
+
+    def _read(self, path: str) -> bytes:
+        try:
+            with open(path, "rb") as stream:
+                return stream.read()
+        except OSError as exc:
+            raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc

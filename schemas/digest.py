@@ -1,0 +1,233 @@
+"""Digests: what was found out about the quanta of one shard (docs/design.md, Digests).
+
+A digest is one file: a magic number, a head, and sections. The head says what the digest belongs to and
+where each section lies, with its checksum; so a reader takes just the sections that it needs.
+"""
+
+import hashlib
+import os
+import struct
+from typing import Any, Self
+
+import msgpack
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from schemas import errors, files
+
+FORMAT_VERSION = 1
+_MAGIC = b"QGDIGEST"
+_PREFIX = struct.Struct("<8sI")
+_CHECKSUM_SIZE = 16
+
+UNREADABLE = 0
+"""Status of a quantum whose files can't be read; the other statuses are those of its last attempt."""
+INIT = 2
+"""Status of init quanta, which neither succeed nor fail."""
+
+PRODUCED = 1
+"""Flag of a dataset that was produced."""
+ROLE_SHIFT = 1
+"""The bits of a dataset's flags above `PRODUCED` are its role."""
+REGULAR, LOG, METADATA, CONFIG = range(4)
+
+COLUMNS: dict[str, np.dtype[Any]] = {
+    # One row a quantum, in shard order.
+    "quantum.id": np.dtype("S16"),
+    "quantum.status": np.dtype("i1"),
+    "quantum.task": np.dtype("<u2"),
+    "quantum.block_size": np.dtype("<i8"),
+    "quantum.log_size": np.dtype("<i8"),
+    "quantum.metadata_size": np.dtype("<i8"),
+    # One row an output, sorted by id. Quanta, types and coordinates are given by their row.
+    "dataset.id": np.dtype("S16"),
+    "dataset.quantum": np.dtype("<i4"),
+    "dataset.type": np.dtype("<u2"),
+    "dataset.flags": np.dtype("u1"),
+    "dataset.coordinate": np.dtype("<i4"),
+    # One row an input of a quantum, sorted by the dataset's id.
+    "edge.id": np.dtype("S16"),
+    "edge.quantum": np.dtype("<i4"),
+    # One row an input that no quantum of the graph may have written, sorted by id.
+    "input.id": np.dtype("S16"),
+    "input.type": np.dtype("<u2"),
+    "input.coordinate": np.dtype("<i4"),
+    "input.run": np.dtype("<i4"),
+    # One row a file of a produced output.
+    "file.dataset": np.dtype("<i4"),
+    "file.kind": np.dtype("<i4"),
+    # One row a file that was read or looked for; a missing one has size -1.
+    "looked.quantum": np.dtype("<i4"),
+    "looked.size": np.dtype("<i8"),
+    "looked.mtime": np.dtype("<i8"),
+    "looked.inode": np.dtype("<u8"),
+}
+"""Type of each column."""
+
+LISTS = ("coordinates", "runs", "file.paths", "file.kinds", "looked.paths", "problems")
+"""Sections that are lists of values, packed with msgpack and compressed."""
+
+BLOCKS = ("blocks.quanta", "blocks.logs", "blocks.metadata")
+"""Sections of compressed blocks with their prefixes, as they go into the provenance graph."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a digest belongs to; it is of no use to anything else."""
+
+    graph: str
+    """Identity of the predicted graph."""
+    settings: str
+    """Hash of what influences the content of digests."""
+    dictionary: str
+    """Hash of the compression dictionary, empty for none."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    version: int
+    identity: Identity
+    shard: int
+    sections: dict[str, tuple[int, int, bytes]]
+
+
+def checksum(data: bytes) -> bytes:
+    """Return the checksum of some bytes."""
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_SIZE).digest()
+
+
+def encode(
+    identity: Identity,
+    shard: int,
+    columns: dict[str, npt.NDArray[Any]],
+    lists: dict[str, list[Any]],
+    blocks: dict[str, bytes],
+) -> tuple[bytes, list[bytes]]:
+    """Return the head and the sections of a digest.
+
+    Parameters
+    ----------
+    identity
+        What it belongs to.
+    shard
+        Number of the shard.
+    columns, lists, blocks
+        Every section of `COLUMNS`, `LISTS` and `BLOCKS`.
+    """
+    compressor = zstandard.ZstdCompressor(level=1)
+    contents: dict[str, bytes] = {}
+    for name, kind in COLUMNS.items():
+        contents[name] = np.ascontiguousarray(columns[name], dtype=kind).tobytes()
+    for name in LISTS:
+        contents[name] = compressor.compress(msgpack.packb(lists[name]))
+    for name in BLOCKS:
+        contents[name] = blocks[name]
+    sections, offset = {}, 0
+    for name, data in contents.items():
+        sections[name] = (offset, len(data), checksum(data))
+        offset += len(data)
+    head = msgspec.to_builtins(_Head(FORMAT_VERSION, identity, shard, sections), builtin_types=(bytes,))
+    packed: bytes = msgpack.packb(head)
+    prefix = _PREFIX.pack(_MAGIC, len(packed))
+    return prefix + packed + checksum(packed), list(contents.values())
+
+
+def write(path: str, head: bytes, sections: list[bytes]) -> str:
+    """Write a digest under a temporary name, sync it and rename it; return the checksum of its head.
+
+    The head holds the checksums of all sections, so its own stands for the whole content.
+    """
+    files.write_atomically(path, [head, *sections])
+    return head[-_CHECKSUM_SIZE:].hex()
+
+
+class Digest:
+    """A digest opened for reading.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    identity
+        What it must belong to.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, damaged, of another version, or belongs to something else.
+    """
+
+    def __init__(self, path: str, identity: Identity) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise errors.FormatError(path, "", f"can't open the digest ({exc.strerror})") from exc
+        try:
+            head = self._read_head()
+            if head.identity != identity:
+                raise errors.FormatError(path, "head", "belongs to another graph or to other settings")
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.shard = head.shard
+        self._sections = head.sections
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
+
+    def _read_head(self) -> _Head:
+        prefix = os.pread(self._fd, _PREFIX.size, 0)
+        if len(prefix) < _PREFIX.size or prefix[:8] != _MAGIC:
+            raise errors.FormatError(self.path, "", "not a digest")
+        _, length = _PREFIX.unpack(prefix)
+        data = os.pread(self._fd, length + _CHECKSUM_SIZE, _PREFIX.size)
+        packed = data[:length]
+        if checksum(packed) != data[length:]:
+            raise errors.FormatError(self.path, "head", "checksum differs")
+        try:
+            document = msgpack.unpackb(packed)
+            if document["version"] != FORMAT_VERSION:
+                raise errors.FormatError(self.path, "head", f"unknown version {document['version']}")
+            head = msgspec.convert(document, _Head)
+        except (msgspec.ValidationError, KeyError, TypeError) as exc:
+            raise errors.FormatError(self.path, "head", str(exc)) from exc
+        self._start = _PREFIX.size + length + _CHECKSUM_SIZE
+        self.checksum = data[length:].hex()
+        return head
+
+    def _section(self, name: str) -> bytes:
+        offset, length, expected = self._sections[name]
+        data = files.read_range(self._fd, self._start + offset, length)
+        if checksum(data) != expected:
+            raise errors.FormatError(self.path, name, "checksum differs; the section is damaged")
+        return data
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column, verified."""
+        return np.frombuffer(self._section(name), dtype=COLUMNS[name])
+
+    def part(self, name: str, begin: int, end: int) -> npt.NDArray[Any]:
+        """Return rows of a column, not verified: only for digests that this run wrote or verified."""
+        kind = COLUMNS[name]
+        start = self._start + self._sections[name][0] + begin * kind.itemsize
+        data = files.read_range(self._fd, start, (end - begin) * kind.itemsize)
+        return np.frombuffer(data, dtype=kind)
+
+    def values(self, name: str) -> list[Any]:
+        """Return a list, verified."""
+        packed = zstandard.ZstdDecompressor().decompress(self._section(name))
+        result: list[Any] = msgpack.unpackb(packed, use_list=False)
+        return result
+
+    def blocks(self, name: str) -> bytes:
+        """Return a section of blocks, verified."""
+        return self._section(name)
+
+    def verify(self) -> None:
+        """Check all sections."""
+        for name in self._sections:
+            self._section(name)

@@ -1,0 +1,223 @@
+"""Messages between the coordinator and the workers, packed with msgpack (docs/design.md, Processes)."""
+
+from typing import Any
+
+import msgpack
+import msgspec
+
+from schemas import digest
+
+
+class Setup(msgspec.Struct, frozen=True, tag=True):
+    """Everything a role needs to know before its first message."""
+
+    graph_path: str
+    """Predicted graph."""
+    butler_path: str
+    """Repository."""
+    checkpoint: str
+    """Checkpoint directory."""
+    identity: digest.Identity
+    """What digests belong to."""
+    zstd_level: int
+    """Compression level."""
+    mock_storage_classes: bool
+    """Whether storage classes of mocks are known."""
+    output_path: str | None
+    """Where the graph goes."""
+    dry_run: bool
+    """Whether the database stays as it is."""
+    promise_ingest_graph: bool
+    """Whether logs, metadata and configs are left to a later ingestion of the graph."""
+    defensive_ingest: bool
+    """Whether to look for ingested datasets from the start."""
+    ingest_batch_size: int
+    """Datasets of a batch."""
+    register_dataset_types: bool
+    """Whether to register dataset types."""
+    update_output_chain: bool
+    """Whether to put the run into the output chain."""
+    worker_log_dir: str | None
+    """Where workers write logs."""
+    worker_log_level: str
+    """Their level."""
+    worker_profile_dir: str | None
+    """Where workers write profiles."""
+
+
+class ScanShard(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: make the digest of a shard. Shard 0 is the init quanta."""
+
+    shard: int
+    """Number of the shard."""
+    ids: bytes
+    """Ids of its quanta, 16 bytes each."""
+    offsets: bytes
+    """Offsets of their predicted blocks, int64."""
+    sizes: bytes
+    """Sizes of their predicted blocks, int64."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A file that exists and can't be read, parsed or validated."""
+
+    quantum_id: str
+    """Quantum it belongs to."""
+    path: str
+    """The file."""
+    reason: str
+    """What is wrong."""
+
+
+class ShardScanned(msgspec.Struct, frozen=True, tag=True):
+    """From a scanner: a digest is on disk."""
+
+    shard: int
+    """Number of the shard."""
+    checksum: str
+    """Checksum of the digest."""
+    statuses: bytes
+    """Status of each quantum, int8."""
+    tasks: bytes
+    """Index of the task of each quantum, uint16."""
+    caveats: dict[int, int]
+    """Number of successful quanta by non-zero caveat bits."""
+    problems: list[Problem]
+    """Unreadable files."""
+
+
+class CommitShard(msgspec.Struct, frozen=True, tag=True):
+    """To the ingester and the writer: take a digest in."""
+
+    shard: int
+    """Number of the shard."""
+    verdicts: bytes
+    """Verdict of each quantum, int8."""
+
+
+class Flush(msgspec.Struct, frozen=True, tag=True):
+    """To the ingester: commit what is left, nothing more comes."""
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """A dataset that the database refused."""
+
+    reason: str
+    """What it is in conflict with; names dataset type, data ID and ids."""
+
+
+class Ingested(msgspec.Struct, frozen=True, tag=True):
+    """From the ingester: how far it is."""
+
+    shards: list[int]
+    """Shards committed since the last report."""
+    n_ingested: int
+    """Datasets inserted."""
+    n_skipped: int
+    """Datasets that were there already."""
+    conflicts: list[Conflict]
+    """Datasets refused."""
+
+
+class ShardTaken(msgspec.Struct, frozen=True, tag=True):
+    """From the writer: a digest's logs are in the graph file."""
+
+    shard: int
+    """Number of the shard."""
+
+
+class PlanDatasets(msgspec.Struct, frozen=True, tag=True):
+    """To the writer: divide all datasets into ranges of ids."""
+
+
+class DatasetRanges(msgspec.Struct, frozen=True, tag=True):
+    """From the writer: where the ranges begin."""
+
+    bounds: list[bytes]
+    """First id of each range but the first."""
+
+
+class PrepareRanges(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: what it needs to know to build ranges of the dataset section."""
+
+    verdicts: list[bytes]
+    """Verdicts of each shard."""
+    bounds: list[bytes]
+    """First id of each range but the first."""
+
+
+class CopyBlocks(msgspec.Struct, frozen=True, tag=True):
+    """To the writer: copy the blocks that were not copied yet."""
+
+
+class BuildRange(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: build one range of the dataset section."""
+
+    number: int
+    """Number of the range."""
+
+
+class RangeBuilt(msgspec.Struct, frozen=True, tag=True):
+    """From a scanner: a range is on disk."""
+
+    number: int
+    """Number of the range."""
+    n_datasets: int
+    """Datasets in it."""
+
+
+class FinishGraph(msgspec.Struct, frozen=True, tag=True):
+    """To the writer: put the graph together from digests and this many ranges."""
+
+    n_ranges: int
+    """Number of ranges."""
+
+
+class GraphWritten(msgspec.Struct, frozen=True, tag=True):
+    """From the writer: the graph is in its place."""
+
+    size: int
+    """Size in bytes."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """From any worker: a message is done that needs no other answer."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """From any worker: it can't go on."""
+
+    cause: str
+    """What happened, in one line."""
+    exit_code: int
+    """Exit code that the cause asks for."""
+    details: str
+    """Traceback, for the log."""
+
+
+Request = ScanShard | CommitShard | Flush | PlanDatasets | PrepareRanges | CopyBlocks | BuildRange | FinishGraph
+"""What workers are told."""
+
+Reply = ShardScanned | Ingested | ShardTaken | DatasetRanges | RangeBuilt | GraphWritten | Ready | Failed
+"""What they answer, one reply to each request."""
+
+
+def pack(message: Setup | Request | Reply) -> bytes:
+    """Return the bytes of a message."""
+    packed: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return packed
+
+
+def unpack(data: bytes) -> Any:
+    """Return the message in some bytes.
+
+    Raises
+    ------
+    ValueError
+        If they hold no message of this version.
+    """
+    try:
+        document = msgpack.unpackb(data, strict_map_key=False)
+        return msgspec.convert(document, Setup | Request | Reply)
+    except (msgspec.ValidationError, msgpack.UnpackException, ValueError) as exc:
+        raise ValueError(f"not a message of this version ({exc})") from exc

@@ -1,0 +1,258 @@
+"""Task metadata files, and what the aggregation takes from them (execution-files.md section 1)."""
+
+import datetime
+import json
+from typing import Any
+
+import msgspec
+
+Value = float | int | bool | str
+
+ALL_CAVEATS = 127
+"""All caveat bits that are defined (quantum-graph-format.md section 7.2)."""
+
+
+class TaskMetadata(msgspec.Struct, gc=False):
+    """A recursive set of names with values."""
+
+    scalars: dict[str, Value] = {}
+    """Single values."""
+    arrays: dict[str, list[Value]] = {}
+    """Lists of values of one kind."""
+    metadata: dict[str, "TaskMetadata"] = {}
+    """Nested sets."""
+
+
+class ExceptionInfo(msgspec.Struct):
+    """An exception as the provenance graph stores it."""
+
+    type_name: str
+    """Full name of its class."""
+    message: str
+    """Its text."""
+    metadata: dict[str, float | int | str | bool | None]
+    """Values attached to it."""
+
+
+class ResourceUsage(msgspec.Struct):
+    """What an attempt used (execution-files.md section 1.1)."""
+
+    memory: float
+    """Largest resident set, bytes."""
+    start: str
+    """When it began, ISO 8601."""
+    prep_time: float
+    """Seconds until the task was constructed."""
+    init_time: float
+    """Seconds of its construction."""
+    run_time: float
+    """Seconds of its run."""
+    run_time_cpu: float
+    """CPU seconds of its run."""
+
+
+_decoder = msgspec.json.Decoder(TaskMetadata)
+
+
+def check_text(data: bytes) -> None:
+    """Raise ValueError unless the bytes are UTF-8 text."""
+    if not data.isascii():
+        data.decode()
+
+
+def parse_lenient(data: bytes) -> Any:
+    """Parse JSON with the constants NaN, Infinity and -Infinity.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or holds text that is no Unicode.
+    """
+    value = json.loads(data)
+    if b"\\ud" in data or b"\\uD" in data:
+        # Half a surrogate pair can't be written again, and no reader of graphs would take it.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def parse(data: bytes) -> TaskMetadata:
+    """Return validated metadata from the content of a file, or from a part of a log's extra.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON or no task metadata.
+    """
+    check_text(data)
+    try:
+        result = _decoder.decode(data)
+    except msgspec.DecodeError:
+        result = convert(parse_lenient(data))
+    else:
+        check_arrays(result)
+    return result
+
+
+def convert(value: Any) -> TaskMetadata:
+    """Return validated metadata from a parsed document.
+
+    Raises
+    ------
+    ValueError
+        If it is no task metadata.
+    """
+    result = msgspec.convert(value, TaskMetadata)
+    check_arrays(result)
+    return result
+
+
+def _kind(value: Value) -> type:
+    return float if type(value) is int else type(value)
+
+
+def check_arrays(metadata: TaskMetadata) -> None:
+    """Raise ValueError if an array mixes numbers, flags and texts."""
+    for name, values in metadata.arrays.items():
+        if len(values) > 1 and len(set(map(_kind, values))) > 1:
+            raise ValueError(f"array {name!r} holds values of different kinds")
+    for nested in metadata.metadata.values():
+        check_arrays(nested)
+
+
+def item(metadata: TaskMetadata, name: str) -> Value | TaskMetadata:
+    """Return the value of a name; of an array, the last element.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    if name in metadata.scalars:
+        return metadata.scalars[name]
+    if name in metadata.metadata:
+        return metadata.metadata[name]
+    values = metadata.arrays[name]
+    if not values:
+        raise KeyError(name)
+    return values[-1]
+
+
+def _section(metadata: TaskMetadata, name: str) -> TaskMetadata | None:
+    if name in metadata.scalars or name not in metadata.metadata:
+        if name in metadata.scalars or metadata.arrays.get(name):
+            raise ValueError(f"{name!r} is not a section of metadata")
+        return None
+    return metadata.metadata[name]
+
+
+def _time(section: TaskMetadata, name: str) -> datetime.datetime | None:
+    try:
+        value = item(section, name)
+    except KeyError:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"quantum.{name} is not a time: {value!r}")
+    return datetime.datetime.fromisoformat(value)
+
+
+def _number(section: TaskMetadata, name: str) -> float | int | None:
+    try:
+        value = item(section, name)
+    except KeyError:
+        return None
+    if not isinstance(value, int | float):
+        raise ValueError(f"quantum.{name} is not a number: {value!r}")
+    return value
+
+
+def resource_usage(metadata: TaskMetadata) -> ResourceUsage | None:
+    """Return what an attempt used, or nothing without a `quantum` section (section 1.1).
+
+    Raises
+    ------
+    ValueError
+        If the section lacks its first or last time or its memory, or holds values of other types.
+    """
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    end, start = _time(section, "endUtc"), _time(section, "prepUtc")
+    memory = _number(section, "endMaxResidentSetSize")
+    if end is None or start is None or memory is None:
+        raise ValueError("the quantum section lacks prepUtc, endUtc or endMaxResidentSetSize")
+    begin_init = _time(section, "initUtc") or end
+    begin_run = _time(section, "startUtc") or end
+    end_cpu, begin_cpu = _number(section, "endCpuTime"), _number(section, "startCpuTime")
+    try:
+        times = (start, begin_init, begin_run, end)
+        steps = [(b - a).total_seconds() for a, b in zip(times, times[1:], strict=False)]
+    except TypeError as exc:
+        raise ValueError(f"times of the quantum section mix time zones ({exc})") from exc
+    text = start.isoformat()
+    return ResourceUsage(
+        memory=float(memory),
+        start=text[:-6] + "Z" if text.endswith("+00:00") else text,
+        prep_time=steps[0],
+        init_time=steps[1],
+        run_time=steps[2],
+        run_time_cpu=0.0 if end_cpu is None or begin_cpu is None else float(end_cpu - begin_cpu),
+    )
+
+
+def caveats(metadata: TaskMetadata) -> int | None:
+    """Return the caveat bits of a success (section 1.2).
+
+    Raises
+    ------
+    ValueError
+        If there are unknown bits, or the value is no integer.
+    """
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    try:
+        value = item(section, "caveats")
+    except KeyError:
+        return None
+    if isinstance(value, TaskMetadata):
+        raise ValueError("quantum.caveats is not a number")
+    try:
+        bits = int(value)
+    except OverflowError as exc:
+        raise ValueError("quantum.caveats is infinite") from exc
+    if not -ALL_CAVEATS - 1 <= bits <= ALL_CAVEATS:
+        raise ValueError(f"quantum.caveats {bits} has unknown bits")
+    return bits & ALL_CAVEATS
+
+
+def failure(metadata: TaskMetadata, task_label: str) -> ExceptionInfo | None:
+    """Return the exception of a success with partial outputs (section 1.2)."""
+    section = _section(metadata, task_label)
+    annotation = _section(section, "failure") if section is not None else None
+    if annotation is None:
+        return None
+    try:
+        type_name, message = item(annotation, "type"), item(annotation, "message")
+    except KeyError:
+        return None
+    if not isinstance(type_name, str) or not isinstance(message, str):
+        raise ValueError("the failure annotation's type and message are not texts")
+    nested = _section(annotation, "metadata")
+    return ExceptionInfo(type_name, message, dict(nested.scalars) if nested is not None else {})
+
+
+def listed_outputs(metadata: TaskMetadata) -> list[str] | None:
+    """Return the ids of the outputs that were put, or nothing if the metadata does not list them."""
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    if "outputs" in section.arrays:
+        values = section.arrays["outputs"]
+    elif "outputs" in section.scalars:
+        values = [section.scalars["outputs"]]
+    else:
+        return None
+    texts = [v for v in values if isinstance(v, str)]
+    if len(texts) != len(values):
+        raise ValueError("quantum.outputs holds values that are not ids")
+    return texts

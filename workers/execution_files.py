@@ -1,0 +1,126 @@
+"""Reads and looks for the files that execution leaves, at their predicted places."""
+
+import dataclasses
+import os
+
+from schemas import predicted
+from workers import catalog
+
+Fingerprint = tuple[str, int, int, int]
+"""Store and path, size (-1 if missing), modification time in ns, inode."""
+
+
+class UnreadableError(Exception):
+    """A file exists and can't be read, parsed or validated.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """A file that was looked for."""
+
+    path: str
+    """Where it is, or would be."""
+
+    data: bytes | None
+    """Its content; nothing if it does not exist."""
+
+
+class ExecutionFiles:
+    """Finds files of a repository.
+
+    Parameters
+    ----------
+    types
+        Knows where datasets lie.
+    """
+
+    def __init__(self, types: catalog.Catalog) -> None:
+        self._types = types
+        self._roots = [child.root for child in types.store.stores]
+        self.looked: list[Fingerprint] = []
+        """What was looked at; the caller takes the fingerprints out."""
+
+    def take_looked(self) -> list[Fingerprint]:
+        """Return the fingerprints since the last call."""
+        looked, self.looked = self.looked, []
+        return looked
+
+    def _places(self, dataset: predicted.Dataset, values: catalog.Values) -> list[tuple[int, str]]:
+        entry = self._types.entry(dataset)
+        plan = self._types.plan(entry, values)
+        return [(f.store, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
+
+    def read(self, dataset: predicted.Dataset, values: catalog.Values) -> Found:
+        """Return the content of a dataset's file, from the first store that has it.
+
+        Raises
+        ------
+        UnreadableError
+            If it exists and can't be read.
+        """
+        path = ""
+        for store, relative in self._places(dataset, values):
+            path = os.path.join(self._roots[store], relative)
+            data = self._read(path, f"{store}:{relative}")
+            if data is not None:
+                return Found(path, data)
+        return Found(path, None)
+
+    def _read(self, path: str, name: str) -> bytes | None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.looked.append((name, -1, 0, 0))
+            return None
+        except OSError as exc:
+            self.looked.append((name, 0, 0, 0))
+            raise UnreadableError(path, f"can't open it ({exc.strerror})") from exc
+        try:
+            status = os.fstat(fd)
+            self.looked.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
+            data = os.read(fd, status.st_size + 1)
+            if len(data) != status.st_size:
+                with os.fdopen(os.dup(fd), "rb") as stream:
+                    stream.seek(0)
+                    data = stream.read()
+        except OSError as exc:
+            raise UnreadableError(path, f"can't read it ({exc.strerror})") from exc
+        finally:
+            os.close(fd)
+        return data
+
+    def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
+        """Return whether any file of a dataset exists (execution-files.md section 4.4).
+
+        Raises
+        ------
+        UnreadableError
+            If that can't be found out.
+        """
+        for store, relative in self._places(dataset, values):
+            path = os.path.join(self._roots[store], relative)
+            name = f"{store}:{relative}"
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                self.looked.append((name, -1, 0, 0))
+                continue
+            except OSError as exc:
+                self.looked.append((name, 0, 0, 0))
+                raise UnreadableError(path, f"can't look at it ({exc.strerror})") from exc
+            self.looked.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
+            return True
+        return False

@@ -1,0 +1,226 @@
+"""From the files of a quantum to what happened to it (execution-files.md section 4)."""
+
+import dataclasses
+import json
+import math
+import re
+import uuid
+
+import msgspec
+
+from schemas import log_records, pipeline, predicted, task_metadata
+
+SUCCESSFUL = 1
+FAILED = -1
+ABORTED_SUCCESS = -2
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Attempt(msgspec.Struct):
+    """One attempt to run a quantum, as the provenance graph stores it."""
+
+    attempt: int
+    """Position, from 0."""
+    status: int
+    """1 successful, -1 failed, -2 success whose log is missing."""
+    caveats: int | None = None
+    """Caveat bits of a success."""
+    exception: task_metadata.ExceptionInfo | None = None
+    """What ended it, or was accepted as partial success."""
+    resource_usage: task_metadata.ResourceUsage | None = None
+    """What it used."""
+    previous_process_quanta: list[str] = []
+    """Quanta that ran earlier in the same process."""
+
+
+class _QuantumBlock(msgspec.Struct):
+    quantum_id: str
+    task_label: str
+    data_coordinate: msgspec.Raw
+    inputs: dict[str, list[str]]
+    outputs: dict[str, list[str]]
+    attempts: list[Attempt] = []
+
+
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """What happened to a quantum."""
+
+    attempts: list[Attempt] = dataclasses.field(default_factory=list)
+    """All attempts, oldest first."""
+
+    logs: list[bytes | None] = dataclasses.field(default_factory=list)
+    """JSON list of log records of each attempt, if known."""
+
+    metadata: list[bytes | None] = dataclasses.field(default_factory=list)
+    """JSON of the task metadata of each attempt, if known."""
+
+    listed: list[str] | None = None
+    """Ids of the outputs that the last attempt put, if it says so."""
+
+    @property
+    def status(self) -> int:
+        """Status of the last attempt."""
+        return self.attempts[-1].status
+
+    def logs_block(self) -> bytes:
+        """Return the JSON of the quantum's log block."""
+        return _attempts_block(self.logs)
+
+    def metadata_block(self) -> bytes:
+        """Return the JSON of the quantum's metadata block."""
+        return _attempts_block(self.metadata)
+
+
+def _attempts_block(parts: list[bytes | None]) -> bytes:
+    return b'{"attempts":[' + b",".join(b"null" if part is None else part for part in parts) + b"]}"
+
+
+def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> Outcome:
+    """Return what happened to a quantum.
+
+    Parameters
+    ----------
+    quantum
+        The predicted quantum.
+    log, metadata
+        Content of its log and metadata files; nothing if a file is missing.
+
+    Raises
+    ------
+    LogError, MetadataError
+        If the file's content is invalid.
+    """
+    outcome = Outcome()
+    last = Attempt(attempt=0, status=FAILED)
+    last_metadata: task_metadata.TaskMetadata | None = None
+    if log is not None:
+        try:
+            last_metadata = _add_log(outcome, log_records.parse(log), last)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise LogError(str(exc)) from exc
+    if metadata is not None:
+        try:
+            last_metadata = _add_metadata(outcome, metadata, last, quantum.task_label)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise MetadataError(str(exc)) from exc
+    last.attempt = len(outcome.attempts)
+    outcome.attempts.append(last)
+    if len(outcome.logs) < len(outcome.attempts):
+        outcome.logs.append(None)
+        last.status = FAILED if metadata is None else ABORTED_SUCCESS
+    if len(outcome.metadata) < len(outcome.attempts):
+        outcome.metadata.append(None)
+        last_metadata = None
+    if last_metadata is not None:
+        _take_listed(outcome, last_metadata, from_log=metadata is None)
+    return outcome
+
+
+class LogError(Exception):
+    """The content of the log file is invalid."""
+
+
+class MetadataError(Exception):
+    """The content of the metadata file is invalid."""
+
+
+def _take_listed(outcome: Outcome, metadata: task_metadata.TaskMetadata, from_log: bool) -> None:
+    try:
+        listed = task_metadata.listed_outputs(metadata)
+        outcome.listed = None if listed is None else [_dashed(text) for text in listed]
+    except ValueError as exc:
+        raise (LogError if from_log else MetadataError)(str(exc)) from exc
+
+
+def _add_log(
+    outcome: Outcome, log: log_records.Log, last: Attempt
+) -> task_metadata.TaskMetadata | None:
+    for previous in log.extra.previous_attempts:
+        _add_previous(outcome, previous)
+    found = None
+    if log.extra.exception is not None or bytes(log.extra.metadata) != b"null":
+        last.exception = log.extra.exception
+        found = _add_extra_metadata(outcome, log.extra, last)
+    last.previous_process_quanta = [_dashed(q) for q in log.extra.previous_process_quanta]
+    outcome.logs.append(log.records)
+    return found
+
+
+def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
+    """Add an earlier attempt, which by definition failed; those before it come first."""
+    for previous in extra.previous_attempts:
+        _add_previous(outcome, previous)
+    attempt = Attempt(attempt=len(outcome.attempts), status=FAILED, exception=extra.exception)
+    log_records.check_records(extra.logs)
+    outcome.logs.append(bytes(extra.logs))
+    outcome.attempts.append(attempt)
+    _add_extra_metadata(outcome, extra, attempt)
+    attempt.previous_process_quanta = [_dashed(q) for q in extra.previous_process_quanta]
+
+
+def _add_extra_metadata(
+    outcome: Outcome, extra: log_records.Extra, attempt: Attempt
+) -> task_metadata.TaskMetadata | None:
+    text = bytes(extra.metadata)
+    if text == b"null":
+        outcome.metadata.append(None)
+        return None
+    metadata = task_metadata.parse(text)
+    attempt.resource_usage = task_metadata.resource_usage(metadata)
+    outcome.metadata.append(text)
+    return metadata
+
+
+def _add_metadata(
+    outcome: Outcome, data: bytes, last: Attempt, task_label: str
+) -> task_metadata.TaskMetadata:
+    metadata = task_metadata.parse(data)
+    last.status = SUCCESSFUL
+    last.caveats = task_metadata.caveats(metadata)
+    # A success can still have the exception that its log told of, if it has none of its own.
+    last.exception = task_metadata.failure(metadata, task_label) or last.exception
+    last.resource_usage = task_metadata.resource_usage(metadata)
+    outcome.metadata.append(data)
+    return metadata
+
+
+def _dashed(text: str) -> str:
+    """Return a UUID in its usual form; raise ValueError if it is none."""
+    return text if _UUID.fullmatch(text) else str(uuid.UUID(text))
+
+
+def quantum_block(quantum: predicted.Quantum, attempts: list[Attempt]) -> bytes:
+    """Return the JSON of a quantum's block (quantum-graph-format.md section 7.2)."""
+    block = _QuantumBlock(
+        quantum.quantum_id,
+        quantum.task_label,
+        quantum.data_coordinate,
+        {name: [d.dataset_id for d in datasets] for name, datasets in quantum.inputs.items()},
+        {name: [d.dataset_id for d in datasets] for name, datasets in quantum.outputs.items()},
+        attempts,
+    )
+    data = msgspec.json.encode(block)
+    if any(map(_has_constants, attempts)):
+        # msgspec writes null for what JSON has no word for; the graph keeps the constants.
+        document = json.loads(data)
+        document["attempts"] = msgspec.to_builtins(attempts)
+        data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return data
+
+
+def _has_constants(attempt: Attempt) -> bool:
+    usage, exception = attempt.resource_usage, attempt.exception
+    if usage is not None and not math.isfinite(usage.memory + usage.run_time_cpu):
+        return True
+    return exception is not None and any(
+        isinstance(value, float) and not math.isfinite(value) for value in exception.metadata.values()
+    )
+
+
+def special_outputs(quantum: predicted.Quantum) -> tuple[predicted.Dataset, predicted.Dataset]:
+    """Return the predicted log and metadata of a regular quantum."""
+    (log,) = quantum.outputs[pipeline.LOG_CONNECTION]
+    (metadata,) = quantum.outputs[pipeline.METADATA_CONNECTION]
+    return log, metadata

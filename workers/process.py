@@ -1,0 +1,200 @@
+"""How a worker is started, fed, watched and stopped: as a process, or within the calling one."""
+
+import contextlib
+import cProfile
+import os
+import signal
+import sys
+import threading
+import types
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection as standard_connection
+from typing import Any, Protocol
+
+import multiprocess
+
+from schemas import errors, messages
+from workers import roles, thread_pools
+
+MAX_IN_FLIGHT = 2
+"""Messages that a worker may have unanswered: one to work on, one to go on with."""
+
+_STOP_SECONDS = 10.0
+
+
+class Handle(Protocol):
+    """The coordinator's end of a worker."""
+
+    name: str
+    """Name of the worker."""
+
+    in_flight: int
+    """Messages sent and not answered."""
+
+    def send(self, request: messages.Request) -> None:
+        """Send a request."""
+
+    def stop(self) -> None:
+        """End the worker after what it is doing; wait for it."""
+
+
+class LocalWorker:
+    """A worker in the calling process: it answers while the request is sent."""
+
+    def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.replies: deque[messages.Reply] = deque()
+        self._worker = roles.Worker(kind, name, setup)
+
+    def send(self, request: messages.Request) -> None:
+        """Answer a request; `wait` gives the reply."""
+        self.in_flight += 1
+        self.replies.append(self._worker.handle(request))
+
+    def stop(self) -> None:
+        """Close the role."""
+        self._worker.close()
+
+
+class ProcessWorker:
+    """A worker in a process of its own, at the other end of a pipe that nobody else uses."""
+
+    def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
+        self.name = name
+        self.in_flight = 0
+        context = multiprocess.get_context("spawn")
+        self.pipe, child = context.Pipe(duplex=True)
+        self.process = context.Process(
+            target=serve, args=(kind, name, messages.pack(setup), child), name=name, daemon=True
+        )
+        with thread_pools.single_threaded(), _hidden_main():
+            self.process.start()
+        child.close()
+
+    def send(self, request: messages.Request) -> None:
+        """Send a request; a dead worker shows in `wait`."""
+        self.in_flight += 1
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send_bytes(messages.pack(request))
+
+    def stop(self) -> None:
+        """Close the pipe, which the worker takes as the end; kill it if it does not go."""
+        self.pipe.close()
+        self.process.join(_STOP_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def check_alive(self) -> None:
+        """Raise FatalWorkerError if the process is gone."""
+        code = self.process.exitcode
+        if code is None:
+            return
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise errors.FatalWorkerError(
+            f"{self.name} (process {self.process.pid}) {how}; what is committed stays. "
+            "Run the same command again."
+        )
+
+
+Worker = LocalWorker | ProcessWorker
+
+
+def wait(workers: Sequence[Worker], timeout: float) -> Iterator[tuple[Worker, messages.Reply]]:
+    """Yield what workers have answered, after waiting for at most `timeout` seconds.
+
+    Raises
+    ------
+    FatalWorkerError
+        If a worker failed or died.
+    """
+    for worker in workers:
+        if isinstance(worker, LocalWorker):
+            while worker.replies:
+                worker.in_flight -= 1
+                yield worker, check(worker.replies.popleft())
+    processes = [worker for worker in workers if isinstance(worker, ProcessWorker)]
+    if not processes:
+        return
+    by_source: dict[Any, ProcessWorker] = {w.pipe: w for w in processes}
+    by_source.update({w.process.sentinel: w for w in processes})
+    # A pipe can hold replies of a process that is gone; they count.
+    for source in sorted(standard_connection.wait(list(by_source), timeout), key=lambda s: isinstance(s, int)):
+        worker = by_source[source]
+        try:
+            while worker.pipe.poll():
+                worker.in_flight -= 1
+                yield worker, check(messages.unpack(worker.pipe.recv_bytes()))
+        except (EOFError, OSError):
+            worker.process.join(1.0)
+        worker.check_alive()
+
+
+def check(reply: messages.Reply) -> messages.Reply:
+    """Return a reply, or raise what it tells of."""
+    if isinstance(reply, messages.Failed):
+        error = errors.FatalWorkerError(reply.cause)
+        error.exit_code = reply.exit_code
+        error.add_note(reply.details)
+        raise error
+    return reply
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep a new process from importing the caller's main module.
+
+    Workers need nothing of it; a script without a main guard would start all over in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def serve(kind: str, name: str, setup: bytes, pipe: Any) -> None:
+    """Run a worker until its pipe closes: the main function of its process."""
+    # Signals go to the whole group; the coordinator decides when workers stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _watch_parent()
+    unpacked: messages.Setup = messages.unpack(setup)
+    profile = cProfile.Profile() if unpacked.worker_profile_dir else None
+    if profile is not None:
+        profile.enable()
+    _serve(kind, name, unpacked, pipe)
+    if profile is not None:
+        profile.disable()
+        profile.dump_stats(os.path.join(str(unpacked.worker_profile_dir), f"{name}.profile"))
+
+
+def _serve(kind: str, name: str, setup: messages.Setup, pipe: Any) -> None:
+    try:
+        worker = roles.Worker(kind, name, setup)
+    except Exception as exc:
+        with contextlib.suppress(OSError):
+            pipe.send_bytes(messages.pack(roles.failure(name, exc)))
+        return
+    try:
+        while True:
+            request = messages.unpack(pipe.recv_bytes())
+            pipe.send_bytes(messages.pack(worker.handle(request)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        worker.close()
+
+
+def _watch_parent() -> None:
+    """End this process as soon as its parent is gone, whatever it is doing."""
+    parent = multiprocess.process.parent_process()
+
+    def watch() -> None:
+        standard_connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()

@@ -1,0 +1,206 @@
+"""The scanner: turns shards of quanta into digests, a pure function of graph and files (DESIGN, Data flow)."""
+
+from collections import Counter
+
+import numpy as np
+
+from butler import config, datastore, records, universe
+from schemas import blocks, checkpoint, digest, messages, pipeline, predicted
+from workers import catalog, dataset_section, execution_files, outcome, shard_builder
+
+_ROLES = {
+    pipeline.LOG_CONNECTION: digest.LOG,
+    pipeline.METADATA_CONNECTION: digest.METADATA,
+    pipeline.CONFIG_CONNECTION: digest.CONFIG,
+}
+
+
+def open_catalog(
+    graph: predicted.PredictedGraph, butler_path: str, mock_storage_classes: bool, table: records.RecordTable
+) -> catalog.Catalog:
+    """Return the dataset types of a graph, as a repository stores them."""
+    graph_universe = universe.Universe.from_config(graph.pipeline.universe)
+    store = datastore.Datastore(
+        config.load(butler_path), graph_universe, mock_storage_classes=mock_storage_classes
+    )
+    store.set_records(table)
+    return catalog.Catalog(graph.pipeline, graph_universe, store)
+
+
+class Scanner:
+    """Scans shards.
+
+    Parameters
+    ----------
+    setup
+        Where everything is.
+    """
+
+    def __init__(self, setup: messages.Setup) -> None:
+        self._setup = setup
+        self.graph = predicted.PredictedGraph(setup.graph_path)
+        self.layout = checkpoint.Layout(setup.checkpoint)
+        table = records.RecordTable.unpack(self.layout.read_records())
+        self.catalog = open_catalog(self.graph, setup.butler_path, setup.mock_storage_classes, table)
+        self.codec = blocks.Codec(self.layout.read_dictionary(), setup.zstd_level)
+        self._files = execution_files.ExecutionFiles(self.catalog)
+        self._tasks = {task.label: i for i, task in enumerate(self.graph.pipeline.tasks)}
+        self._values: dict[bytes, catalog.Values] = {}
+        self._ranges: dataset_section.RangeBuilder | None = None
+
+    def handle(self, request: messages.Request) -> messages.Reply:
+        """Answer a request."""
+        match request:
+            case messages.ScanShard():
+                return self.scan(request)
+            case messages.PrepareRanges():
+                self._ranges = dataset_section.RangeBuilder(
+                    self.graph, self.layout, self._setup.identity, self.codec, request
+                )
+                return messages.Ready()
+            case messages.BuildRange() if self._ranges is not None:
+                return self._ranges.build(request)
+        raise TypeError(f"not for a scanner: {request!r}")
+
+    def close(self) -> None:
+        """Close the graph."""
+        self.graph.close()
+
+    def scan(self, request: messages.ScanShard) -> messages.ShardScanned:
+        """Write the digest of a shard."""
+        builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
+        caveats: Counter[int] = Counter()
+        self._values.clear()
+        if request.shard == 0:
+            for quantum in self.graph.init_quanta():
+                self._scan_init(builder, quantum)
+        else:
+            offsets = np.frombuffer(request.offsets, dtype=np.int64)
+            sizes = np.frombuffer(request.sizes, dtype=np.int64)
+            for quantum, _ in self.graph.read_quanta(offsets, sizes):
+                bits = self._scan_quantum(builder, quantum)
+                if bits:
+                    caveats[bits] += 1
+        head, sections = builder.encode(self._setup.identity, request.shard)
+        checksum = digest.write(self.layout.digest(request.shard), head, sections)
+        return messages.ShardScanned(
+            request.shard, checksum, builder.statuses(), builder.tasks(), dict(caveats), builder.problems
+        )
+
+    def _decode(self, coordinate: bytes) -> catalog.Values:
+        values = self._values.get(coordinate)
+        if values is None:
+            values = self._values[coordinate] = catalog.decode_values(coordinate)
+        return values
+
+    def _scan_quantum(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> int | None:
+        """Add a regular quantum; return its caveats."""
+        produced: set[str] = set()
+        caveats = None
+        try:
+            found, produced = self._look(quantum)
+        except execution_files.UnreadableError as exc:
+            builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
+            status = digest.UNREADABLE
+            documents = (outcome.quantum_block(quantum, []), b"", b"")
+        else:
+            status = found.status
+            caveats = found.attempts[-1].caveats
+            block = outcome.quantum_block(quantum, found.attempts)
+            documents = (block, found.logs_block(), found.metadata_block())
+        self._add_nodes(builder, quantum, produced)
+        builder.add_quantum(quantum.quantum_id, self._tasks[quantum.task_label], status, documents)
+        return caveats
+
+    def _look(self, quantum: predicted.Quantum) -> tuple[outcome.Outcome, set[str]]:
+        """Return what happened to a quantum, and the ids of the outputs that it produced.
+
+        Raises
+        ------
+        UnreadableError
+            If a file of it can't be read or is invalid.
+        """
+        log_dataset, metadata_dataset = outcome.special_outputs(quantum)
+        log = self._files.read(log_dataset, self._decode(bytes(log_dataset.data_coordinate)))
+        metadata = self._files.read(metadata_dataset, self._decode(bytes(metadata_dataset.data_coordinate)))
+        try:
+            found = outcome.judge(quantum, log.data, metadata.data)
+        except outcome.LogError as exc:
+            raise execution_files.UnreadableError(log.path, str(exc)) from exc
+        except outcome.MetadataError as exc:
+            raise execution_files.UnreadableError(metadata.path, str(exc)) from exc
+        known = {log_dataset.dataset_id: log.data is not None}
+        known[metadata_dataset.dataset_id] = metadata.data is not None
+        if found.listed is not None:
+            predicted_ids = {d.dataset_id for datasets in quantum.outputs.values() for d in datasets}
+            strange = [i for i in found.listed if i not in predicted_ids]
+            if strange:
+                path = log.path if metadata.data is None else metadata.path
+                raise execution_files.UnreadableError(path, f"lists output {strange[0]}, not predicted")
+            return found, {i for i, exists in known.items() if exists}.union(found.listed)
+        return found, {
+            d.dataset_id
+            for datasets in quantum.outputs.values()
+            for d in datasets
+            if (known[d.dataset_id] if d.dataset_id in known else self._exists(d))
+        }
+
+    def _exists(self, dataset: predicted.Dataset) -> bool:
+        return self._files.exists(dataset, self._decode(bytes(dataset.data_coordinate)))
+
+    def _scan_init(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
+        """Add an init quantum; it has no files of its own, just outputs."""
+        produced: set[str] = set()
+        try:
+            produced = {d.dataset_id for ds in quantum.outputs.values() for d in ds if self._exists(d)}
+            status = digest.INIT
+        except execution_files.UnreadableError as exc:
+            builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
+            status = digest.UNREADABLE
+        self._add_nodes(builder, quantum, produced)
+        builder.add_quantum(quantum.quantum_id, self._tasks.get(quantum.task_label, 0), status, (b"",) * 3)
+
+    def _add_nodes(
+        self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum, produced: set[str]
+    ) -> None:
+        """Add outputs, inputs and fingerprints of a quantum that is added next."""
+        for connection, datasets in quantum.outputs.items():
+            role = _ROLES.get(connection, digest.REGULAR)
+            for dataset in datasets:
+                self._add_output(builder, dataset, role, dataset.dataset_id in produced)
+        self._add_inputs(builder, quantum)
+        for fingerprint in self._files.take_looked():
+            builder.add_looked(*fingerprint)
+
+    def _add_output(
+        self, builder: shard_builder.ShardBuilder, dataset: predicted.Dataset, role: int, produced: bool
+    ) -> None:
+        entry = self.catalog.entry(dataset)
+        coordinate = bytes(dataset.data_coordinate)
+        flags = role << digest.ROLE_SHIFT | (digest.PRODUCED if produced else 0)
+        builder.add_dataset(dataset.dataset_id, entry, builder.coordinate(coordinate), flags)
+        if produced:
+            values = self._decode(coordinate)
+            for file in self.catalog.plan(entry, values).files:
+                path = file.path(values, dataset.run, dataset.dataset_id)
+                builder.add_file(file.store, file.formatter, file.storage_class, file.component, path)
+
+    def _add_inputs(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
+        """Add the edges from inputs, and what is known of those that may come from outside."""
+        output_run = self.graph.header.output_run
+        outside = {i for store in quantum.datastore_records.values() for i in store.get("dataset_ids", ())}
+        seen: set[str] = set()
+        for datasets in quantum.inputs.values():
+            for dataset in datasets:
+                dataset_id = dataset.dataset_id
+                if dataset_id in seen:
+                    continue
+                seen.add(dataset_id)
+                builder.add_edge(dataset_id)
+                entry = self.catalog.entry(dataset)
+                if (
+                    not entry.definition.is_produced
+                    or dataset.run != output_run
+                    or dataset_id in outside
+                ):
+                    builder.add_input(dataset_id, entry, bytes(dataset.data_coordinate), dataset.run)

@@ -1,0 +1,33 @@
+"""Keeps numerical libraries from starting threads of their own."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "ARROW_NUM_THREADS",
+)
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Set the variables that libraries read when they are first imported; restore them afterwards.
+
+    Processes started inside inherit the setting, the caller's environment stays as it was.
+    """
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.update(dict.fromkeys(_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
