@@ -1,8 +1,20 @@
 """Aggregation of executed quantum graphs: ingests their outputs and writes their provenance graph."""
 
-from aggregator.aggregation import aggregate_graph
-from aggregator.configuration import AggregatorConfig
-from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aggregator.aggregation import aggregate_graph
+    from aggregator.configuration import AggregatorConfig
+    from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
+
+_PLACES = {
+    "AggregatorConfig": "aggregator.configuration",
+    "AggregatorError": "schemas.errors",
+    "FatalWorkerError": "schemas.errors",
+    "FormatError": "schemas.errors",
+    "RefusedError": "schemas.errors",
+    "aggregate_graph": "aggregator.aggregation",
+}
 
 __all__ = [
     "AggregatorConfig",
@@ -12,3 +24,12 @@ __all__ = [
     "RefusedError",
     "aggregate_graph",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; `aggregator --help` should not have to import everything."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'aggregator' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -47,9 +47,7 @@ def aggregate_graph(
     return done
 
 
-def _aggregate(
-    prepared: preparation.Preparation, config: configuration.AggregatorConfig
-) -> summary.Summary:
+def _aggregate(prepared: preparation.Preparation, config: configuration.AggregatorConfig) -> summary.Summary:
     division = prepared.division
     judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
     counted = ["scanned", "ingested"] + ["written"] * config.is_writing_provenance

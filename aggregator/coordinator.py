@@ -46,6 +46,7 @@ class Coordinator:
         self._scanned: dict[int, messages.ShardScanned] = {}
         self._committed = 0
         self._verdicts: list[bytes] = []
+        self._bounds: list[bytes] = []
         self._queues: dict[process.Worker, deque[messages.Request]] = {w: deque() for w in self._workers}
         tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
         self.summary = summary.empty(tasks)
@@ -171,7 +172,6 @@ class Coordinator:
     def _write_graph(self, writer: process.Worker) -> None:
         """Have the dataset section built by the scanners, and the graph completed by the writer."""
         self._report.phase("writing the graph")
-        self._bounds: list[bytes] = []
         self._ask(writer, messages.PlanDatasets())
         self._queues[writer].append(messages.CopyBlocks())
         n_ranges = len(self._bounds) + 1

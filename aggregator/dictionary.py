@@ -45,7 +45,7 @@ def train(
             n_bytes += len(samples[-1])
         if n_bytes >= config.zstd_dict_input_max_bytes:
             break
-    return blocks.train_dictionary(config.zstd_dict_size, samples)
+    return blocks.train_dictionary(samples, config.zstd_dict_size)
 
 
 def _documents(

@@ -44,9 +44,7 @@ class Preparation:
         self.graph.close()
 
 
-def prepare(
-    predicted_path: str, butler_path: str, config: configuration.AggregatorConfig
-) -> Preparation:
+def prepare(predicted_path: str, butler_path: str, config: configuration.AggregatorConfig) -> Preparation:
     """Check a request, and make what workers need.
 
     Raises
@@ -129,8 +127,8 @@ def _check_run(
     with registry.open_registry(repository.database, repository.namespace, writeable=not dry_run) as opened:
         if opened.has_dataset_of_type(run, RUN_PROVENANCE):
             raise errors.RefusedError(
-                f"{repository.path}: run {run!r} holds its provenance graph already. Its logs and metadata are "
-                "in there, not in files of their own; aggregation would take them for missing."
+                f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are in "
+                "there, not in files of their own; aggregation would take them for missing."
             )
 
 
@@ -189,9 +187,7 @@ def _extract_records(
     return catalog.Catalog(graph.pipeline, graph_universe, store)
 
 
-def _settings_hash(
-    config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig
-) -> str:
+def _settings_hash(config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig) -> str:
     """Return a hash of everything but the graph and the files that influences the content of digests."""
     settings = (
         digest.FORMAT_VERSION,
@@ -200,4 +196,3 @@ def _settings_hash(
         repository.settings(),
     )
     return hashlib.blake2b(msgspec.json.encode(settings, order="sorted"), digest_size=16).hexdigest()
-

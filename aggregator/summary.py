@@ -99,5 +99,3 @@ def statuses_of(scanned: messages.ShardScanned) -> npt.NDArray[np.int8]:
 def tasks_of(scanned: messages.ShardScanned) -> npt.NDArray[np.uint16]:
     """Return the task indices in a scanner's report."""
     return np.frombuffer(scanned.tasks, dtype="<u2")
-
-

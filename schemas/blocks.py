@@ -1,6 +1,6 @@
 """Compressed JSON blocks and multi-block members (quantum-graph-format.md sections 2 and 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -112,12 +112,12 @@ def offsets(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return result
 
 
-def train_dictionary(samples: list[bytes], size: int) -> bytes:
+def train_dictionary(samples: Sequence[bytes], size: int) -> bytes:
     """Return a dictionary of at most ``size`` bytes, or nothing if the samples don't give one."""
     if size <= 0 or len(samples) < 10:
         return b""
     try:
-        return zstandard.train_dictionary(size, samples).as_bytes()
+        return zstandard.train_dictionary(size, list(samples)).as_bytes()
     except zstandard.ZstdError:
         # Too few or too uniform samples: a worse compression, no reason to fail a run.
         return b""

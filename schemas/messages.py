@@ -195,7 +195,9 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """Traceback, for the log."""
 
 
-Request = ScanShard | CommitShard | Flush | PlanDatasets | PrepareRanges | CopyBlocks | BuildRange | FinishGraph
+Request = (
+    ScanShard | CommitShard | Flush | PlanDatasets | PrepareRanges | CopyBlocks | BuildRange | FinishGraph
+)
 """What workers are told."""
 
 Reply = ShardScanned | Ingested | ShardTaken | DatasetRanges | RangeBuilt | GraphWritten | Ready | Failed

@@ -44,8 +44,6 @@ class Quantum(msgspec.Struct, frozen=True):
     """Records of overall inputs by datastore name."""
 
 
-
-
 _quantum_decoder = msgspec.json.Decoder(Quantum)
 _quanta_decoder = msgspec.json.Decoder(list[Quantum])
 

@@ -1,6 +1,7 @@
 """Task metadata files, and what the aggregation takes from them (execution-files.md section 1)."""
 
 import datetime
+import itertools
 import json
 from typing import Any
 
@@ -185,7 +186,7 @@ def resource_usage(metadata: TaskMetadata) -> ResourceUsage | None:
     end_cpu, begin_cpu = _number(section, "endCpuTime"), _number(section, "startCpuTime")
     try:
         times = (start, begin_init, begin_run, end)
-        steps = [(b - a).total_seconds() for a, b in zip(times, times[1:], strict=False)]
+        steps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
     except TypeError as exc:
         raise ValueError(f"times of the quantum section mix time zones ({exc})") from exc
     text = start.isoformat()

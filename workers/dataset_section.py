@@ -235,4 +235,3 @@ def plan_bounds(ids: npt.NDArray[Any], n_datasets: int) -> list[bytes]:
     if len(ordered) < n_ranges:
         return []
     return [addresses.id_at(ordered, len(ordered) * i // n_ranges) for i in range(1, n_ranges)]
-

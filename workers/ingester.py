@@ -1,4 +1,4 @@
-"""The ingester: brings accepted outputs into the repository's database (aggregate-and-ingest.md section 3)."""
+"""The ingester: brings accepted outputs into the database (aggregate-and-ingest.md section 3)."""
 
 import numpy as np
 import numpy.typing as npt

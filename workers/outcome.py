@@ -134,9 +134,7 @@ def _take_listed(outcome: Outcome, metadata: task_metadata.TaskMetadata, from_lo
         raise (LogError if from_log else MetadataError)(str(exc)) from exc
 
 
-def _add_log(
-    outcome: Outcome, log: log_records.Log, last: Attempt
-) -> task_metadata.TaskMetadata | None:
+def _add_log(outcome: Outcome, log: log_records.Log, last: Attempt) -> task_metadata.TaskMetadata | None:
     for previous in log.extra.previous_attempts:
         _add_previous(outcome, previous)
     found = None

@@ -121,7 +121,8 @@ def wait(workers: Sequence[Worker], timeout: float) -> Iterator[tuple[Worker, me
     by_source: dict[Any, ProcessWorker] = {w.pipe: w for w in processes}
     by_source.update({w.process.sentinel: w for w in processes})
     # A pipe can hold replies of a process that is gone; they count.
-    for source in sorted(standard_connection.wait(list(by_source), timeout), key=lambda s: isinstance(s, int)):
+    ready = standard_connection.wait(list(by_source), timeout)
+    for source in sorted(ready, key=lambda source: isinstance(source, int)):
         worker = by_source[source]
         try:
             while worker.pipe.poll():

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 import traceback
+from collections.abc import Callable
 from typing import Protocol
 
 from schemas import errors, messages
@@ -27,7 +28,11 @@ class Role(Protocol):
         """Give everything back."""
 
 
-_ROLES = {SCANNER: scanner.Scanner, INGESTER: ingester.Ingester, WRITER: writer.Writer}
+_ROLES: dict[str, Callable[[messages.Setup], Role]] = {
+    SCANNER: scanner.Scanner,
+    INGESTER: ingester.Ingester,
+    WRITER: writer.Writer,
+}
 
 
 def failure(name: str, exc: BaseException) -> messages.Failed:
@@ -112,7 +117,7 @@ def worker_log(name: str, setup: messages.Setup) -> logging.Logger:
 class LogFormatter(logging.Formatter):
     """Times as ISO 8601, UTC, with milliseconds."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

@@ -1,4 +1,4 @@
-"""The scanner: turns shards of quanta into digests, a pure function of graph and files (DESIGN, Data flow)."""
+"""The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
 from collections import Counter
 
@@ -198,9 +198,5 @@ class Scanner:
                 seen.add(dataset_id)
                 builder.add_edge(dataset_id)
                 entry = self.catalog.entry(dataset)
-                if (
-                    not entry.definition.is_produced
-                    or dataset.run != output_run
-                    or dataset_id in outside
-                ):
+                if not entry.definition.is_produced or dataset.run != output_run or dataset_id in outside:
                     builder.add_input(dataset_id, entry, bytes(dataset.data_coordinate), dataset.run)

@@ -40,7 +40,9 @@ class ShardBuilder:
         """Number of quanta so far; the row of the next one."""
         return len(self._ids["quantum"])
 
-    def add_quantum(self, quantum_id: str, task: int, status: int, documents: tuple[bytes, bytes, bytes]) -> None:
+    def add_quantum(
+        self, quantum_id: str, task: int, status: int, documents: tuple[bytes, bytes, bytes]
+    ) -> None:
         """Add a quantum.
 
         Parameters

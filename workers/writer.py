@@ -267,7 +267,7 @@ def _dataset_places(
     at: npt.NDArray[np.int64],
     places: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """Return the addresses of datasets; those of logs and metadata are also those of their quanta's blocks."""
+    """Return the addresses of datasets; logs and metadata share the blocks of their quanta."""
     rows = np.zeros((len(table), 8), dtype=np.int64)
     rows[:, 0] = offset + blocks.offsets(table["size"])
     rows[:, 1] = table["size"]

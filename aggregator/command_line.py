@@ -1,0 +1,161 @@
+"""The command line."""
+
+import contextlib
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+_LEVELS = ("DEBUG", "VERBOSE", "INFO", "WARNING", "ERROR")
+
+
+def _load_options_file(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Take the defaults of a command's options from a YAML file."""
+    if value is None:
+        return
+    import yaml
+
+    try:
+        with open(value, encoding="utf-8") as stream:
+            document = yaml.safe_load(stream)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise click.BadParameter(f"{value}: can't read it ({exc})", context, parameter) from exc
+    section = document.get(context.info_name) if isinstance(document, dict) else None
+    if not isinstance(section, dict):
+        raise click.BadParameter(f"{value}: has no section {context.info_name!r}", context, parameter)
+    by_name = {
+        option.lstrip("-"): p.name for p in context.command.params for option in [*p.opts, p.name or ""]
+    }
+    unknown = sorted(str(name) for name in section if str(name) not in by_name)
+    if unknown:
+        raise click.BadParameter(f"{value}: no such option: {', '.join(unknown)}", context, parameter)
+    defaults = {by_name[str(name)]: setting for name, setting in section.items()}
+    context.default_map = {**(context.default_map or {}), **defaults}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True
+)
+@click.option("--log-file", type=click.Path(dir_okay=False), help="Write log messages to this file, too.")
+@click.option("--long-log", is_flag=True, help="Log messages with time, process and logger.")
+@click.version_option(package_name="quantum-graph-aggregator")
+def main(log_level: str, log_file: str | None, long_log: bool) -> None:
+    """Ingest and record what quantum graphs have produced."""
+    _set_up_log(log_level.upper(), log_file, long_log)
+
+
+def _set_up_log(level: str, path: str | None, long: bool) -> None:
+    brief = "{levelname} {message}"
+    full = "{levelname} {asctime} {processName} {name}: {message}"
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        try:
+            handlers.append(logging.FileHandler(path))
+        except OSError as exc:
+            raise click.BadParameter(f"--log-file {path}: can't write it ({exc.strerror})") from exc
+    verbose = (logging.INFO + logging.DEBUG) // 2
+    logging.addLevelName(verbose, "VERBOSE")
+    root = logging.getLogger()
+    for handler in handlers:
+        is_file = isinstance(handler, logging.FileHandler)
+        handler.setFormatter(logging.Formatter(full if long or is_file else brief, style="{"))
+        root.addHandler(handler)
+    root.setLevel(verbose if level == "VERBOSE" else level)
+
+
+@contextlib.contextmanager
+def _explained_errors() -> Iterator[None]:
+    """Turn errors into one line on the terminal and an exit code."""
+    from schemas import errors
+
+    try:
+        yield
+    except errors.AggregatorError as exc:
+        for note in getattr(exc, "__notes__", ()):
+            logging.getLogger("aggregator").debug("%s", note)
+        click.echo(f"Error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+
+
+def _import_single_threaded(name: str) -> Any:
+    """Import a module whose libraries would otherwise start threads."""
+    from workers import thread_pools
+
+    with thread_pools.single_threaded():
+        return importlib.import_module(name)
+
+
+@main.command("aggregate-graph")
+@click.argument("predicted_graph")
+@click.argument("repo")
+@click.option("-o", "--output", "output_path", help="Write the provenance graph here.")
+@click.option(
+    "-j", "--processes", "n_processes", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Number of scanners; 1 does everything in this process.",
+)  # fmt: skip
+@click.option(
+    "--incomplete/--complete", default=False,
+    help="Execution goes on: ingest what certainly succeeded, write no graph.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Leave the database as it is.")
+@click.option(
+    "--interactive-status/--no-interactive-status", default=None,
+    help="Show progress bars [default: on a terminal].",
+)  # fmt: skip
+@click.option(
+    "--log-status-interval", type=float, default=None,
+    help="Seconds between progress messages without bars [default: 60].",
+)  # fmt: skip
+@click.option(
+    "--register-dataset-types/--no-register-dataset-types", default=True, show_default=True,
+    help="Register the dataset types of outputs.",
+)  # fmt: skip
+@click.option(
+    "--update-output-chain/--no-update-output-chain", default=True, show_default=True,
+    help="Put the output run in front of the output chain.",
+)  # fmt: skip
+@click.option("--worker-log-dir", help="Directory for a log file of each worker.")
+@click.option("--worker-log-level", default="VERBOSE", show_default=True, help="Level of these logs.")
+@click.option("--worker-profile-dir", help="Directory for a profile of each worker process.")
+@click.option("--zstd-level", type=int, default=3, show_default=True, help="Compression level of the graph.")
+@click.option(
+    "--zstd-dict-size", type=int, default=32768, show_default=True,
+    help="Size of the compression dictionary in bytes; 0 for none.",
+)  # fmt: skip
+@click.option(
+    "--zstd-dict-n-inputs", type=int, default=512, show_default=True,
+    help="Quanta to train the dictionary with; smaller graphs get none.",
+)  # fmt: skip
+@click.option(
+    "--mock-storage-classes/--no-mock-storage-classes", default=False,
+    help="Know the storage classes of mock tasks.",
+)  # fmt: skip
+@click.option(
+    "--promise-ingest-graph/--no-promise-ingest-graph", default=False,
+    help="Leave logs, metadata and configs to a later ingestion of the graph.",
+)  # fmt: skip
+@click.option("--defensive-ingest", is_flag=True, help="Look for ingested datasets from the start.")
+@click.option(
+    "--ingest-batch-size", type=click.IntRange(min=1), default=10000, show_default=True,
+    help="Datasets to gather before they are written.",
+)  # fmt: skip
+@click.option(
+    "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
+    help="YAML file with defaults of these options, in a section named after the command.",
+)  # fmt: skip
+def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
+    """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
+    with _explained_errors():
+        aggregation = _import_single_threaded("aggregator.aggregation")
+        configuration = _import_single_threaded("aggregator.configuration")
+        done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
+    for line in done.lines():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
