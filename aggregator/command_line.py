@@ -38,33 +38,41 @@ def _load_options_file(context: click.Context, parameter: click.Parameter, value
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True
-)
-@click.option("--log-file", type=click.Path(dir_okay=False), help="Write log messages to this file, too.")
+    "--log-level", multiple=True, metavar="[LOGGER=]LEVEL",
+    help="Level of log messages, of all or of one logger; may be repeated [default: INFO].",
+)  # fmt: skip
+@click.option(
+    "--log-file", multiple=True, type=click.Path(dir_okay=False),
+    help="Write log messages to this file, too; may be repeated.",
+)  # fmt: skip
 @click.option("--long-log", is_flag=True, help="Log messages with time, process and logger.")
 @click.version_option(package_name="quantum-graph-aggregator")
-def main(log_level: str, log_file: str | None, long_log: bool) -> None:
+def main(log_level: tuple[str, ...], log_file: tuple[str, ...], long_log: bool) -> None:
     """Ingest and record what quantum graphs have produced."""
-    _set_up_log(log_level.upper(), log_file, long_log)
+    _set_up_log(log_level, log_file, long_log)
 
 
-def _set_up_log(level: str, path: str | None, long: bool) -> None:
+def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> None:
     brief = "{levelname} {message}"
     full = "{levelname} {asctime} {processName} {name}: {message}"
+    logging.addLevelName((logging.INFO + logging.DEBUG) // 2, "VERBOSE")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for text in ",".join(levels).split(",") if levels else ():
+        logger, _, level = text.rpartition("=")
+        if level.upper() not in _LEVELS:
+            raise click.BadParameter(f"--log-level {text}: the levels are {', '.join(_LEVELS)}")
+        logging.getLogger("" if logger == "." else logger).setLevel(level.upper())
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if path is not None:
+    for path in paths:
         try:
             handlers.append(logging.FileHandler(path))
         except OSError as exc:
             raise click.BadParameter(f"--log-file {path}: can't write it ({exc.strerror})") from exc
-    verbose = (logging.INFO + logging.DEBUG) // 2
-    logging.addLevelName(verbose, "VERBOSE")
-    root = logging.getLogger()
     for handler in handlers:
         is_file = isinstance(handler, logging.FileHandler)
         handler.setFormatter(logging.Formatter(full if long or is_file else brief, style="{"))
         root.addHandler(handler)
-    root.setLevel(verbose if level == "VERBOSE" else level)
 
 
 @contextlib.contextmanager

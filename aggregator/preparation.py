@@ -127,8 +127,8 @@ def _check_run(
     with registry.open_registry(repository.database, repository.namespace, writeable=not dry_run) as opened:
         if opened.has_dataset_of_type(run, RUN_PROVENANCE):
             raise errors.RefusedError(
-                f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are in "
-                "there, not in files of their own; aggregation would take them for missing."
+                f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are "
+                "in there, not in files of their own; aggregation would take them for missing."
             )
 
 
