@@ -59,7 +59,7 @@ class Worker:
     def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
         self.name = name
         self.log = worker_log(name, setup)
-        self.log.log(VERBOSE, "starting")
+        self.log.log(VERBOSE, "starting as process %d", os.getpid())
         self._role: Role = _ROLES[kind](setup)
 
     def handle(self, request: messages.Request) -> messages.Reply:
