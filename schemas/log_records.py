@@ -119,16 +119,16 @@ def check_records(data: bytes) -> int:
         if not isinstance(values, list):
             raise ValueError("log records are not a list") from None
         for value in values:
-            _check_record(value)
+            convert_record(value)
         return len(values)
 
 
-def _check_record(value: Any) -> None:
-    """Validate a record with the leniency of the reference: times and numbers may be texts."""
+def convert_record(value: Any) -> LogRecord:
+    """Return a record from a parsed document, with the reference's leniency: numbers may be texts."""
     record = dict(value) if isinstance(value, dict) else value
     if isinstance(record, dict) and isinstance(record.get("asctime"), str):
         record["asctime"] = datetime.datetime.fromisoformat(record["asctime"])
-    msgspec.convert(record, LogRecord, strict=False)
+    return msgspec.convert(record, LogRecord, strict=False)
 
 
 def _parse_v2(data: bytes) -> Log:
@@ -156,7 +156,7 @@ def _parse_streaming(data: bytes) -> Log:
         try:
             _record_decoder.decode(line)
         except msgspec.DecodeError:
-            _check_record(task_metadata.parse_lenient(line))
+            convert_record(task_metadata.parse_lenient(line))
     extra = Extra()
     text = tail.partition(b"\n")[2] if delimiter else b""
     if text:

@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-Value = float | int | bool | str
+from schemas import caveats as caveat_bits
 
-ALL_CAVEATS = 127
-"""All caveat bits that are defined (quantum-graph-format.md section 7.2)."""
+Value = float | int | bool | str
 
 
 class TaskMetadata(msgspec.Struct, gc=False):
@@ -221,9 +220,9 @@ def caveats(metadata: TaskMetadata) -> int | None:
         bits = int(value)
     except OverflowError as exc:
         raise ValueError("quantum.caveats is infinite") from exc
-    if not -ALL_CAVEATS - 1 <= bits <= ALL_CAVEATS:
+    if not -caveat_bits.ALL - 1 <= bits <= caveat_bits.ALL:
         raise ValueError(f"quantum.caveats {bits} has unknown bits")
-    return bits & ALL_CAVEATS
+    return bits & caveat_bits.ALL
 
 
 def failure(metadata: TaskMetadata, task_label: str) -> ExceptionInfo | None:

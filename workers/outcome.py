@@ -1,53 +1,25 @@
 """From the files of a quantum to what happened to it (execution-files.md section 4)."""
 
 import dataclasses
-import json
-import math
 import re
 import uuid
 
 import msgspec
 
-from schemas import log_records, pipeline, predicted, task_metadata
+from schemas import log_records, nodes, pipeline, predicted, statuses, task_metadata
 
-SUCCESSFUL = 1
-FAILED = -1
-ABORTED_SUCCESS = -2
+SUCCESSFUL = statuses.SUCCESSFUL
+FAILED = statuses.FAILED
+ABORTED_SUCCESS = statuses.ABORTED_SUCCESS
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class Attempt(msgspec.Struct):
-    """One attempt to run a quantum, as the provenance graph stores it."""
-
-    attempt: int
-    """Position, from 0."""
-    status: int
-    """1 successful, -1 failed, -2 success whose log is missing."""
-    caveats: int | None = None
-    """Caveat bits of a success."""
-    exception: task_metadata.ExceptionInfo | None = None
-    """What ended it, or was accepted as partial success."""
-    resource_usage: task_metadata.ResourceUsage | None = None
-    """What it used."""
-    previous_process_quanta: list[str] = []
-    """Quanta that ran earlier in the same process."""
-
-
-class _QuantumBlock(msgspec.Struct):
-    quantum_id: str
-    task_label: str
-    data_coordinate: msgspec.Raw
-    inputs: dict[str, list[str]]
-    outputs: dict[str, list[str]]
-    attempts: list[Attempt] = []
 
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
     """What happened to a quantum."""
 
-    attempts: list[Attempt] = dataclasses.field(default_factory=list)
+    attempts: list[nodes.Attempt] = dataclasses.field(default_factory=list)
     """All attempts, oldest first."""
 
     logs: list[bytes | None] = dataclasses.field(default_factory=list)
@@ -93,7 +65,7 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
         If the file's content is invalid.
     """
     outcome = Outcome()
-    last = Attempt(attempt=0, status=FAILED)
+    last = nodes.Attempt(attempt=0, status=FAILED)
     last_metadata: task_metadata.TaskMetadata | None = None
     if log is not None:
         try:
@@ -134,7 +106,9 @@ def _take_listed(outcome: Outcome, metadata: task_metadata.TaskMetadata, from_lo
         raise (LogError if from_log else MetadataError)(str(exc)) from exc
 
 
-def _add_log(outcome: Outcome, log: log_records.Log, last: Attempt) -> task_metadata.TaskMetadata | None:
+def _add_log(
+    outcome: Outcome, log: log_records.Log, last: nodes.Attempt
+) -> task_metadata.TaskMetadata | None:
     for previous in log.extra.previous_attempts:
         _add_previous(outcome, previous)
     found = None
@@ -150,7 +124,7 @@ def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
     """Add an earlier attempt, which by definition failed; those before it come first."""
     for previous in extra.previous_attempts:
         _add_previous(outcome, previous)
-    attempt = Attempt(attempt=len(outcome.attempts), status=FAILED, exception=extra.exception)
+    attempt = nodes.Attempt(attempt=len(outcome.attempts), status=FAILED, exception=extra.exception)
     log_records.check_records(extra.logs)
     outcome.logs.append(bytes(extra.logs))
     outcome.attempts.append(attempt)
@@ -159,7 +133,7 @@ def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
 
 
 def _add_extra_metadata(
-    outcome: Outcome, extra: log_records.Extra, attempt: Attempt
+    outcome: Outcome, extra: log_records.Extra, attempt: nodes.Attempt
 ) -> task_metadata.TaskMetadata | None:
     text = bytes(extra.metadata)
     if text == b"null":
@@ -172,7 +146,7 @@ def _add_extra_metadata(
 
 
 def _add_metadata(
-    outcome: Outcome, data: bytes, last: Attempt, task_label: str
+    outcome: Outcome, data: bytes, last: nodes.Attempt, task_label: str
 ) -> task_metadata.TaskMetadata:
     metadata = task_metadata.parse(data)
     last.status = SUCCESSFUL
@@ -189,9 +163,9 @@ def _dashed(text: str) -> str:
     return text if _UUID.fullmatch(text) else str(uuid.UUID(text))
 
 
-def quantum_block(quantum: predicted.Quantum, attempts: list[Attempt]) -> bytes:
+def quantum_block(quantum: predicted.Quantum, attempts: list[nodes.Attempt]) -> bytes:
     """Return the JSON of a quantum's block (quantum-graph-format.md section 7.2)."""
-    block = _QuantumBlock(
+    node = nodes.Quantum(
         quantum.quantum_id,
         quantum.task_label,
         quantum.data_coordinate,
@@ -199,22 +173,7 @@ def quantum_block(quantum: predicted.Quantum, attempts: list[Attempt]) -> bytes:
         {name: [d.dataset_id for d in datasets] for name, datasets in quantum.outputs.items()},
         attempts,
     )
-    data = msgspec.json.encode(block)
-    if any(map(_has_constants, attempts)):
-        # msgspec writes null for what JSON has no word for; the graph keeps the constants.
-        document = json.loads(data)
-        document["attempts"] = msgspec.to_builtins(attempts)
-        data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    return data
-
-
-def _has_constants(attempt: Attempt) -> bool:
-    usage, exception = attempt.resource_usage, attempt.exception
-    if usage is not None and not math.isfinite(usage.memory + usage.run_time_cpu):
-        return True
-    return exception is not None and any(
-        isinstance(value, float) and not math.isfinite(value) for value in exception.metadata.values()
-    )
+    return nodes.encode_quantum(node)
 
 
 def special_outputs(quantum: predicted.Quantum) -> tuple[predicted.Dataset, predicted.Dataset]:

@@ -19,6 +19,7 @@ from schemas import (
     errors,
     files,
     messages,
+    nodes,
     predicted,
     verdicts,
 )
@@ -26,25 +27,6 @@ from workers import dataset_section, environment
 
 _MAX_SAMPLE = 1_000_000
 _COLUMNS = {"quanta": "quantum.block_size", "logs": "quantum.log_size", "metadata": "quantum.metadata_size"}
-
-
-class _InitQuantum(msgspec.Struct):
-    quantum_id: str
-    task_label: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-
-
-class _BlockedQuantum(msgspec.Struct):
-    quantum_id: str
-    task_label: str
-    data_coordinate: msgspec.Raw
-    inputs: msgspec.Raw
-    outputs: msgspec.Raw
-    attempts: msgspec.Raw = msgspec.Raw(b"[]")
-
-
-_blocked_decoder = msgspec.json.Decoder(_BlockedQuantum)
 
 
 class Writer:
@@ -132,9 +114,8 @@ class Writer:
     def _blocked(self, block: bytes) -> bytes:
         """Return the block of a quantum without its attempts."""
         int_size = self._graph.header.int_size
-        quantum = _blocked_decoder.decode(self._codec.decompress(block[int_size:]))
-        quantum.attempts = msgspec.Raw(b"[]")
-        return blocks.frame(self._codec.compress(msgspec.json.encode(quantum)), int_size)
+        document = nodes.without_attempts(self._codec.decompress(block[int_size:]))
+        return blocks.frame(self._codec.compress(document), int_size)
 
     def plan(self) -> messages.DatasetRanges:
         """Divide all datasets into ranges of ids."""
@@ -192,7 +173,7 @@ class Writer:
         header = msgspec.json.decode(self._graph.header_json)
         header["graph_type"] = "provenance"
         init_quanta = [
-            _InitQuantum(
+            nodes.InitQuantum(
                 q.quantum_id,
                 q.task_label,
                 {name: datasets[0].dataset_id for name, datasets in q.inputs.items()},
@@ -221,8 +202,8 @@ class Writer:
         first_row = self._first_rows()
         int_size = self._graph.header.int_size
         n_rows = len(quanta) + sum(self._n_rows(path) for path in paths)
-        with self._archive.open("nodes.addr", "w", force_zip64=True) as out:
-            out.write(addresses.encode_header(int_size, n_rows, 4))
+        with self._archive.open(nodes.ADDRESSES, "w", force_zip64=True) as out:
+            out.write(addresses.encode_header(int_size, n_rows, len(nodes.COMPONENTS)))
             begin, index, offset = 0, 0, 0
             for number, path in enumerate(paths):
                 with open(path, "rb") as stream:
@@ -252,8 +233,9 @@ class Writer:
         """Return ids and addresses of all quanta, in shard order."""
         shards = sorted(self._ids)
         n = sum(map(len, self._ids.values()))
-        places = np.zeros((n, 8), dtype=np.int64)
-        for column, name in ((2, "quanta"), (4, "logs"), (6, "metadata")):
+        places = np.zeros((n, 2 * len(nodes.COMPONENTS)), dtype=np.int64)
+        for name in _COLUMNS:
+            column = 2 * nodes.COMPONENTS.index(name)
             sizes = np.concatenate([*(self._sizes[name][s] for s in shards), np.zeros(0, dtype=np.int64)])
             places[:, column] = np.where(sizes > 0, blocks.offsets(sizes), 0)
             places[:, column + 1] = sizes
@@ -268,10 +250,10 @@ def _dataset_places(
     places: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """Return the addresses of datasets; logs and metadata share the blocks of their quanta."""
-    rows = np.zeros((len(table), 8), dtype=np.int64)
+    rows = np.zeros((len(table), 2 * len(nodes.COMPONENTS)), dtype=np.int64)
     rows[:, 0] = offset + blocks.offsets(table["size"])
     rows[:, 1] = table["size"]
-    for role, column in ((digest.LOG, 4), (digest.METADATA, 6)):
+    for role, column in ((digest.LOG, 2 * nodes.LOGS), (digest.METADATA, 2 * nodes.METADATA)):
         chosen = np.flatnonzero((table["role"] == role) & (table["shard"] > 0))
         quantum = at[first_row[table["shard"][chosen]] + table["row"][chosen]]
         rows[chosen, column : column + 2] = places[quantum, column : column + 2]

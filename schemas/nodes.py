@@ -1,0 +1,253 @@
+"""Nodes of provenance graphs, as the JSON blocks that hold them (quantum-graph-format.md section 7)."""
+
+import json
+import math
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from schemas import caveats, log_records, statuses, task_metadata
+
+COMPONENTS = ("datasets", "quanta", "logs", "metadata")
+"""Multi-block members, in the order of the addresses in `ADDRESSES`."""
+
+DATASETS, QUANTA, LOGS, METADATA = range(4)
+"""Positions in `COMPONENTS`."""
+
+ADDRESSES = "nodes.addr"
+"""Address file of all nodes."""
+
+T = TypeVar("T")
+Status = Annotated[int, msgspec.Meta(ge=statuses.ABORTED, le=statuses.SUCCESSFUL)]
+Caveats = Annotated[int, msgspec.Meta(ge=0, le=caveats.ALL)]
+
+
+class Attempt(msgspec.Struct):
+    """One attempt to run a quantum (section 7.2); not frozen, since it is found out bit by bit."""
+
+    attempt: int = 0
+    """Position, from 0."""
+    status: Status = statuses.UNKNOWN
+    """One of `schemas.statuses`."""
+    caveats: Caveats | None = None
+    """Bits of `schemas.caveats`, of a success."""
+    exception: task_metadata.ExceptionInfo | None = None
+    """What ended it, or was accepted as partial success."""
+    resource_usage: task_metadata.ResourceUsage | None = None
+    """What it used."""
+    previous_process_quanta: list[str] = []
+    """Quanta that ran earlier in the same process."""
+
+
+class Quantum(msgspec.Struct, frozen=True):
+    """A regular quantum (section 7.2)."""
+
+    quantum_id: str
+    """UUID, dashed."""
+    task_label: str
+    """Task label."""
+    data_coordinate: msgspec.Raw = msgspec.Raw(b"[]")
+    """JSON list of the full data ID's values."""
+    inputs: dict[str, list[str]] = {}
+    """Ids of predicted inputs by connection."""
+    outputs: dict[str, list[str]] = {}
+    """Ids of predicted outputs by connection, metadata and log included."""
+    attempts: list[Attempt] = []
+    """All attempts, oldest first; none if the quantum is blocked."""
+
+    @property
+    def status(self) -> int:
+        """Status of the last attempt, or `statuses.BLOCKED`."""
+        return self.attempts[-1].status if self.attempts else statuses.BLOCKED
+
+
+class InitQuantum(msgspec.Struct, frozen=True):
+    """The initialisation of a task (section 7.3)."""
+
+    quantum_id: str
+    """UUID, dashed."""
+    task_label: str
+    """Task label."""
+    inputs: dict[str, str] = {}
+    """Id of the input of each connection."""
+    outputs: dict[str, str] = {}
+    """Id of the output of each connection, the configuration included."""
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """A predicted dataset (section 7.1)."""
+
+    dataset_id: str
+    """UUID, dashed."""
+    dataset_type_name: str
+    """Parent dataset type."""
+    run: str
+    """RUN collection."""
+    produced: bool
+    """Whether it was written; true for overall inputs."""
+    data_coordinate: msgspec.Raw = msgspec.Raw(b"[]")
+    """JSON list of the full data ID's values."""
+    producer: str | None = None
+    """Quantum or init quantum that was to write it; nothing for overall inputs."""
+    consumers: list[str] = []
+    """Quanta and init quanta that were to read it."""
+
+
+class _Unattempted(msgspec.Struct):
+    quantum_id: str
+    task_label: str
+    data_coordinate: msgspec.Raw
+    inputs: msgspec.Raw
+    outputs: msgspec.Raw
+    attempts: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Logs(msgspec.Struct):
+    attempts: list[list[log_records.LogRecord] | None]
+
+
+class _Metadata(msgspec.Struct):
+    attempts: list[task_metadata.TaskMetadata | None]
+
+
+class _Attempts(msgspec.Struct):
+    attempts: list[Any]
+
+
+_quantum_decoder = msgspec.json.Decoder(Quantum)
+_dataset_decoder = msgspec.json.Decoder(Dataset)
+_init_quanta_decoder = msgspec.json.Decoder(list[InitQuantum])
+_logs_decoder = msgspec.json.Decoder(_Logs)
+_metadata_decoder = msgspec.json.Decoder(_Metadata)
+_unattempted_decoder = msgspec.json.Decoder(_Unattempted)
+_coordinate_decoder = msgspec.json.Decoder(tuple[int | str, ...])
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_quantum(quantum: Quantum) -> bytes:
+    """Return the JSON of a quantum's block."""
+    data = msgspec.json.encode(quantum)
+    if any(map(_has_constants, quantum.attempts)):
+        # msgspec writes null for what JSON has no word for; the graph keeps the constants.
+        document = json.loads(data)
+        document["attempts"] = msgspec.to_builtins(quantum.attempts)
+        data = _dump(document)
+    return data
+
+
+def _has_constants(attempt: Attempt) -> bool:
+    usage, exception = attempt.resource_usage, attempt.exception
+    if usage is not None and not math.isfinite(usage.memory + usage.run_time_cpu):
+        return True
+    return exception is not None and any(
+        isinstance(value, float) and not math.isfinite(value) for value in exception.metadata.values()
+    )
+
+
+def without_attempts(document: bytes) -> bytes:
+    """Return the JSON of a quantum's block as it is when the quantum is blocked."""
+    try:
+        quantum = _unattempted_decoder.decode(document)
+    except msgspec.DecodeError:
+        # There are numbers among the attempts that are not JSON.
+        value = json.loads(document)
+        value["attempts"] = []
+        return _dump(value)
+    quantum.attempts = msgspec.Raw(b"[]")
+    return msgspec.json.encode(quantum)
+
+
+def coordinate_values(data_coordinate: msgspec.Raw) -> tuple[int | str, ...]:
+    """Return the values of a full data ID."""
+    return _coordinate_decoder.decode(data_coordinate)
+
+
+def decode_quantum(document: bytes) -> Quantum:
+    """Return the quantum in a block.
+
+    Raises
+    ------
+    ValueError
+        If there is none; of all decoding functions here.
+    """
+    task_metadata.check_text(document)
+    try:
+        return _quantum_decoder.decode(document)
+    except msgspec.DecodeError:
+        value = task_metadata.parse_lenient(document)
+        for usage in _usages(value):
+            usage.update({name: math.nan for name, number in usage.items() if number is None})
+        return _convert(value, Quantum)
+
+
+def _usages(quantum: Any) -> list[dict[str, Any]]:
+    """Return the resource usages in a parsed quantum, as far as it is one."""
+    attempts = quantum.get("attempts") if isinstance(quantum, dict) else None
+    found = [a.get("resource_usage") for a in attempts or () if isinstance(a, dict)]
+    return [usage for usage in found if isinstance(usage, dict)]
+
+
+def _convert(value: Any, kind: type[T]) -> T:
+    """Return a node from a parsed document; integers may be written as floats (section 7.4)."""
+    if isinstance(value, dict) and "data_coordinate" in value:
+        value["data_coordinate"] = msgspec.Raw(_dump(value["data_coordinate"]))
+    return msgspec.convert(value, kind, strict=False)
+
+
+def decode_dataset(document: bytes) -> Dataset:
+    """Return the dataset in a block."""
+    task_metadata.check_text(document)
+    return _dataset_decoder.decode(document)
+
+
+def decode_init_quanta(document: bytes) -> list[InitQuantum]:
+    """Return the init quanta of a graph."""
+    return _init_quanta_decoder.decode(document)
+
+
+def decode_logs(document: bytes) -> list[list[log_records.LogRecord] | None]:
+    """Return the log records of each attempt (section 7.4)."""
+    try:
+        return _logs_decoder.decode(document).attempts
+    except msgspec.DecodeError:
+        return [
+            None if records is None else [log_records.convert_record(record) for record in records]
+            for records in _attempts(task_metadata.parse_lenient(document))
+        ]
+
+
+def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
+    """Return the task metadata of each attempt; null, as older writers put it, becomes NaN (section 7.4)."""
+    try:
+        attempts = _metadata_decoder.decode(document).attempts
+    except msgspec.DecodeError:
+        parsed = _attempts(task_metadata.parse_lenient(document))
+        return [None if m is None else task_metadata.convert(_without_nulls(m)) for m in parsed]
+    for metadata in attempts:
+        if metadata is not None:
+            task_metadata.check_arrays(metadata)
+    return attempts
+
+
+def _attempts(document: Any) -> list[Any]:
+    return msgspec.convert(document, _Attempts).attempts
+
+
+def _without_nulls(metadata: Any) -> Any:
+    """Return parsed metadata with NaN for null; what is no metadata stays as it is."""
+    if not isinstance(metadata, dict):
+        return metadata
+    result = dict(metadata)
+    if isinstance(scalars := result.get("scalars"), dict):
+        result["scalars"] = {name: math.nan if v is None else v for name, v in scalars.items()}
+    if isinstance(arrays := result.get("arrays"), dict):
+        result["arrays"] = {
+            name: [math.nan if v is None else v for v in values] if isinstance(values, list) else values
+            for name, values in arrays.items()
+        }
+    if isinstance(nested := result.get("metadata"), dict):
+        result["metadata"] = {name: _without_nulls(m) for name, m in nested.items()}
+    return result

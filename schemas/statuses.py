@@ -1,0 +1,24 @@
+"""Status codes of attempts (quantum-graph-format.md section 7.2)."""
+
+ABORTED = -4
+"""Failed hard, without log and metadata, as only a workflow system can know; no aggregation says so."""
+UNKNOWN = -3
+"""Nothing is known; no aggregation says so."""
+ABORTED_SUCCESS = -2
+"""Succeeded, but the log is missing."""
+FAILED = -1
+"""Failed, or left neither metadata nor log."""
+BLOCKED = 0
+"""Never ran, since a quantum before it failed; told by the absence of attempts, never stored."""
+SUCCESSFUL = 1
+"""Succeeded, perhaps with caveats."""
+
+NAMES = {
+    ABORTED: "ABORTED",
+    UNKNOWN: "UNKNOWN",
+    ABORTED_SUCCESS: "ABORTED_SUCCESS",
+    FAILED: "FAILED",
+    BLOCKED: "BLOCKED",
+    SUCCESSFUL: "SUCCESSFUL",
+}
+"""Name of each status, as users of the reference know it."""
