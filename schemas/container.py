@@ -131,8 +131,9 @@ class Container:
         """
         start, total = self._find(member)
         size = total - offset if size is None else size
-        if offset + size > total:
-            raise errors.FormatError(self.path, member, f"has {total} bytes, {offset + size} are needed")
+        if not 0 <= offset <= offset + size <= total:
+            problem = f"has {total} bytes, {size} at {offset} are needed"
+            raise errors.FormatError(self.path, member, problem)
         if start < 0:
             return self._inflate(member)[offset : offset + size]
         pieces, place, left = [], start + offset, size
