@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import aggregator
-from tests.conftest import Sample
+from conftest import Sample
 
 WORST = {
     "LSST_RESOURCES_NUM_WORKERS": "64",
