@@ -20,9 +20,6 @@ SKYMAP = "OracleSky"
 RUN = "u/oracle/run.1"
 CHAIN = "u/oracle"
 FILTERS = {"g": "Oracle-G 1", "r": "Oracle-R", "i": "Oracle#I/2"}
-WIDTH = 1.2
-"""Extent of a visit in longitude, in degrees."""
-
 VISIT_DETECTOR = ("visit", "detector")
 
 Plans = Mapping[str, Mapping[str, str]]
@@ -42,18 +39,18 @@ class Size:
     patches: int
     """Number of patches, beside each other along a visit's longitudes."""
 
-    skypix: str = "htm7"
-    """Pixelization of the reference catalogue."""
+    width: float = 1.2
+    """Extent of a visit in longitude, in degrees."""
 
+    height: float = 0.3
+    """Extent of a visit in latitude, in degrees; larger detectors need more of the reference catalogue."""
 
-def _box(begin: float, end: float) -> ConvexPolygon:
-    corners = [(begin, 0.0), (end, 0.0), (end, 0.3), (begin, 0.3)]
-    return ConvexPolygon([UnitVector3d(LonLat.fromDegrees(*corner)) for corner in corners])
-
-
-def _strip(index: int, total: int) -> ConvexPolygon:
-    margin = 0.02 * WIDTH / total
-    return _box(10.0 + index * WIDTH / total + margin, 10.0 + (index + 1) * WIDTH / total - margin)
+    def strip(self, index: int, total: int) -> ConvexPolygon:
+        """Return one of ``total`` regions beside each other; a little of its sides is cut off."""
+        margin = 0.02 if total > 1 else 0.0
+        begin, end = (10.0 + (index + part) * self.width / total for part in (margin, 1.0 - margin))
+        corners = [(begin, 0.0), (end, 0.0), (end, self.height), (begin, self.height)]
+        return ConvexPolygon([UnitVector3d(LonLat.fromDegrees(*corner)) for corner in corners])
 
 
 def _insert_instrument(butler: Butler, size: Size) -> None:
@@ -109,12 +106,12 @@ def _insert_visits(butler: Butler, size: Size) -> None:
                 "science_program": "oracle",
                 "azimuth": None,
                 "zenith_angle": 12.5,
-                "region": _box(10.0, 10.0 + WIDTH),
+                "region": size.strip(0, 1),
                 "timespan": Timespan(begin, begin + astropy.time.TimeDelta(30.0, format="sec")),
             }
         )
         for detector in range(1, size.detectors + 1):
-            region = _strip(detector - 1, size.detectors)
+            region = size.strip(detector - 1, size.detectors)
             regions.append(
                 {"instrument": INSTRUMENT, "visit": 101 + index, "detector": detector, "region": region}
             )
@@ -126,9 +123,16 @@ def _insert_skymap(butler: Butler, size: Size) -> None:
     insert = butler.registry.insertDimensionData
     skymap = {"name": SKYMAP, "hash": b"oracle-sky-hash", "tract_max": 1, "patch_ny_max": 1}
     insert("skymap", {**skymap, "patch_nx_max": size.patches})
-    insert("tract", {"skymap": SKYMAP, "id": 0, "region": _box(10.0, 10.0 + WIDTH)})
+    insert("tract", {"skymap": SKYMAP, "id": 0, "region": size.strip(0, 1)})
     patches = [
-        {"skymap": SKYMAP, "tract": 0, "id": n, "cell_x": n, "cell_y": 0, "region": _strip(n, size.patches)}
+        {
+            "skymap": SKYMAP,
+            "tract": 0,
+            "id": n,
+            "cell_x": n,
+            "cell_y": 0,
+            "region": size.strip(n, size.patches),
+        }
         for n in range(size.patches)
     ]
     insert("patch", *patches)
@@ -138,7 +142,7 @@ def _connection(name: str, *dimensions: str, multiple: bool = False) -> DynamicC
     return DynamicConnectionConfig(dataset_type_name=name, dimensions=list(dimensions), multiple=multiple)
 
 
-def _add_detector_tasks(add: Any, size: Size) -> None:
+def _add_detector_tasks(add: Any) -> None:
     vd = VISIT_DETECTOR
     add(
         "isr",
@@ -151,7 +155,7 @@ def _add_detector_tasks(add: Any, size: Size) -> None:
         "calibrate",
         vd,
         inputs={"corrected": _connection("post_isr", *vd)},
-        prerequisite_inputs={"reference": _connection("refcat", size.skypix, multiple=True)},
+        prerequisite_inputs={"reference": _connection("refcat", "htm7", multiple=True)},
         init_outputs={"schema": _connection("sources_schema")},
         outputs={
             "background": _connection("background", *vd),
@@ -252,7 +256,7 @@ def build(root: pathlib.Path, size: Size, plans: Plans, *, dictionary: bool = Fa
             config.awkward_metadata = awkward
             repo.add_task(label, task_class=tasks.OracleTask, config=config, dimensions=dimensions, **kwargs)
 
-        _add_detector_tasks(add, size)
+        _add_detector_tasks(add)
         _add_gathering_tasks(add)
         builder = repo.make_quantum_graph_builder(output_run=RUN, register_output_dataset_types=False)
         components = builder.finish(output=CHAIN, metadata={"comment": "made for the oracle", "n": 1})
