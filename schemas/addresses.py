@@ -30,7 +30,7 @@ def parse_ids(texts: list[str]) -> Ids:
         If a text is not a UUID.
     """
     digits = bytes.fromhex("".join(texts).replace("-", ""))
-    if len(digits) != 16 * len(texts):
+    if len(digits) != 16 * len(texts) or not {32, 36}.issuperset(map(len, texts)):
         raise ValueError("a UUID does not have 32 hexadecimal digits")
     return np.frombuffer(digits, dtype=ID_TYPE)
 
@@ -147,6 +147,7 @@ def encode_rows(ids: Ids, first_index: int, places: Integers, int_size: int) -> 
     numbers[:, 1:] = places
     if int_size < 8 and n and max(int(places.max()), first_index + n) >> (8 * int_size):
         raise ValueError(f"an address does not fit {int_size} bytes; build the graph with a larger int_size")
-    narrow = numbers.view(np.uint8).reshape(n, -1, 8)[:, :, 8 - int_size :].reshape(n, -1)
+    wide = numbers.view(np.uint8).reshape(n, numbers.shape[1], 8)
+    narrow = wide[:, :, 8 - int_size :].reshape(n, numbers.shape[1] * int_size)
     keys = np.frombuffer(ids.tobytes(), dtype=np.uint8).reshape(n, 16)
     return np.concatenate([keys, narrow], axis=1).tobytes()

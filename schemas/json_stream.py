@@ -1,5 +1,6 @@
 """Rows of JSON documents too large to be held parsed: thin graphs and dimension data."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,16 +10,26 @@ import numpy.typing as npt
 
 from schemas import addresses
 
-_STRING = rb'"(?:[^"\\]|\\.)*"'
+_STRING = rb'"(?:[^"\\]|\\.)*+"'
 _ROW_OR_KEY = re.compile(
-    # An innermost list, with at most one level of lists inside (a timespan); or an object's key;
-    # or an empty list, which has no rows.
-    rb"(?P<row>\[(?:[^\[\]\"{}]|" + _STRING + rb"|\[[^\[\]\"{}]*\])+\])"
-    rb"|(?P<key>" + _STRING + rb")\s*:\s*\["
+    # What may stand between rows; then an innermost list, with at most one level of lists inside (a
+    # timespan), or the key of a list of rows. To be matched from where the last one ended, not searched
+    # for: in a row that is cut off, a list inside of it, or a string, would look like a row.
+    rb"[\s,{}\]]*+(?:"
+    rb"(?P<row>\[(?:[^\[\]\"{}]++|" + _STRING + rb"|\[[^\[\]\"{}]*+\])*+\])"
+    rb"|(?P<key>" + _STRING + rb")\s*:\s*\[)",
+    re.DOTALL,
 )
-_UUID = re.compile(rb'"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"')
-_INTEGER = re.compile(rb"\d+")
-_EDGES_KEY = re.compile(rb'"edges"\s*:\s*\[')
+_HEX = rb"[0-9a-fA-F]"
+_UUID = rb'"' + _HEX + rb"{8}(?:-" + _HEX + rb"{4}){3}-" + _HEX + rb'{12}"'
+_UUID_PAIR = re.compile(rb"\[\s*(" + _UUID + rb"\s*,\s*" + _UUID + rb")\s*\]")
+_INTEGER_PAIR = re.compile(rb"\[\s*(\d+\s*,\s*\d+)\s*\]")
+_START = b"\0"
+"""Stands for the beginning of a document; no JSON text holds it."""
+_EDGES_KEY = re.compile(
+    # Begins the document or follows an object, unlike the same word as a task label.
+    _START + rb"\s*\{\s*\"edges\"\s*:\s*\[|\}\s*,\s*\"edges\"\s*:\s*\["
+)
 _EDGES_END = re.compile(rb"\]\s*\]")
 
 
@@ -46,10 +57,10 @@ def table_rows(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
     for chunk in chunks:
         rest += chunk
         end = 0
-        for match in _ROW_OR_KEY.finditer(rest):
+        while match := _ROW_OR_KEY.match(rest, end):
             end = match.end()
             if match["key"] is not None:
-                key = match["key"][1:-1].decode()
+                key = json.loads(match["key"])
             else:
                 yield key, match["row"]
         rest = rest[end:]
@@ -72,7 +83,7 @@ def edge_pairs(chunks: Iterator[bytes], integers: bool) -> Iterator[npt.NDArray[
     ends
         Both ends of each edge by turns, shape (2 * edges,): ids of type `addresses.ID_TYPE`, or int64.
     """
-    rest, inside = b"", False
+    rest, inside = _START, False
     for chunk in chunks:
         rest += chunk
         if not inside:
@@ -95,13 +106,14 @@ def edge_pairs(chunks: Iterator[bytes], integers: bool) -> Iterator[npt.NDArray[
 
 
 def _ends(text: bytes, integers: bool) -> Iterator[npt.NDArray[Any]]:
-    found = (_INTEGER if integers else _UUID).findall(text)
-    if len(found) % 2:
-        raise ValueError("an edge does not have two ends")
+    found = (_INTEGER_PAIR if integers else _UUID_PAIR).findall(text)
+    if len(found) != text.count(b"["):
+        raise ValueError("an edge is not a pair of nodes")
     if not found:
         return
+    joined = b",".join(found)
     if integers:
-        yield np.array([int(n) for n in found], dtype=np.int64)
+        yield np.array([int(n) for n in joined.split(b",")], dtype=np.int64)
     else:
-        digits = bytes.fromhex(b"".join(found).replace(b"-", b"").decode())
+        digits = bytes.fromhex(joined.translate(None, b'-",\t\r\n ').decode())
         yield np.frombuffer(digits, dtype=addresses.ID_TYPE)
