@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas import addresses
 
-_STRING = rb'"(?:[^"\\]|\\.)*+"'
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ROW_OR_KEY = re.compile(
     # What may stand between rows; then an innermost list, with at most one level of lists inside (a
     # timespan), or the key of a list of rows. To be matched from where the last one ended, not searched

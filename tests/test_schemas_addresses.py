@@ -1,12 +1,12 @@
 import pathlib
 import uuid
 
+import graph_files
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import graph_files
 from schemas import address_file, addresses, container, errors
 
 SIZES = [3, 4, 8]
