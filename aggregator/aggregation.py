@@ -42,7 +42,8 @@ def aggregate_graph(
         done = _aggregate(prepared, config)
         done.elapsed = time.monotonic() - started
         coordinator.check_complete(done)
-        preparation.clear(prepared.layout)
+        if not (config.incomplete or config.dry_run or config.keep_checkpoint):
+            prepared.checkpoint.remove()
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-_LEVELS = ("DEBUG", "VERBOSE", "INFO", "WARNING", "ERROR")
+from schemas import errors
+from workers import log_levels, thread_pools
 
 
 def _load_options_file(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -55,14 +56,14 @@ def main(log_level: tuple[str, ...], log_file: tuple[str, ...], long_log: bool) 
 def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> None:
     brief = "{levelname} {message}"
     full = "{levelname} {asctime} {processName} {name}: {message}"
-    logging.addLevelName((logging.INFO + logging.DEBUG) // 2, "VERBOSE")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for text in ",".join(levels).split(",") if levels else ():
         logger, _, level = text.rpartition("=")
-        if level.upper() not in _LEVELS:
-            raise click.BadParameter(f"--log-level {text}: the levels are {', '.join(_LEVELS)}")
-        logging.getLogger("" if logger == "." else logger).setLevel(level.upper())
+        try:
+            logging.getLogger("" if logger == "." else logger).setLevel(log_levels.number(level))
+        except errors.RefusedError as exc:
+            raise click.BadParameter(f"--log-level {text}: {exc}") from exc
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     for path in paths:
         try:
@@ -78,8 +79,6 @@ def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> 
 @contextlib.contextmanager
 def _explained_errors() -> Iterator[None]:
     """Turn errors into one line on the terminal and an exit code."""
-    from schemas import errors
-
     try:
         yield
     except errors.AggregatorError as exc:
@@ -91,8 +90,6 @@ def _explained_errors() -> Iterator[None]:
 
 def _import_single_threaded(name: str) -> Any:
     """Import a module whose libraries would otherwise start threads."""
-    from workers import thread_pools
-
     with thread_pools.single_threaded():
         return importlib.import_module(name)
 

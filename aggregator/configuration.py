@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from schemas import blocks, errors
-from workers import roles
+from workers import log_levels
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,21 @@ class AggregatorConfig:
     promise_ingest_graph: bool = False
     """Leave logs, metadata and configs to a later ingestion of the graph."""
 
+    checkpoint_dir: str | None = None
+    """Where the checkpoint lies; by default beside the predicted graph."""
+
+    checkpoint: bool = True
+    """Keep what was found out for a later run; otherwise it goes to a temporary directory."""
+
+    fresh: bool = False
+    """Start over, whatever the checkpoint holds."""
+
+    keep_checkpoint: bool = False
+    """Keep the checkpoint of a run that is complete."""
+
+    verify_checkpoint: bool = False
+    """Look at the files of settled quanta again, too."""
+
     @property
     def is_writing_provenance(self) -> bool:
         """Whether a provenance graph is written."""
@@ -91,7 +106,7 @@ def check(config: AggregatorConfig) -> None:
     if config.n_processes < 1:
         raise errors.RefusedError(f"n_processes must be at least 1, not {config.n_processes}")
     blocks.check_level(config.zstd_level)
-    roles.check_level(config.worker_log_level)
+    log_levels.number(config.worker_log_level)
     if config.log_status_interval is not None and config.log_status_interval <= 0:
         raise errors.RefusedError("log_status_interval must be positive")
     for name in ("worker_log_dir", "worker_profile_dir"):

@@ -6,7 +6,7 @@ from collections import deque
 import numpy as np
 
 from aggregator import preparation, progress, summary, verdicts
-from schemas import digest, errors, messages
+from schemas import digest, errors, ledger, messages
 from schemas import verdicts as verdict_codes
 from workers import process, roles
 
@@ -52,19 +52,25 @@ class Coordinator:
         self.summary = summary.empty(tasks)
 
     def _start_workers(self, n_scanners: int) -> None:
-        make = process.LocalWorker if n_scanners == 1 else process.ProcessWorker
         setup = self._prepared.setup
+        lock = self._prepared.checkpoint.lock
+
+        def make(kind: str, name: str) -> process.Worker:
+            if n_scanners == 1:
+                return process.LocalWorker(kind, name, setup)
+            return process.ProcessWorker(kind, name, setup, lock)
+
         self._scanners: list[process.Worker] = []
         self._ingester: process.Worker
         self._writer: process.Worker | None = None
         try:
             for i in range(n_scanners):
-                self._scanners.append(make(roles.SCANNER, f"scanner-{i:03d}", setup))
+                self._scanners.append(make(roles.SCANNER, f"scanner-{i:03d}"))
                 self._workers.append(self._scanners[-1])
-            self._ingester = make(roles.INGESTER, "ingester", setup)
+            self._ingester = make(roles.INGESTER, "ingester")
             self._workers.append(self._ingester)
             if setup.output_path is not None:
-                self._writer = make(roles.WRITER, "writer", setup)
+                self._writer = make(roles.WRITER, "writer")
                 self._workers.append(self._writer)
         except BaseException:
             self.stop()
@@ -119,12 +125,19 @@ class Coordinator:
             case messages.ShardScanned():
                 self._scanned[reply.shard] = reply
                 self.summary.problems.extend(reply.problems)
+                self.summary.n_reused += reply.n_reused
+                if reply.discarded:
+                    _log.warning("Shard %d is scanned again: %s", reply.shard, reply.discarded)
                 self._report.advance("scanned", self._n_quanta(reply))
             case messages.Ingested():
                 self.summary.n_ingested += reply.n_ingested
                 self.summary.n_skipped += reply.n_skipped
                 self.summary.conflicts.extend(c.reason for c in reply.conflicts)
-                self._report.advance("ingested", sum(map(self._size_of, reply.shards)))
+                self.summary.n_stale += reply.n_stale
+                self.summary.stale.extend(reply.stale)
+                if not self._prepared.setup.dry_run:
+                    ledger.append(self._prepared.checkpoint.layout.ledger, reply.committed)
+                self._report.advance("ingested", sum(self._size_of(line.shard) for line in reply.committed))
             case messages.ShardTaken():
                 self._report.advance("written", self._size_of(reply.shard))
             case messages.RangeBuilt():

@@ -1,18 +1,18 @@
 """What has to be known and checked before any worker starts."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
-import shutil
 from typing import Self
 
 import msgspec
 
-from aggregator import configuration, dictionary, shards
+from aggregator import checkpoints, configuration, dictionary, shards
 from butler import config as butler_config
 from butler import datastore, records, registry, universe
-from schemas import checkpoint, container, digest, errors, messages, predicted
+from schemas import checkpoint, container, digest, errors, manifest, messages, predicted
 from workers import catalog
 
 _log = logging.getLogger(__name__)
@@ -34,14 +34,17 @@ class Preparation:
     setup: messages.Setup
     """What every worker is told."""
 
-    layout: checkpoint.Layout
-    """The checkpoint."""
+    checkpoint: checkpoints.Checkpoint
+    """The checkpoint, locked."""
+
+    open_things: contextlib.ExitStack
+    """Closes graph and checkpoint."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.graph.close()
+        self.open_things.close()
 
 
 def prepare(predicted_path: str, butler_path: str, config: configuration.AggregatorConfig) -> Preparation:
@@ -53,44 +56,92 @@ def prepare(predicted_path: str, butler_path: str, config: configuration.Aggrega
         If it can't be carried out.
     """
     configuration.check(config)
-    graph = predicted.PredictedGraph(predicted_path)
-    try:
-        return _prepare(graph, butler_path, config)
-    except BaseException:
-        graph.close()
-        raise
+    with contextlib.ExitStack() as open_things:
+        graph = open_things.enter_context(predicted.PredictedGraph(predicted_path))
+        prepared = _prepare(graph, butler_path, config, open_things)
+        return dataclasses.replace(prepared, open_things=open_things.pop_all())
 
 
 def _prepare(
-    graph: predicted.PredictedGraph, butler_path: str, config: configuration.AggregatorConfig
+    graph: predicted.PredictedGraph,
+    butler_path: str,
+    config: configuration.AggregatorConfig,
+    open_things: contextlib.ExitStack,
 ) -> Preparation:
     _check_logs(graph)
     repository = butler_config.load(butler_path)
     _check_run(graph, repository, config.dry_run)
     output = _check_output(config)
-    layout = checkpoint.Layout(_checkpoint_directory(graph.path, output))
+    held = open_things.enter_context(_open_checkpoint(graph, config, output))
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
-    division = shards.divide(table, graph.edges(table))
+    edges = graph.edges(table)
+    identity = digest.Identity(graph.identity(table), _settings_hash(config, repository), "")
+    if config.fresh:
+        held.clear()
+    held.remove_temporary_files()
+    found = checkpoints.read_manifest(held, identity.graph, identity.settings)
+    division = shards.divide(table, edges, found.shard_size if found is not None else None)
+    if found is None:
+        found = _fill_checkpoint(held.layout, graph, repository, config, division, identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
-    clear(layout)
-    os.makedirs(layout.directory, exist_ok=True)
-    types = _extract_records(graph, repository, config, layout)
+    setup = _setup(graph, butler_path, config, held.layout, found.identity, output)
+    return Preparation(graph, division, setup, held, open_things)
+
+
+def _open_checkpoint(
+    graph: predicted.PredictedGraph, config: configuration.AggregatorConfig, output: str | None
+) -> checkpoints.Checkpoint:
+    if not config.checkpoint:
+        return checkpoints.Checkpoint(checkpoints.temporary_directory(), temporary=True)
+    return checkpoints.Checkpoint(checkpoints.directory_for(graph.path, output, config.checkpoint_dir))
+
+
+def _fill_checkpoint(
+    layout: checkpoint.Layout,
+    graph: predicted.PredictedGraph,
+    repository: butler_config.RepositoryConfig,
+    config: configuration.AggregatorConfig,
+    division: shards.Shards,
+    identity: digest.Identity,
+) -> manifest.Manifest:
+    """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
+    types, table = _extract_records(graph, repository, config)
+    packed = table.pack()
     trained = dictionary.train(config, graph, division, types)
+    layout.write_records(packed)
     layout.write_dictionary(trained)
-    identity = digest.Identity(
-        graph=graph.identity(table),
-        settings=_settings_hash(config, repository),
-        dictionary=digest.checksum(trained).hex() if trained else "",
+    made = manifest.Manifest(
+        version=manifest.VERSION,
+        predicted_graph=os.path.abspath(graph.path),
+        output_run=graph.header.output_run,
+        identity=msgspec.structs.replace(identity, dictionary=checkpoints.checksum(trained)),
+        records=checkpoints.checksum(packed),
+        shard_size=division.size,
+        n_quanta=len(division.ids),
     )
-    setup = messages.Setup(
+    manifest.write(layout.manifest, made)
+    return made
+
+
+def _setup(
+    graph: predicted.PredictedGraph,
+    butler_path: str,
+    config: configuration.AggregatorConfig,
+    layout: checkpoint.Layout,
+    identity: digest.Identity,
+    output: str | None,
+) -> messages.Setup:
+    return messages.Setup(
         graph_path=graph.path,
         butler_path=butler_path,
         checkpoint=layout.directory,
+        verify_checkpoint=config.verify_checkpoint,
         identity=identity,
         zstd_level=config.zstd_level,
         mock_storage_classes=config.mock_storage_classes,
         output_path=output,
+        incomplete=config.incomplete,
         dry_run=config.dry_run,
         promise_ingest_graph=config.promise_ingest_graph,
         defensive_ingest=config.defensive_ingest,
@@ -101,12 +152,6 @@ def _prepare(
         worker_log_level=config.worker_log_level,
         worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,
     )
-    return Preparation(graph, division, setup, layout)
-
-
-def clear(layout: checkpoint.Layout) -> None:
-    """Remove a checkpoint."""
-    shutil.rmtree(layout.directory, ignore_errors=True)
 
 
 def _check_logs(graph: predicted.PredictedGraph) -> None:
@@ -148,23 +193,12 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
     return path
 
 
-def _checkpoint_directory(graph_path: str, output: str | None) -> str:
-    """Return where digests go: beside the graph if one can write there, else beside the output."""
-    beside_graph = os.path.dirname(os.path.abspath(graph_path))
-    if os.access(beside_graph, os.W_OK):
-        return os.path.abspath(graph_path) + ".checkpoint"
-    if output is not None:
-        return output + ".checkpoint"
-    raise errors.RefusedError(f"{beside_graph}: can't write the checkpoint there")
-
-
 def _extract_records(
     graph: predicted.PredictedGraph,
     repository: butler_config.RepositoryConfig,
     config: configuration.AggregatorConfig,
-    layout: checkpoint.Layout,
-) -> catalog.Catalog:
-    """Store the record attributes that file templates name; return the graph's dataset types."""
+) -> tuple[catalog.Catalog, records.RecordTable]:
+    """Return the graph's dataset types, and the record attributes that their file templates name."""
     graph_universe = universe.Universe.from_config(graph.pipeline.universe)
     store = datastore.Datastore(repository, graph_universe, config.mock_storage_classes)
     instruments = [None, *(str(row[0]) for _, row in graph.dimension_rows({"instrument"}))]
@@ -182,9 +216,8 @@ def _extract_records(
                 # Inputs need no path here, and outputs none as long as nothing of the type was made.
                 _log.debug("%s", exc)
     table = records.RecordTable.build(graph_universe, needed, graph.dimension_rows(set(needed)))
-    layout.write_records(table.pack())
     store.set_records(table)
-    return catalog.Catalog(graph.pipeline, graph_universe, store)
+    return catalog.Catalog(graph.pipeline, graph_universe, store), table
 
 
 def _settings_hash(config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig) -> str:
@@ -192,6 +225,7 @@ def _settings_hash(config: configuration.AggregatorConfig, repository: butler_co
     settings = (
         digest.FORMAT_VERSION,
         config.zstd_level,
+        (config.zstd_dict_size, config.zstd_dict_n_inputs, config.zstd_dict_input_max_bytes),
         config.mock_storage_classes,
         repository.settings(),
     )

@@ -34,6 +34,15 @@ class Summary:
     n_skipped: int = 0
     """Datasets that were there already."""
 
+    n_reused: int = 0
+    """Quanta known from an earlier run."""
+
+    n_stale: int = 0
+    """Datasets that are in the database, but would not be brought in any more."""
+
+    stale: list[str] = dataclasses.field(default_factory=list)
+    """Ids of some of them."""
+
     conflicts: list[str] = dataclasses.field(default_factory=list)
     """Datasets that the database refused."""
 
@@ -77,6 +86,13 @@ class Summary:
             result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
         result.append("")
         result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if self.n_stale:
+            result.append(
+                f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "
+                f"({', '.join(self.stale)}{', ...' if self.n_stale > len(self.stale) else ''})"
+            )
+        if self.n_reused:
+            result.append(f"Quanta known from an earlier run: {self.n_reused}")
         if self.graph_path is not None:
             result.append(f"Provenance graph: {self.graph_path} ({self.graph_size / 1e6:.1f} MB)")
         result.append(f"Elapsed: {self.elapsed:.1f} s")

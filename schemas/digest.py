@@ -72,6 +72,9 @@ LISTS = ("coordinates", "runs", "file.paths", "file.kinds", "looked.paths", "pro
 BLOCKS = ("blocks.quanta", "blocks.logs", "blocks.metadata")
 """Sections of compressed blocks with their prefixes, as they go into the provenance graph."""
 
+BLOCK_SIZES = ("quantum.block_size", "quantum.log_size", "quantum.metadata_size")
+"""Columns with the sizes of a quantum's blocks in these sections; 0 where it has none."""
+
 
 class Identity(msgspec.Struct, frozen=True):
     """What a digest belongs to; it is of no use to anything else."""

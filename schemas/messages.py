@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from schemas import digest
+from schemas import digest, ledger
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -17,6 +17,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Repository."""
     checkpoint: str
     """Checkpoint directory."""
+    verify_checkpoint: bool
+    """Whether files of quanta that succeeded are looked at again, too."""
     identity: digest.Identity
     """What digests belong to."""
     zstd_level: int
@@ -25,6 +27,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Whether storage classes of mocks are known."""
     output_path: str | None
     """Where the graph goes."""
+    incomplete: bool
+    """Whether execution goes on."""
     dry_run: bool
     """Whether the database stays as it is."""
     promise_ingest_graph: bool
@@ -80,10 +84,12 @@ class ShardScanned(msgspec.Struct, frozen=True, tag=True):
     """Status of each quantum, int8."""
     tasks: bytes
     """Index of the task of each quantum, uint16."""
-    caveats: dict[int, int]
-    """Number of successful quanta by non-zero caveat bits."""
     problems: list[Problem]
     """Unreadable files."""
+    n_reused: int
+    """Quanta that an earlier digest of the shard already told of."""
+    discarded: str
+    """Why an earlier digest of the shard could not be used; empty if it could, or there was none."""
 
 
 class CommitShard(msgspec.Struct, frozen=True, tag=True):
@@ -109,14 +115,18 @@ class Conflict(msgspec.Struct, frozen=True):
 class Ingested(msgspec.Struct, frozen=True, tag=True):
     """From the ingester: how far it is."""
 
-    shards: list[int]
-    """Shards committed since the last report."""
+    committed: list[ledger.Line]
+    """Shards whose datasets are in the database since the last report."""
     n_ingested: int
     """Datasets inserted."""
     n_skipped: int
     """Datasets that were there already."""
     conflicts: list[Conflict]
     """Datasets refused."""
+    n_stale: int = 0
+    """Datasets of the graph that are in the database, but would not be brought in any more."""
+    stale: list[str] = []
+    """Ids of some of them."""
 
 
 class ShardTaken(msgspec.Struct, frozen=True, tag=True):

@@ -102,6 +102,17 @@ class ExecutionFiles:
             os.close(fd)
         return data
 
+    def fingerprint(self, name: str) -> Fingerprint:
+        """Return the fingerprint of a file as it is now, given the name in an earlier fingerprint."""
+        store, _, relative = name.partition(":")
+        try:
+            status = os.stat(os.path.join(self._roots[int(store)], relative))
+        except (FileNotFoundError, NotADirectoryError):
+            return (name, -1, 0, 0)
+        except OSError:
+            return (name, 0, 0, 0)
+        return (name, status.st_size, status.st_mtime_ns, status.st_ino)
+
     def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
         """Return whether any file of a dataset exists (execution-files.md section 4.4).
 

@@ -1,11 +1,14 @@
 """The ingester: brings accepted outputs into the database (aggregate-and-ingest.md section 3)."""
 
+import logging
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from butler import batch, config, dataset_types, registry, universe
-from schemas import addresses, checkpoint, digest, messages, predicted, verdicts
-from workers import catalog
+from schemas import addresses, checkpoint, digest, ledger, messages, predicted, verdicts
+from workers import catalog, log_levels
 
 _PROMISED = (digest.LOG, digest.METADATA, digest.CONFIG)
 """Roles that a later ingestion of the graph brings in."""
@@ -18,15 +21,19 @@ class Ingester:
     ----------
     setup
         Where everything is.
+    log
+        Log of this worker.
     """
 
-    def __init__(self, setup: messages.Setup) -> None:
+    def __init__(self, setup: messages.Setup, log: logging.Logger) -> None:
         self._setup = setup
+        self._log = log
         self._layout = checkpoint.Layout(setup.checkpoint)
         with predicted.PredictedGraph(setup.graph_path) as graph:
             self._header = graph.header
             self._pipeline = graph.pipeline
         repository = config.load(setup.butler_path)
+        self._place = ledger.place(repository.database, repository.namespace)
         self._stores = [(s.records_table, s.name) for s in repository.datastores]
         self._registry = registry.open_registry(
             repository.database, repository.namespace, writeable=not setup.dry_run
@@ -36,8 +43,10 @@ class Ingester:
         self._defensive = setup.defensive_ingest
         self._datasets: list[batch.Dataset] = []
         self._files: list[batch.File] = []
-        self._shards: list[int] = []
-        self._n_datasets = 0
+        self._lines: list[ledger.Line] = []
+        self._left_out: list[addresses.Ids] = []
+        self._n_datasets = self._n_known = self._n_offered = 0
+        self._known: dict[int, ledger.Line] = {}
         if not setup.dry_run:
             try:
                 self._prepare()
@@ -45,13 +54,28 @@ class Ingester:
                 self._registry.close()
                 raise
 
+    def _read_ledger(self) -> dict[int, ledger.Line]:
+        """Return what the ledger says, unless the database says that it can't be so."""
+        run = self._header.output_run
+        lines = ledger.read(self._layout.ledger, self._place, run)
+        expected = sum(line.n_datasets for line in lines.values())
+        found = self._registry.count_run_datasets(run)
+        if found < expected:
+            self._log.warning(
+                "the run holds %d datasets, fewer than the %d of the ledger: all are offered again",
+                found,
+                expected,
+            )
+            return {}
+        return lines
+
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
         match request:
             case messages.CommitShard():
                 return self.take(request)
             case messages.Flush():
-                return self._ingest()
+                return self.flush()
         raise TypeError(f"not for the ingester: {request!r}")
 
     def close(self) -> None:
@@ -67,6 +91,7 @@ class Ingester:
                         kind.name, kind.storage_class, kind.dimensions, is_calibration=kind.is_calibration
                     )
         self._registry.register_run(self._header.output_run)
+        self._known = self._read_ledger()
         if self._setup.update_output_chain and self._header.output is not None:
             self._registry.update_output_chain(
                 self._header.output, self._header.output_run, self._header.inputs
@@ -74,7 +99,6 @@ class Ingester:
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
         """Add a shard's datasets; write a batch if there are enough."""
-        self._shards.append(request.shard)
         with digest.Digest(self._layout.digest(request.shard), self._setup.identity) as opened:
             self._gather(opened, np.frombuffer(request.verdicts, dtype="i1"))
         if self._n_datasets > self._setup.ingest_batch_size:
@@ -82,17 +106,33 @@ class Ingester:
         return messages.Ingested([], 0, 0, [])
 
     def _gather(self, opened: digest.Digest, verdict: npt.NDArray[np.int8]) -> None:
-        """Add the produced datasets of accepted quanta."""
+        """Add the produced datasets of accepted quanta, unless the ledger says that they are there."""
         flags = opened.column("dataset.flags")
         keep = (flags & digest.PRODUCED).astype(bool)
         keep &= verdict[opened.column("dataset.quantum")] == verdicts.ACCEPTED
+        ids = opened.column("dataset.id")
+        self._left_out.append(ids[~keep])
         if self._setup.promise_ingest_graph:
             keep &= ~np.isin(flags >> digest.ROLE_SHIFT, _PROMISED)
         rows = np.flatnonzero(keep)
-        self._n_datasets += len(rows)
-        if self._setup.dry_run or not len(rows):
+        line = ledger.Line(
+            repository=self._place,
+            run=self._header.output_run,
+            shard=opened.shard,
+            digest=opened.checksum,
+            offered=ledger.hash_ids(ids[rows]),
+            n_datasets=len(rows),
+        )
+        self._n_offered += len(rows)
+        self._lines.append(line)
+        if self._known.get(opened.shard) == line:
+            self._n_known += len(rows)
             return
-        ids = addresses.hex_digits(opened.column("dataset.id")[rows])
+        self._n_datasets += len(rows)
+        if not self._setup.dry_run and len(rows):
+            self._gather_datasets(opened, rows, addresses.hex_digits(ids[rows]))
+
+    def _gather_datasets(self, opened: digest.Digest, rows: npt.NDArray[np.intp], ids: list[str]) -> None:
         kinds = opened.column("dataset.type")[rows].tolist()
         coordinates = opened.column("dataset.coordinate")[rows].tolist()
         values = [catalog.decode_values(text) for text in opened.values("coordinates")]
@@ -126,14 +166,36 @@ class Ingester:
         return self._types[index]
 
     def _ingest(self) -> messages.Ingested:
-        datasets, files, shards, n_datasets = self._datasets, self._files, self._shards, self._n_datasets
-        self._datasets, self._files, self._shards, self._n_datasets = [], [], [], 0
+        """Write what was gathered in one transaction."""
+        datasets, files, lines = self._datasets, self._files, self._lines
+        n_datasets, n_known = self._n_datasets, self._n_known
+        self._datasets, self._files, self._lines, self._n_datasets, self._n_known = [], [], [], 0, 0
         if self._setup.dry_run:
-            return messages.Ingested(shards, n_datasets, 0, [])
+            return messages.Ingested(lines, n_datasets, n_known, [])
         result = self._registry.ingest(
             self._header.output_run, batch.Batch(datasets, files), defensive=self._defensive
         )
         # What was there once will be there again: no use in trying without looking.
         self._defensive = self._defensive or result.n_skipped > 0
         conflicts = [messages.Conflict(str(c)) for c in result.conflicts]
-        return messages.Ingested(shards, result.n_ingested, result.n_skipped, conflicts)
+        self._log.log(
+            log_levels.VERBOSE,
+            "ingested %d datasets, %d were there already",
+            result.n_ingested,
+            result.n_skipped,
+        )
+        # With conflicts, all of the batch is offered again by the next run.
+        return messages.Ingested(
+            [] if conflicts else lines, result.n_ingested, result.n_skipped + n_known, conflicts
+        )
+
+    def flush(self) -> messages.Ingested:
+        """Write what is left, and look for what is in the database against the present judgement."""
+        done = self._ingest()
+        if self._setup.dry_run or self._setup.incomplete:
+            return done
+        if self._registry.count_run_datasets(self._header.output_run) <= self._n_offered:
+            return done
+        left_out = set(addresses.hex_digits(np.concatenate(self._left_out)))
+        stale = [i for i in self._registry.existing_ids(self._header.output_run) if i in left_out]
+        return msgspec.structs.replace(done, n_stale=len(stale), stale=stale[:10])

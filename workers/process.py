@@ -13,6 +13,7 @@ from multiprocessing import connection as standard_connection
 from typing import Any, Protocol
 
 import multiprocess
+from multiprocess import reduction
 
 from schemas import errors, messages
 from workers import roles, thread_pools
@@ -58,16 +59,42 @@ class LocalWorker:
         self._worker.close()
 
 
-class ProcessWorker:
-    """A worker in a process of its own, at the other end of a pipe that nobody else uses."""
+class _Inherited:
+    """A file descriptor that a new process gets a copy of, and keeps open for its life."""
 
-    def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return _take_over, (reduction.DupFd(self.fd),)
+
+
+def _take_over(copy: Any) -> _Inherited:
+    return _Inherited(copy.detach())
+
+
+class ProcessWorker:
+    """A worker in a process of its own, at the other end of a pipe that nobody else uses.
+
+    Parameters
+    ----------
+    kind, name, setup
+        As for `roles.Worker`.
+    lock
+        Descriptor of the checkpoint's lock. The worker inherits it, so that the lock outlives a killed
+        coordinator until the last worker is gone.
+    """
+
+    def __init__(self, kind: str, name: str, setup: messages.Setup, lock: int) -> None:
         self.name = name
         self.in_flight = 0
         context = multiprocess.get_context("spawn")
         self.pipe, child = context.Pipe(duplex=True)
         self.process = context.Process(
-            target=serve, args=(kind, name, messages.pack(setup), child), name=name, daemon=True
+            target=serve,
+            args=(kind, name, messages.pack(setup), child, _Inherited(lock)),
+            name=name,
+            daemon=True,
         )
         with thread_pools.single_threaded(), _hidden_main():
             self.process.start()
@@ -157,7 +184,7 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def serve(kind: str, name: str, setup: bytes, pipe: Any) -> None:
+def serve(kind: str, name: str, setup: bytes, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
     # Signals go to the whole group; the coordinator decides when workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

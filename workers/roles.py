@@ -8,14 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from schemas import errors, messages
-from workers import ingester, scanner, writer
+from workers import ingester, log_levels, scanner, writer
 
 SCANNER = "scanner"
 INGESTER = "ingester"
 WRITER = "writer"
-
-VERBOSE = (logging.INFO + logging.DEBUG) // 2
-"""Level between INFO and DEBUG, under the name VERBOSE."""
 
 
 class Role(Protocol):
@@ -28,7 +25,7 @@ class Role(Protocol):
         """Give everything back."""
 
 
-_ROLES: dict[str, Callable[[messages.Setup], Role]] = {
+_ROLES: dict[str, Callable[[messages.Setup, logging.Logger], Role]] = {
     SCANNER: scanner.Scanner,
     INGESTER: ingester.Ingester,
     WRITER: writer.Writer,
@@ -59,8 +56,8 @@ class Worker:
     def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
         self.name = name
         self.log = worker_log(name, setup)
-        self.log.log(VERBOSE, "starting as process %d", os.getpid())
-        self._role: Role = _ROLES[kind](setup)
+        self.log.log(log_levels.VERBOSE, "starting as process %d", os.getpid())
+        self._role: Role = _ROLES[kind](setup, self.log)
 
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request; an error becomes a `Failed`."""
@@ -71,14 +68,18 @@ class Worker:
             self.log.exception("failed in %s", type(request).__name__)
             return failure(self.name, exc)
         self.log.log(
-            VERBOSE, "%s %s in %.3f s", type(request).__name__, _number(request), time.monotonic() - start
+            log_levels.VERBOSE,
+            "%s %s in %.3f s",
+            type(request).__name__,
+            _number(request),
+            time.monotonic() - start,
         )
         return reply
 
     def close(self) -> None:
         """Give everything back."""
         self._role.close()
-        self.log.log(VERBOSE, "done")
+        self.log.log(log_levels.VERBOSE, "done")
         for handler in self.log.handlers[:]:
             self.log.removeHandler(handler)
             handler.close()
@@ -101,10 +102,9 @@ def worker_log(name: str, setup: messages.Setup) -> logging.Logger:
     RefusedError
         If the level is unknown.
     """
-    logging.addLevelName(VERBOSE, "VERBOSE")
     logger = logging.getLogger(f"workers.{name}")
     logger.propagate = False
-    logger.setLevel(check_level(setup.worker_log_level))
+    logger.setLevel(log_levels.number(setup.worker_log_level))
     if setup.worker_log_dir is None:
         logger.addHandler(logging.NullHandler())
     else:
@@ -120,19 +120,3 @@ class LogFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
-
-
-def check_level(name: str) -> int:
-    """Return the number of a log level.
-
-    Raises
-    ------
-    RefusedError
-        If there is no such level.
-    """
-    level = logging.getLevelNamesMapping().get(name.upper())
-    if name.upper() == "VERBOSE":
-        level = VERBOSE
-    if level is None:
-        raise errors.RefusedError(f"unknown log level {name!r}")
-    return level

@@ -1,12 +1,13 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
-from collections import Counter
+import logging
+from collections.abc import Iterable
 
 import numpy as np
 
 from butler import config, datastore, records, universe
 from schemas import blocks, checkpoint, digest, messages, pipeline, predicted
-from workers import catalog, dataset_section, execution_files, outcome, shard_builder
+from workers import catalog, dataset_section, execution_files, outcome, previous_digest, shard_builder
 
 _ROLES = {
     pipeline.LOG_CONNECTION: digest.LOG,
@@ -34,10 +35,13 @@ class Scanner:
     ----------
     setup
         Where everything is.
+    log
+        Log of this worker.
     """
 
-    def __init__(self, setup: messages.Setup) -> None:
+    def __init__(self, setup: messages.Setup, log: logging.Logger) -> None:
         self._setup = setup
+        self._log = log
         self.graph = predicted.PredictedGraph(setup.graph_path)
         self.layout = checkpoint.Layout(setup.checkpoint)
         table = records.RecordTable.unpack(self.layout.read_records())
@@ -67,25 +71,41 @@ class Scanner:
         self.graph.close()
 
     def scan(self, request: messages.ScanShard) -> messages.ShardScanned:
-        """Write the digest of a shard."""
+        """Write the digest of a shard; what an earlier digest tells of is only looked at again."""
+        path = self.layout.digest(request.shard)
+        earlier, discarded = previous_digest.open_previous(path, self._setup.identity, request.ids)
         builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
-        caveats: Counter[int] = Counter()
+        keep = np.zeros(0, dtype=bool)
+        if earlier is not None:
+            keep = earlier.unchanged(self._files, self._setup.verify_checkpoint)
+            if keep.all():
+                return earlier.report(request.shard)
+            earlier.copy_inputs(builder)
         self._values.clear()
-        if request.shard == 0:
-            for quantum in self.graph.init_quanta():
+        for row, quantum in enumerate(self._quanta(request)):
+            if earlier is not None and keep[row]:
+                earlier.copy(row, builder)
+            elif request.shard == 0:
                 self._scan_init(builder, quantum)
-        else:
-            offsets = np.frombuffer(request.offsets, dtype=np.int64)
-            sizes = np.frombuffer(request.sizes, dtype=np.int64)
-            for quantum, _ in self.graph.read_quanta(offsets, sizes):
-                bits = self._scan_quantum(builder, quantum)
-                if bits:
-                    caveats[bits] += 1
+            else:
+                self._scan_quantum(builder, quantum)
         head, sections = builder.encode(self._setup.identity, request.shard)
-        checksum = digest.write(self.layout.digest(request.shard), head, sections)
         return messages.ShardScanned(
-            request.shard, checksum, builder.statuses(), builder.tasks(), dict(caveats), builder.problems
+            shard=request.shard,
+            checksum=digest.write(path, head, sections),
+            statuses=builder.statuses(),
+            tasks=builder.tasks(),
+            problems=builder.problems,
+            n_reused=int(keep.sum()) if request.shard else 0,
+            discarded=discarded,
         )
+
+    def _quanta(self, request: messages.ScanShard) -> Iterable[predicted.Quantum]:
+        if request.shard == 0:
+            return self.graph.init_quanta()
+        offsets = np.frombuffer(request.offsets, dtype=np.int64)
+        sizes = np.frombuffer(request.sizes, dtype=np.int64)
+        return (quantum for quantum, _ in self.graph.read_quanta(offsets, sizes))
 
     def _decode(self, coordinate: bytes) -> catalog.Values:
         values = self._values.get(coordinate)
@@ -93,24 +113,25 @@ class Scanner:
             values = self._values[coordinate] = catalog.decode_values(coordinate)
         return values
 
-    def _scan_quantum(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> int | None:
-        """Add a regular quantum; return its caveats."""
+    def _scan_quantum(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
+        """Add a regular quantum."""
         produced: set[str] = set()
-        caveats = None
         try:
             found, produced = self._look(quantum)
         except execution_files.UnreadableError as exc:
             builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
             status = digest.UNREADABLE
-            documents = (outcome.quantum_block(quantum, []), b"", b"")
+            framed = (builder.frame(outcome.quantum_block(quantum, [])), b"", b"")
         else:
             status = found.status
-            caveats = found.attempts[-1].caveats
-            block = outcome.quantum_block(quantum, found.attempts)
-            documents = (block, found.logs_block(), found.metadata_block())
+            framed = (
+                builder.frame(outcome.quantum_block(quantum, found.attempts)),
+                builder.frame(found.logs_block()),
+                builder.frame(found.metadata_block()),
+            )
         self._add_nodes(builder, quantum, produced)
-        builder.add_quantum(quantum.quantum_id, self._tasks[quantum.task_label], status, documents)
-        return caveats
+        builder.add_quantum(quantum.quantum_id, self._tasks[quantum.task_label], status, framed)
+        self._log.debug("quantum %s of %s: status %d", quantum.quantum_id, quantum.task_label, status)
 
     def _look(self, quantum: predicted.Quantum) -> tuple[outcome.Outcome, set[str]]:
         """Return what happened to a quantum, and the ids of the outputs that it produced.
@@ -178,7 +199,7 @@ class Scanner:
         entry = self.catalog.entry(dataset)
         coordinate = bytes(dataset.data_coordinate)
         flags = role << digest.ROLE_SHIFT | (digest.PRODUCED if produced else 0)
-        builder.add_dataset(dataset.dataset_id, entry, builder.coordinate(coordinate), flags)
+        builder.add_dataset(dataset.dataset_id, entry.index, builder.coordinate(coordinate), flags)
         if produced:
             values = self._decode(coordinate)
             for file in self.catalog.plan(entry, values).files:
@@ -199,4 +220,4 @@ class Scanner:
                 builder.add_edge(dataset_id)
                 entry = self.catalog.entry(dataset)
                 if not entry.definition.is_produced or dataset.run != output_run or dataset_id in outside:
-                    builder.add_input(dataset_id, entry, bytes(dataset.data_coordinate), dataset.run)
+                    builder.add_input(dataset_id, entry.index, bytes(dataset.data_coordinate), dataset.run)

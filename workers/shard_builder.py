@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from schemas import addresses, blocks, digest, messages
-from workers import catalog
 
 
 class ShardBuilder:
@@ -40,10 +39,14 @@ class ShardBuilder:
         """Number of quanta so far; the row of the next one."""
         return len(self._ids["quantum"])
 
+    def frame(self, document: bytes) -> bytes:
+        """Return the block of a JSON document, as it goes into the graph."""
+        return blocks.frame(self._codec.compress(document), self._int_size)
+
     def add_quantum(
-        self, quantum_id: str, task: int, status: int, documents: tuple[bytes, bytes, bytes]
+        self, quantum_id: str, task: int, status: int, framed: tuple[bytes, bytes, bytes]
     ) -> None:
-        """Add a quantum.
+        """Add a quantum, after its datasets, edges and fingerprints.
 
         Parameters
         ----------
@@ -53,32 +56,27 @@ class ShardBuilder:
             Index of its task.
         status
             What became of it.
-        documents
-            JSON of its quantum, log and metadata blocks; empty where there is none.
+        framed
+            Its quantum, log and metadata blocks; empty where there is none.
         """
         numbers = self._numbers
         self._ids["quantum"].append(quantum_id)
         numbers["quantum.task"].append(task)
         numbers["quantum.status"].append(status)
-        names = ("quantum.block_size", "quantum.log_size", "quantum.metadata_size")
-        for section, column, document in zip(digest.BLOCKS, names, documents, strict=True):
-            if document:
-                block = blocks.frame(self._codec.compress(document), self._int_size)
-                self._blocks[section].append(block)
-                numbers[column].append(len(block))
-            else:
-                numbers[column].append(0)
+        for section, column, block in zip(digest.BLOCKS, digest.BLOCK_SIZES, framed, strict=True):
+            self._blocks[section].append(block)
+            numbers[column].append(len(block))
 
     def coordinate(self, text: bytes) -> int:
         """Return the index of a data coordinate."""
         return self._coordinates.setdefault(text, len(self._coordinates))
 
-    def add_dataset(self, dataset_id: str, entry: catalog.Entry, coordinate: int, flags: int) -> None:
+    def add_dataset(self, dataset_id: str, kind: int, coordinate: int, flags: int) -> None:
         """Add an output of the quantum that is added next."""
         numbers = self._numbers
         self._ids["dataset"].append(dataset_id)
         numbers["dataset.quantum"].append(self.n_quanta)
-        numbers["dataset.type"].append(entry.index)
+        numbers["dataset.type"].append(kind)
         numbers["dataset.flags"].append(flags)
         numbers["dataset.coordinate"].append(coordinate)
 
@@ -94,14 +92,14 @@ class ShardBuilder:
         self._ids["edge"].append(dataset_id)
         self._numbers["edge.quantum"].append(self.n_quanta)
 
-    def add_input(self, dataset_id: str, entry: catalog.Entry, coordinate: bytes, run: str) -> None:
+    def add_input(self, dataset_id: str, kind: int, coordinate: bytes, run: str) -> None:
         """Add what is known of an input that may come from outside the graph; once is enough."""
         if dataset_id in self._inputs:
             return
         self._inputs.add(dataset_id)
         numbers = self._numbers
         self._ids["input"].append(dataset_id)
-        numbers["input.type"].append(entry.index)
+        numbers["input.type"].append(kind)
         numbers["input.coordinate"].append(self.coordinate(coordinate))
         numbers["input.run"].append(self._runs.setdefault(run, len(self._runs)))
 

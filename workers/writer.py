@@ -1,5 +1,6 @@
 """The writer: puts the provenance graph together from digests and verdicts (quantum-graph-format.md 7, 9)."""
 
+import logging
 import os
 import shutil
 import zipfile
@@ -26,7 +27,7 @@ from schemas import (
 from workers import dataset_section, environment
 
 _MAX_SAMPLE = 1_000_000
-_COLUMNS = {"quanta": "quantum.block_size", "logs": "quantum.log_size", "metadata": "quantum.metadata_size"}
+_COLUMNS = dict(zip(("quanta", "logs", "metadata"), digest.BLOCK_SIZES, strict=True))
 
 
 class Writer:
@@ -36,12 +37,15 @@ class Writer:
     ----------
     setup
         Where everything is; `output_path` must be given.
+    log
+        Log of this worker.
     """
 
-    def __init__(self, setup: messages.Setup) -> None:
+    def __init__(self, setup: messages.Setup, log: logging.Logger) -> None:
         if setup.output_path is None:
             raise ValueError("no output path")
         self._setup = setup
+        self._log = log
         self._path = container.local_path(setup.output_path)
         self._partial = f"{self._path}.partial"
         self._layout = checkpoint.Layout(setup.checkpoint)

@@ -1,0 +1,76 @@
+"""The ledger of a checkpoint: which digests the database took in (docs/design.md, Ledger).
+
+One JSON object a line, appended after each commit. A line that is cut off, or that does not fit what is
+offered, has no effect: the datasets are offered again, and those that exist are skipped.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+import msgspec
+
+from schemas import addresses
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A digest's datasets are in the database."""
+
+    repository: str
+    """Database that took them in."""
+
+    run: str
+    """RUN collection."""
+
+    shard: int
+    """Shard of the digest."""
+
+    digest: str
+    """Checksum of the digest."""
+
+    offered: str
+    """Hash of the ids offered, which options and verdicts decide besides the digest."""
+
+    n_datasets: int
+    """Number of them."""
+
+
+def place(database: str, namespace: str | None) -> str:
+    """Return the name of a database in the ledger."""
+    return database if namespace is None else f"{database}#{namespace}"
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def hash_ids(ids: addresses.Ids) -> str:
+    """Return the hash of the ids offered from a digest."""
+    return hashlib.blake2b(ids.tobytes(), digest_size=16).hexdigest()
+
+
+def read(path: str, repository: str, run: str) -> dict[int, Line]:
+    """Return the last line of each shard for a repository and run; nothing if there is no ledger."""
+    result: dict[int, Line] = {}
+    if not os.path.exists(path):
+        return result
+    with open(path, "rb") as stream:
+        for text in stream:
+            try:
+                line = _decoder.decode(text)
+            except msgspec.MsgspecError:
+                # The process died while it appended.
+                continue
+            if (line.repository, line.run) == (repository, run):
+                result[line.shard] = line
+    return result
+
+
+def append(path: str, lines: Iterable[Line]) -> None:
+    """Add lines; a line that was cut off before is closed first."""
+    text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    with open(path, "ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                text = b"\n" + text
+        stream.write(text)

@@ -1,0 +1,63 @@
+"""The manifest of a checkpoint: what it belongs to, and how its graph is divided (JSON)."""
+
+import msgspec
+
+from schemas import digest, errors, files
+
+VERSION = 1
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a checkpoint belongs to."""
+
+    version: int
+    """Version of the checkpoint's layout."""
+
+    predicted_graph: str
+    """Path of the graph when the checkpoint was made, for people."""
+
+    output_run: str
+    """RUN collection, for people."""
+
+    identity: digest.Identity
+    """What its digests belong to."""
+
+    records: str
+    """Checksum of the record attributes."""
+
+    shard_size: int
+    """Quanta of a shard."""
+
+    n_quanta: int
+    """Quanta of the graph."""
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def read(path: str) -> Manifest:
+    """Return a manifest.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, damaged or of another version.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError as exc:
+        raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version != VERSION:
+            raise errors.FormatError(path, "", f"layout version {version}, this program knows {VERSION}")
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as exc:
+        raise errors.FormatError(path, "", f"damaged ({exc})") from exc
+
+
+def write(path: str, manifest: Manifest) -> None:
+    """Store a manifest, durably."""
+    files.write_atomically(path, [msgspec.json.format(msgspec.json.encode(manifest), indent=1), b"\n"])

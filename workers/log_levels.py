@@ -1,0 +1,24 @@
+"""Log levels by name, with one more than the standard ones."""
+
+import logging
+
+from schemas import errors
+
+VERBOSE = (logging.INFO + logging.DEBUG) // 2
+"""Level between INFO and DEBUG."""
+
+logging.addLevelName(VERBOSE, "VERBOSE")
+
+
+def number(name: str) -> int:
+    """Return the number of a log level.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such level.
+    """
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        raise errors.RefusedError(f"unknown log level {name!r}")
+    return level

@@ -1,0 +1,143 @@
+"""What an earlier digest of a shard still tells, and what has to be scanned again (DESIGN, Checkpoint)."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas import addresses, blocks, digest, errors, messages
+from workers import execution_files, outcome, shard_builder
+
+
+class PreviousDigest:
+    """An earlier digest of a shard, read and verified.
+
+    Parameters
+    ----------
+    opened
+        The digest.
+    """
+
+    def __init__(self, opened: digest.Digest) -> None:
+        self.checksum = opened.checksum
+        self.columns = {name: opened.column(name) for name in digest.COLUMNS}
+        self._lists = {name: opened.values(name) for name in digest.LISTS}
+        self._blocks = {name: opened.blocks(name) for name in digest.BLOCKS}
+        self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
+
+    def unchanged(self, files: execution_files.ExecutionFiles, verify: bool) -> npt.NDArray[np.bool_]:
+        """Return which quanta are as they were.
+
+        Parameters
+        ----------
+        files
+            Looks at files again.
+        verify
+            Whether also quanta that succeeded with both files present are looked at.
+        """
+        statuses = self.columns["quantum.status"]
+        unreadable = statuses == digest.UNREADABLE
+        # Nothing that execution does later changes a quantum that succeeded and wrote its log.
+        settled = (statuses == outcome.SUCCESSFUL) & (not verify)
+        keep: npt.NDArray[np.bool_] = ~unreadable
+        fingerprints = zip(
+            self.columns["looked.quantum"].tolist(),
+            self._lists["looked.paths"],
+            *(self.columns[f"looked.{name}"].tolist() for name in ("size", "mtime", "inode")),
+            strict=True,
+        )
+        passed_over = settled | unreadable
+        for row, *before in fingerprints:
+            if keep[row] and not passed_over[row]:
+                keep[row] = files.fingerprint(before[0]) == tuple(before)
+        return keep
+
+    def report(self, shard: int) -> messages.ShardScanned:
+        """Return the report on a shard of which nothing has changed."""
+        statuses = self.columns["quantum.status"]
+        return messages.ShardScanned(
+            shard=shard,
+            checksum=self.checksum,
+            statuses=statuses.tobytes(),
+            tasks=self.columns["quantum.task"].tobytes(),
+            problems=[],
+            n_reused=len(statuses) if shard else 0,
+            discarded="",
+        )
+
+    def _of(self, table: str, owner: str, row: int) -> list[int]:
+        """Return the rows of a table that belong to a row of another."""
+        if table not in self._rows:
+            owners = self.columns[f"{table}.{owner}"]
+            order = np.argsort(owners, kind="stable")
+            self._rows[table] = order, owners[order]
+        order, ordered = self._rows[table]
+        begin, end = np.searchsorted(ordered, [row, row + 1])
+        rows: list[int] = order[begin:end].tolist()
+        return rows
+
+    def _id(self, table: str, row: int) -> str:
+        return addresses.id_at(self.columns[f"{table}.id"], row).hex()
+
+    def copy_inputs(self, builder: shard_builder.ShardBuilder) -> None:
+        """Copy what is known of inputs; it comes from the graph and does not change."""
+        numbers = zip(
+            *(self.columns[f"input.{c}"].tolist() for c in ("type", "coordinate", "run")), strict=True
+        )
+        for row, (kind, coordinate, run) in enumerate(numbers):
+            text, name = self._lists["coordinates"][coordinate], self._lists["runs"][run]
+            builder.add_input(self._id("input", row), kind, text, name)
+
+    def copy(self, row: int, builder: shard_builder.ShardBuilder) -> None:
+        """Copy everything about one quantum."""
+        columns, lists = self.columns, self._lists
+        for dataset in self._of("dataset", "quantum", row):
+            coordinate = builder.coordinate(lists["coordinates"][columns["dataset.coordinate"][dataset]])
+            kind, flags = int(columns["dataset.type"][dataset]), int(columns["dataset.flags"][dataset])
+            builder.add_dataset(self._id("dataset", dataset), kind, coordinate, flags)
+            for file in self._of("file", "dataset", dataset):
+                store, formatter, storage_class, component = lists["file.kinds"][columns["file.kind"][file]]
+                builder.add_file(store, formatter, storage_class, component, lists["file.paths"][file])
+        for edge in self._of("edge", "quantum", row):
+            builder.add_edge(self._id("edge", edge))
+        for look in self._of("looked", "quantum", row):
+            numbers = (int(columns[f"looked.{name}"][look]) for name in ("size", "mtime", "inode"))
+            builder.add_looked(lists["looked.paths"][look], *numbers)
+        framed = tuple(
+            self._block(section, size, row)
+            for section, size in zip(digest.BLOCKS, digest.BLOCK_SIZES, strict=True)
+        )
+        status, task = int(columns["quantum.status"][row]), int(columns["quantum.task"][row])
+        builder.add_quantum(self._id("quantum", row), task, status, (framed[0], framed[1], framed[2]))
+
+    def _block(self, section: str, column: str, row: int) -> bytes:
+        sizes = self.columns[column]
+        if section not in self._rows:
+            self._rows[section] = blocks.offsets(sizes), sizes
+        offsets, _ = self._rows[section]
+        return self._blocks[section][offsets[row] : offsets[row] + sizes[row]]
+
+
+def open_previous(path: str, identity: digest.Identity, ids: bytes) -> tuple[PreviousDigest | None, str]:
+    """Return the earlier digest of a shard, if there is one that fits; otherwise why it does not.
+
+    Parameters
+    ----------
+    path
+        Where it would be.
+    identity
+        What it must belong to.
+    ids
+        Ids of the shard's quanta, 16 bytes each; empty for the shard of init quanta.
+    """
+    if not os.path.exists(path):
+        return None, ""
+    try:
+        with digest.Digest(path, identity) as opened:
+            previous = PreviousDigest(opened)
+    except errors.FormatError as exc:
+        return None, str(exc)
+    if ids and previous.columns["quantum.id"].tobytes() != ids:
+        return None, f"{path}: holds other quanta"
+    return previous, ""
