@@ -15,17 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy
-import yaml
 
-from butler import yaml_files
+from butler import repository_index, yaml_files
 from schemas import errors
 
 ROOT_TAG: Final = "<butlerRoot>"
 """What stands for the repository's directory in butler.yaml."""
 
 _SEARCH_PATH: Final = "DAF_BUTLER_CONFIG_PATH"
-_INDEX_FILE: Final = "DAF_BUTLER_REPOSITORY_INDEX"
-_INDEX_TEXT: Final = "DAF_BUTLER_REPOSITORIES"
 _DATASTORES: Final = {
     "lsst.daf.butler.datastores.fileDatastore.FileDatastore": "datastores/fileDatastore.yaml",
     "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore": "datastores/chainedDatastore.yaml",
@@ -113,7 +110,7 @@ def load(location: str | os.PathLike[str], search_path: Sequence[str] | None = N
         There is no such repository, its configuration is unreadable or malformed, or it asks for
         something unsupported such as remote storage.
     """
-    path = _find(os.fspath(location))
+    path = repository_index.find(os.fspath(location))
     config = yaml_files.read(path)
     if config.get("cls", _DIRECT_BUTLER) != _DIRECT_BUTLER:
         raise errors.RefusedError(f"{path}: a repository served by {config['cls']} can't be written to.")
@@ -131,40 +128,6 @@ def load(location: str | os.PathLike[str], search_path: Sequence[str] | None = N
         datastores=reader.datastores(),
         storage_classes=_storage_classes(reader.defaults("storageClasses", "storageClasses.yaml")),
     )
-
-
-def _find(location: str) -> str:
-    """Return the absolute path of the configuration file; an alias goes before a path of that name."""
-    index, problem = _repository_index()
-    target = index.get(location, location)
-    path = os.path.abspath(yaml_files.local_path(target, "Butler repository"))
-    if os.path.isdir(path):
-        path = os.path.join(path, "butler.yaml")
-    if os.path.exists(path):
-        return path
-    known = f"the repository index has {sorted(index)}" if index else f"there is no repository index{problem}"
-    raise errors.RefusedError(
-        f"{path}: there is no Butler repository ({location!r} was given, and {known}). "
-        "Give the directory with butler.yaml, that file, or an alias of the index."
-    )
-
-
-def _repository_index() -> tuple[dict[str, str], str]:
-    """Return locations by alias, and why there are none; a broken index does not matter to a path."""
-    file, text = os.environ.get(_INDEX_FILE), os.environ.get(_INDEX_TEXT)
-    if not file and not text:
-        return {}, ""
-    if file and text:
-        return {}, f": both {_INDEX_FILE} and {_INDEX_TEXT} are set"
-    try:
-        index = (
-            yaml.safe_load(text) if text else yaml_files.read(yaml_files.local_path(str(file), _INDEX_FILE))
-        )
-    except (errors.RefusedError, yaml.YAMLError) as error:
-        return {}, f": {error}"
-    if not isinstance(index, dict) or not all(isinstance(x, str) for pair in index.items() for x in pair):
-        return {}, ": it is not a mapping of names to locations"
-    return index, ""
 
 
 def _directories(search_path: Sequence[str] | None) -> list[str]:

@@ -158,29 +158,25 @@ class Datastore:
         self, dataset_type: str, storage_class: str, group: universe_module.Group, instrument: str | None
     ) -> DatasetPlan:
         keys = lookup.candidates(dataset_type, group, [storage_class], instrument)
-        components = self._components_of(storage_class)
+        whole = [(templates.Target(dataset_type, group), storage_class, keys)]
+        parts = []
+        for component, inner in self._components_of(storage_class).items():
+            names = lookup.candidates(
+                f"{dataset_type}.{component}", group, [inner, storage_class], instrument
+            )
+            parts.append((templates.Target(dataset_type, group, component), inner, names))
         files: list[PlannedFile] = []
         needed: set[tuple[str, str]] = set()
         for store, rules in enumerate(self._stores):
             if not rules.accepts(keys):
                 continue
-            targets = [(templates.Target(dataset_type, group), keys, storage_class)]
-            if components and rules.disassembles(keys):
-                targets = [
-                    (
-                        templates.Target(dataset_type, group, name),
-                        lookup.candidates(f"{dataset_type}.{name}", group, [inner, storage_class], instrument),
-                        inner,
-                    )
-                    for name, inner in components.items()
-                ]
-            for target, target_keys, target_class in targets:
-                template = templates.compile_template(rules.template(target_keys), target, self.universe)
-                needed |= template.needed
-                formatter, extension = rules.formatters.choose(target_keys)
+            for target, target_class, names in parts if parts and rules.disassembles(keys) else whole:
+                template = templates.compile_template(rules.template(names), target, self.universe)
+                formatter, extension = rules.formatters.choose(names)
                 path = template.bind(self._records.find, extension)
                 component = target.component or NO_COMPONENT
                 files.append(PlannedFile(store, formatter, target_class, component, extension, path))
+                needed |= template.needed
         return DatasetPlan(tuple(files), frozenset(needed))
 
     def _components_of(self, storage_class: str) -> Mapping[str, str]:

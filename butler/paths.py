@@ -209,7 +209,7 @@ def _unquoted(text: str, where: str) -> str:
         The reference would cut the path, or the result depends on environment variables.
     """
     if _ESCAPE.search(text):
-        if "#" in text or ";" in text:
+        if "#" in text or ";" in text or not text.isprintable():
             raise errors.AggregatorError(f"{where}: {text!r} is ambiguous, it looks like a quoted URI.")
         text = os.path.normpath(urllib.parse.unquote(text))
     if os.path.expandvars(os.path.expanduser(text)) != text:
@@ -218,21 +218,17 @@ def _unquoted(text: str, where: str) -> str:
 
 
 def _stem(text: str, where: str) -> str:
-    """Cut what looks like a fragment and an extension off a directory that stands for the file name.
-
-    That is so only if the file name proper came out empty.
+    """Cut the extension off a directory that stands for the file name, since that came out empty.
 
     Raises
     ------
     schemas.errors.AggregatorError
-        Nothing is left.
+        The reference would cut the path at a "#".
     """
     directory, slash, name = text.rpartition("/")
-    head, mark, tail = name.rpartition("#")
-    stem, *extensions = (head if mark else tail).split(".")
+    if "#" in name:
+        raise errors.AggregatorError(f"{where}: {text!r} is ambiguous, it looks like a URI with a fragment.")
+    stem, *extensions = name.split(".")
     if len(extensions) > 1 and "." + extensions[-1] in _DOUBLED:
         extensions.pop()
-    name = ".".join([stem, *extensions[:-1]])
-    if not name:
-        raise errors.AggregatorError(f"{where}: {text!r} leaves no file name.")
-    return directory + slash + name
+    return directory + slash + ".".join([stem, *extensions[:-1]])

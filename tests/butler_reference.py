@@ -12,6 +12,7 @@ import lsst.daf.butler as daf
 import lsst.pipe.base.tests.mocks  # noqa: F401  (makes the reference accept mock storage classes)
 
 from butler import config, datastore, records, universe
+from schemas import errors
 
 RUN = "u/someone/a run#1.x"
 
@@ -68,47 +69,56 @@ def dataset_ref(name: str, storage_class: str, data_id: Any, run: str = RUN) -> 
     return daf.DatasetRef(dataset_type, data_id, run=run, id=uuid.uuid4())
 
 
-def predict(repo: pathlib.Path, refs: Sequence[Any], search_path: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the reference's records: datastore, dataset id, table and rows without checksum and size."""
+Rows = list[tuple[str, str, str, str | None]]
+"""Path, formatter, storage class and component of each file."""
+
+
+def predict(repo: pathlib.Path, refs: Sequence[Any]) -> dict[str, dict[tuple[str, str], Rows] | None]:
+    """Return the reference's records by dataset type, then by datastore and table; `None` for an error."""
     butler = daf.QuantumBackedButler.from_predicted(
         str(repo),
         predicted_inputs=[],
         predicted_outputs=[],
         dimensions=refs[0].dataId.universe,
         datastore_records={},
-        search_paths=list(search_path),
         dataset_types={ref.datasetType.name: ref.datasetType for ref in refs},
     )
-    exported = butler._datastore.export_predicted_records(refs)
-    return {
-        name: {
-            (dataset_id, table): [(r.path, r.formatter, r.storageClass.name, r.component) for r in rows]
-            for dataset_id, tables in data.records.items()
+    result: dict[str, dict[tuple[str, str], Rows] | None] = {}
+    for ref in refs:
+        try:
+            exported = butler._datastore.export_predicted_records([ref])
+        except (daf.ValidationError, daf.DatasetTypeNotSupportedError, LookupError, TypeError, ImportError):
+            result[ref.datasetType.name] = None
+            continue
+        result[ref.datasetType.name] = {
+            (name, table): [(r.path, r.formatter, r.storageClass.name, r.component) for r in rows]
+            for name, data in exported.items()
+            for tables in data.records.values()
             for table, rows in tables.items()
         }
-        for name, data in exported.items()
-        if data.records
-    }
+    return result
 
 
 def ours(
-    repo: pathlib.Path, refs: Sequence[Any], data: Data, search_path: Sequence[str] = ()
-) -> dict[str, Any]:
+    repo: pathlib.Path, refs: Sequence[Any], data: Data
+) -> dict[str, dict[tuple[str, str], Rows] | None]:
     """Return the same from our code."""
-    store = datastore.Datastore(config.load(repo, search_path or None), data.ours, True)
-    requests = [_request(ref, data) for ref in refs]
-    store.set_records(data.table(store.needed_attributes(requests)))
-    result: dict[str, Any] = {}
-    for ref, request in zip(refs, requests, strict=True):
+    store = datastore.Datastore(config.load(repo), data.ours, True)
+    result: dict[str, dict[tuple[str, str], Rows] | None] = {}
+    for ref in refs:
+        group = data.ours.group(ref.dimensions.names)
+        name = ref.datasetType.name
+        request = (name, ref.datasetType.storageClass_name, group, ref.dataId.get("instrument"))
+        try:
+            store.set_records(data.table(store.needed_attributes([request])))
+        except errors.RefusedError:
+            result[name] = None
+            continue
+        files = result[name] = {}
         for file in store.plan(*request).files:
             path = file.path(ref.dataId.full_values, ref.run, str(ref.id))
             component = None if file.component == datastore.NO_COMPONENT else file.component
             place = store.stores[file.store]
-            rows = result.setdefault(place.name, {}).setdefault((ref.id, place.records_table), [])
-            rows.append((path, file.formatter, file.storage_class, component))
+            row = (path, file.formatter, file.storage_class, component)
+            files.setdefault((place.name, place.records_table), []).append(row)
     return result
-
-
-def _request(ref: Any, data: Data) -> tuple[str, str, universe.Group, str | None]:
-    group = data.ours.group(ref.dimensions.names)
-    return ref.datasetType.name, ref.datasetType.storageClass_name, group, ref.dataId.get("instrument")
