@@ -222,7 +222,7 @@ def _add_gathering_tasks(add: Any) -> None:
     )
 
 
-def build(root: pathlib.Path, size: Size, plans: Plans, *, dictionary: bool = False) -> PredictedQuantumGraph:
+def build(root: pathlib.Path, size: Size, plans: Plans) -> PredictedQuantumGraph:
     """Make a repository with inputs, and the predicted graph ``predicted.qg`` in its root.
 
     Parameters
@@ -233,8 +233,6 @@ def build(root: pathlib.Path, size: Size, plans: Plans, *, dictionary: bool = Fa
         How much there is to process.
     plans
         What is to happen to which quanta.
-    dictionary
-        Whether the predicted graph is compressed with a dictionary however small it is.
 
     Returns
     -------
@@ -260,6 +258,5 @@ def build(root: pathlib.Path, size: Size, plans: Plans, *, dictionary: bool = Fa
         _add_gathering_tasks(add)
         builder = repo.make_quantum_graph_builder(output_run=RUN, register_output_dataset_types=False)
         components = builder.finish(output=CHAIN, metadata={"comment": "made for the oracle", "n": 1})
-        options = {"zstd_dict_size": 2048, "zstd_dict_n_inputs": 16} if dictionary else {}
-        components.write(str(root / "predicted.qg"), **options)
+        components.write(str(root / "predicted.qg"))
         return components.assemble()
