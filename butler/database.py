@@ -1,0 +1,139 @@
+"""What the registry needs of a database, and the only place where databases may differ.
+
+A class per database derives from `Database`; everything above it is SQLAlchemy's common language.
+"""
+
+import abc
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy
+
+from schemas import errors
+
+WRITING = "butler_writing"
+"""Execution option of a connection whose transaction is going to write."""
+
+
+class ConstraintError(errors.AggregatorError):
+    """A constraint of the database refused a row; the transaction is rolled back."""
+
+
+class Database(abc.ABC):
+    """An open database.
+
+    Parameters
+    ----------
+    engine
+        Engine whose connections are set up already (timeouts, foreign keys).
+    place
+        File or server, for messages.
+    namespace
+        Schema that holds the tables, if the database has schemas.
+    writeable
+        Whether transactions may write.
+    """
+
+    uuid_type: sqlalchemy.types.TypeEngine[Any]
+    """Column type of dataset ids; values are 32 lowercase hexadecimal digits on our side."""
+
+    key_type: sqlalchemy.types.TypeEngine[Any]
+    """Column type of integer keys that the database counts up."""
+
+    def __init__(
+        self, engine: sqlalchemy.Engine, place: str, namespace: str | None, *, writeable: bool
+    ) -> None:
+        self.engine = engine
+        self.place = place
+        self.namespace = namespace
+        self.writeable = writeable
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlalchemy.Connection]:
+        """Open a transaction that only reads.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if the database fails.
+        """
+        with self._explained(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlalchemy.Connection]:
+        """Open a transaction that writes: committed as a whole at the end, rolled back on any error.
+
+        Raises
+        ------
+        ConstraintError
+            Raised if a constraint refuses a row.
+        AggregatorError
+            Raised if the database fails in another way, or is open for reading only.
+        """
+        if not self.writeable:
+            raise errors.AggregatorError(f"{self.place}: opened for reading only, nothing was written.")
+        with self._explained(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlalchemy.exc.IntegrityError as error:
+            raise ConstraintError(f"{self.place}: the database refuses a row: {error.orig}") from error
+        except sqlalchemy.exc.DBAPIError as error:
+            raise self.failure(error) from error
+
+    @abc.abstractmethod
+    def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
+        """Make the error that says what failed, where, and what to do next."""
+
+    @abc.abstractmethod
+    def identifier(self, name: str) -> str:
+        """Fit the name of a constraint or index into the database's limits."""
+
+    @abc.abstractmethod
+    def length_checks(self, table: str, column: str, length: int) -> list[sqlalchemy.CheckConstraint]:
+        """Make the constraints that enforce a short string's length, where its type does not."""
+
+    @abc.abstractmethod
+    def timespan_columns(self) -> list[sqlalchemy.Column[Any]]:
+        """Make the columns of a validity range, unbounded by default."""
+
+    @abc.abstractmethod
+    def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:
+        """Make an INSERT that leaves rows in place which exist already."""
+
+    @abc.abstractmethod
+    def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
+        """Keep other writers out of these tables until the transaction ends."""
+
+    @abc.abstractmethod
+    def insert_rows(
+        self,
+        connection: sqlalchemy.Connection,
+        table: sqlalchemy.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Insert many rows in the given order: the bulk path.
+
+        Parameters
+        ----------
+        connection
+            Connection in a writing transaction.
+        table
+            Table to insert into.
+        columns
+            Names of the columns given, in the order of the values.
+        rows
+            Tuples with one value per column.
+        """

@@ -1,0 +1,297 @@
+"""A repository's database: what is registered in it, and how datasets get into it.
+
+Implements butler-repository.md sections 5 to 8 and the checks of section 11.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import sqlalchemy
+
+from butler import batch, collections, database, dataset_types, ingest, managers, sqlite, tables, universe
+from schemas import errors
+
+_FETCH: Final = 10_000
+"""Rows fetched at once from a streaming query."""
+
+_DatasetTypeRow = dataset_types.DatasetTypeRow
+
+
+def open_registry(
+    url: str, namespace: str | None, *, writeable: bool, busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS
+) -> Registry:
+    """Open the database of an existing repository.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: ``registry.db`` of the configuration, with the root filled in.
+    namespace
+        Schema that holds the tables: ``registry.namespace`` of the configuration.
+    writeable
+        Whether to open it for writing. Otherwise nothing in or beside the database is changed.
+    busy_timeout_ms
+        How long to wait for another process's lock, milliseconds.
+
+    Raises
+    ------
+    RefusedError
+        Raised if there is no Butler database at the URL, or none of a kind that this version knows.
+    AggregatorError
+        Raised if the database can't be read at the moment.
+    """
+    db = _connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    try:
+        attributes = managers.read_attributes(db)
+        managers.check(attributes, db.place, writeable=writeable)
+        return Registry(db, _read_universe(db, attributes))
+    except BaseException:
+        db.close()
+        raise
+
+
+def _connect(url: str, namespace: str | None, *, writeable: bool, busy_timeout_ms: int) -> database.Database:
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise errors.RefusedError(
+            f"{url!r} is not a database URL; see registry.db in butler.yaml."
+        ) from error
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() != "sqlite":
+        raise errors.RefusedError(
+            f"{shown}: {parsed.get_backend_name()} is not supported by this version yet."
+        )
+    if not parsed.database or parsed.database == ":memory:":
+        raise errors.RefusedError(f"{shown}: names no database file; see registry.db in butler.yaml.")
+    if namespace is not None:
+        raise errors.RefusedError(
+            f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
+        )
+    return sqlite.Sqlite(parsed.database, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+
+
+def _read_universe(db: database.Database, attributes: dict[str, str]) -> universe.Universe:
+    text = attributes.get("config:dimensions.json")
+    if text is None:
+        raise errors.RefusedError(f"{db.place}: the repository does not say which dimensions it has.")
+    try:
+        return universe.Universe.from_config(json.loads(text))
+    except (ValueError, errors.AggregatorError) as error:
+        raise errors.RefusedError(
+            f"{db.place}: the repository's dimensions can't be used: {error}"
+        ) from error
+
+
+class Registry:
+    """The database of one repository; made by `open_registry`.
+
+    Parameters
+    ----------
+    db
+        The open database.
+    dimensions
+        The repository's dimension universe.
+    """
+
+    def __init__(self, db: database.Database, dimensions: universe.Universe) -> None:
+        self._db = db
+        self._tables = tables.Tables(db, dimensions)
+        self.universe = dimensions
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def register_dataset_type(
+        self, name: str, storage_class: str, dimensions: Iterable[str], *, is_calibration: bool = False
+    ) -> _DatasetTypeRow:
+        """Make sure that a dataset type exists (section 5); can be repeated, and run beside others.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        storage_class
+            Name of its storage class.
+        dimensions
+            Its dimensions, in any order; they are completed for this repository's universe.
+        is_calibration
+            Whether its datasets can have validity ranges.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if it is registered with another definition, or a dimension does not exist here.
+        """
+        required = self.universe.group(dimensions).required
+        wanted = dataset_types.Definition(name, storage_class, required, is_calibration)
+        with self._db.reading() as connection:
+            row = dataset_types.find(self._tables, connection, name)
+        if row is None:
+            with self._db.writing() as connection:
+                row = dataset_types.register(self._tables, connection, wanted)
+        dataset_types.check(self._db.place, row, wanted)
+        return row
+
+    def dataset_types(self, names: Iterable[str]) -> dict[str, _DatasetTypeRow]:
+        """Look dataset types up.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if some are not registered; names all of them.
+        """
+        wanted = list(names)
+        with self._db.reading() as connection:
+            found = dataset_types.find_all(self._tables, connection, wanted)
+        if missing := sorted(set(wanted) - found.keys()):
+            raise errors.AggregatorError(
+                f"{self._db.place}: not registered: dataset type {', '.join(missing)}. Register them first."
+            )
+        return found
+
+    def dataset_type(self, name: str) -> _DatasetTypeRow:
+        """Look one dataset type up; like `dataset_types`."""
+        return self.dataset_types([name])[name]
+
+    def collection(self, name: str) -> collections.CollectionRow | None:
+        """Look a collection up."""
+        with self._db.reading() as connection:
+            return self._collections(connection).find(name)
+
+    def children(self, chain: str) -> list[str]:
+        """Return the names of a chain's children in search order.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if there is no such collection.
+        """
+        with self._db.reading() as connection:
+            rows = self._collections(connection)
+            return [row.name for row in rows.children(rows.find_all([chain])[0])]
+
+    def flatten(self, names: Iterable[str]) -> list[str]:
+        """Return collections with chains replaced by their members, each collection once (section 6).
+
+        Raises
+        ------
+        AggregatorError
+            Raised if some do not exist.
+        """
+        with self._db.reading() as connection:
+            return self._collections(connection).flatten(names)
+
+    def register_run(self, name: str) -> None:
+        """Make sure that a RUN collection exists (section 6).
+
+        Raises
+        ------
+        AggregatorError
+            Raised if the name is taken by a collection of another type.
+        """
+        with self._db.reading() as connection:
+            exists = self._collections(connection).is_complete_run(name)
+        if not exists:
+            with self._db.writing() as connection:
+                self._collections(connection).register(name, collections.CollectionType.RUN)
+
+    def register_chain(self, name: str) -> bool:
+        """Make sure that a CHAINED collection exists (section 6).
+
+        Returns
+        -------
+        is_new
+            Whether it did not exist before.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if the name is taken by a collection of another type.
+        """
+        with self._db.writing() as connection:
+            return self._collections(connection).register(name, collections.CollectionType.CHAINED)[1]
+
+    def update_output_chain(self, chain: str, run: str, inputs: Sequence[str]) -> None:
+        """Put a run in front of an output chain (section 6).
+
+        If the chain is new, the flattened inputs follow the run. All of it is one transaction, since a
+        chain left behind without its inputs would never get them.
+
+        Parameters
+        ----------
+        chain
+            CHAINED collection, created if need be.
+        run
+            The output run, registered already.
+        inputs
+            Input collections.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if a collection does not exist or is of the wrong type.
+        """
+        with self._db.writing() as connection:
+            rows = self._collections(connection)
+            _, is_new = rows.register(chain, collections.CollectionType.CHAINED)
+            if is_new:
+                rows.extend(chain, rows.flatten(inputs))
+            rows.prepend(chain, [run])
+
+    def ingest(self, run: str, offered: batch.Batch, *, defensive: bool = False) -> batch.IngestResult:
+        """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""
+        return ingest.ingest(self._tables, run, offered, defensive=defensive)
+
+    def count_run_datasets(self, run: str) -> int:
+        """Return the number of datasets in a run; 0 if there is no such run."""
+        query = self._of_run(run, sqlalchemy.func.count())
+        with self._db.reading() as connection:
+            count: int = connection.execute(query).scalar_one()
+        return count
+
+    def has_dataset_of_type(self, run: str, dataset_type: str) -> bool:
+        """Return whether a run holds a dataset of this type."""
+        dataset, table = self._tables.dataset, self._tables.dataset_type
+        query = (
+            self._of_run(run, dataset.c.id)
+            .join(table, table.c.id == dataset.c.dataset_type_id)
+            .where(table.c.name == dataset_type)
+            .limit(1)
+        )
+        with self._db.reading() as connection:
+            return connection.execute(query).first() is not None
+
+    def existing_ids(self, run: str) -> Iterator[str]:
+        """Iterate over the ids of a run's datasets, 32 hexadecimal digits each, in no particular order.
+
+        They are streamed. Nothing can be committed until the iterator is exhausted or closed.
+        """
+        query = self._of_run(run, self._tables.dataset.c.id).execution_options(yield_per=_FETCH)
+        with self._db.reading() as connection:
+            yield from connection.execute(query).scalars()
+
+    def _of_run(self, run: str, column: sqlalchemy.ColumnElement[Any]) -> sqlalchemy.Select[Any]:
+        dataset, collection = self._tables.dataset, self._tables.collection
+        return (
+            sqlalchemy.select(column)
+            .select_from(dataset)
+            .join(collection, collection.c.collection_id == dataset.c.run_id)
+            .where(collection.c.name == run)
+        )
+
+    def _collections(self, connection: sqlalchemy.Connection) -> collections.Collections:
+        return collections.Collections(self._tables, connection)

@@ -1,0 +1,154 @@
+"""SQLite as a Butler database (butler-repository.md sections 3, 4 and 12)."""
+
+import itertools
+import os
+import sqlite3
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy
+import sqlalchemy.dialects.sqlite
+
+from butler import database
+from schemas import errors
+
+BUSY_TIMEOUT_MS = 300_000
+"""How long to wait for another process's lock, in milliseconds; the reference's value."""
+
+CACHE_KIB = 65_536
+"""Page cache of a connection, enough to hold what one batch touches in all indices."""
+
+ROWS_PER_STATEMENT = 500
+"""Rows in one INSERT: keeps the cursors of all indices open, which saves a third of the time."""
+
+MAX_TIMESPAN = 4102444800000000000
+"""End of an unbounded timespan, nanoseconds TAI."""
+
+
+class Sqlite(database.Database):
+    """An open SQLite file.
+
+    Parameters
+    ----------
+    path
+        The file; it has to exist.
+    writeable
+        Whether to open it for writing; otherwise nothing in or beside it is changed.
+    busy_timeout_ms
+        How long to wait for another process's lock, milliseconds.
+
+    Raises
+    ------
+    RefusedError
+        Raised if there is no such file.
+    """
+
+    uuid_type = sqlalchemy.CHAR(32)
+    key_type = sqlalchemy.Integer()
+
+    def __init__(self, path: str, *, writeable: bool, busy_timeout_ms: int) -> None:
+        if not os.path.isfile(path):
+            raise errors.RefusedError(f"{path}: there is no such database file.")
+        self._wait = busy_timeout_ms / 1000
+        # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
+        mode = "rw" if writeable else "ro"
+        self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode={mode}"
+        engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
+        sqlalchemy.event.listen(engine, "begin", _begin)
+        super().__init__(engine, path, None, writeable=writeable)
+
+    def _connect(self) -> sqlite3.Connection:
+        # No isolation level: otherwise the driver begins and commits on its own, and never immediately.
+        connection = sqlite3.connect(
+            self._uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for setting in ("foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY"):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
+        """Make the error that says what failed, where, and what to do next."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            return errors.RefusedError(f"{self.place}: {error.orig}; see registry.db in butler.yaml.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            advice = f"another process held it for {self._wait:g} s; try again when that has finished"
+        elif code == sqlite3.SQLITE_READONLY:
+            advice = "make the file and its directory writeable"
+        elif code == sqlite3.SQLITE_FULL:
+            advice = "free some space and try again; the transaction was rolled back"
+        else:
+            advice = "the transaction was rolled back"
+        return errors.AggregatorError(f"{self.place}: {error.orig} ({advice}).")
+
+    def identifier(self, name: str) -> str:
+        """Return the name as it is: SQLite has no limit."""
+        return name
+
+    def length_checks(self, table: str, column: str, length: int) -> list[sqlalchemy.CheckConstraint]:
+        """Make the constraint on a string's length, which SQLite's types do not enforce."""
+        rule = f'length("{column}")<={length} AND length("{column}")>=1'
+        return [sqlalchemy.CheckConstraint(rule, name=f"{table}_len_{column}")]
+
+    def timespan_columns(self) -> list[sqlalchemy.Column[Any]]:
+        """Make the two columns of a validity range."""
+        return [
+            sqlalchemy.Column(
+                f"timespan_{end}",
+                sqlalchemy.BigInteger,
+                nullable=False,
+                server_default=sqlalchemy.text(default),
+            )
+            for end, default in (("begin", "0"), ("end", str(MAX_TIMESPAN)))
+        ]
+
+    def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:
+        """Make an INSERT … ON CONFLICT DO NOTHING."""
+        return sqlalchemy.dialects.sqlite.insert(table).on_conflict_do_nothing()
+
+    def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
+        """Do nothing: a writing transaction has locked the whole file when it began."""
+
+    def insert_rows(
+        self,
+        connection: sqlalchemy.Connection,
+        table: sqlalchemy.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Insert many rows in the given order, hundreds to a statement of fixed size."""
+        width = len(columns)
+        # Values are laid end to end below, so a tuple too short would shift all that follow.
+        if not {width}.issuperset(map(len, rows)):
+            raise ValueError(f"rows for {table.name} do not all have {width} values")
+        quote = connection.dialect.identifier_preparer.quote
+        names = ", ".join(map(quote, columns))
+        head = f"INSERT INTO {quote(table.name)} ({names}) VALUES "
+        one = f"({', '.join('?' * width)})"
+        step = min(ROWS_PER_STATEMENT, _max_variables(connection) // width)
+        whole = len(rows) // step * step
+        chunks = [
+            tuple(itertools.chain.from_iterable(rows[start : start + step]))
+            for start in range(0, whole, step)
+        ]
+        if chunks:
+            connection.exec_driver_sql(head + ", ".join([one] * step), chunks)
+        if rest := list(rows[whole:]):
+            connection.exec_driver_sql(head + one, rest)
+
+
+def _begin(connection: sqlalchemy.Connection) -> None:
+    # A transaction that reads first and writes later can't wait for a lock: SQLite refuses it at once.
+    writing = connection.get_execution_options().get(database.WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _max_variables(connection: sqlalchemy.Connection) -> int:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
