@@ -1,0 +1,171 @@
+"""Ingesting batches: the same rows as the reference, all or none."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from butler import batch, ingest
+from schemas import errors
+from tests import conftest, registry_rows
+
+RUN, NEW = registry_rows.RUN, registry_rows.NEW
+
+
+@pytest.fixture
+def target(sample: conftest.Sample) -> Iterator[registry_rows.Target]:
+    with registry_rows.open_target(sample.root) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("defensive", [False, True])
+def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defensive: bool) -> None:
+    start = time.time_ns()
+    result = target.registry.ingest(RUN, target.offered, defensive=defensive)
+    assert result == batch.IngestResult(61, 0, ())
+    assert registry_rows.content(target.path) == registry_rows.content(target.after)
+    assert registry_rows.schema(target.path) == registry_rows.schema(target.after)
+    [(date,)] = registry_rows.query(target.path, "SELECT DISTINCT ingest_date FROM dataset WHERE run_id = 3")
+    assert start <= date - 37 * 10**9 <= time.time_ns()
+    assert target.registry.count_run_datasets(RUN) == 61
+    assert set(target.registry.existing_ids(RUN)) == {
+        dataset_id for dataset_id, _, _ in target.offered.datasets
+    }
+    assert target.registry.has_dataset_of_type(RUN, "packages")
+    assert not target.registry.has_dataset_of_type(RUN, "run_provenance")
+    assert not target.registry.has_dataset_of_type("u/nobody", "packages")
+
+
+def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
+    target.registry.ingest(RUN, target.offered)
+    for table, column in (("dataset", "id"), ("file_datastore_records", "dataset_id")):
+        rows = registry_rows.query(target.path, f"SELECT {column} FROM {table} ORDER BY rowid")[-61:]
+        assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize("defensive", [False, True])
+def test_repeating_skips_everything(target: registry_rows.Target, *, defensive: bool) -> None:
+    half = batch.Batch(target.offered.datasets[:30], [])
+    assert target.registry.ingest(RUN, half).n_ingested == 30
+    before = registry_rows.content(target.path)
+    assert target.registry.ingest(RUN, half, defensive=defensive) == batch.IngestResult(0, 30, ())
+    assert registry_rows.content(target.path) == before
+    result = target.registry.ingest(RUN, target.offered, defensive=defensive)
+    assert result == batch.IngestResult(31, 30, ())
+    # Files of skipped datasets are skipped too, as in the reference.
+    assert target.count("file_datastore_records") == 28 + 31
+
+
+def test_empty_batch(target: registry_rows.Target) -> None:
+    assert target.registry.ingest(RUN, batch.Batch([], [])) == batch.IngestResult(0, 0, ())
+
+
+def test_wrong_number_of_values_is_an_error(target: registry_rows.Target) -> None:
+    row = target.registry.dataset_type("clean_image")
+    pairs = [
+        registry_rows.make(row, values, NEW + str(n))
+        for n, values in enumerate([("SampleCam", 1), ("SampleCam", 1, 101, 3)])
+    ]
+    with pytest.raises(ValueError, match="do not all have 6 values"):
+        target.registry.ingest(RUN, registry_rows.join(*pairs))
+    assert target.count("dataset") == 28
+
+
+def test_file_without_dataset_is_an_error(target: registry_rows.Target) -> None:
+    _, file = target.image(NEW + "1", 1, 101)
+    with pytest.raises(ValueError, match="belongs to no dataset"):
+        target.registry.ingest(RUN, batch.Batch(target.offered.datasets, [file]))
+
+
+def test_run_must_be_registered(target: registry_rows.Target) -> None:
+    with pytest.raises(errors.AggregatorError, match="no collection 'u/nobody'"):
+        target.registry.ingest("u/nobody", target.offered)
+    with pytest.raises(errors.AggregatorError, match="'in/all' is a CHAINED collection"):
+        target.registry.ingest("in/all", target.offered)
+
+
+def test_composite_has_one_location(target: registry_rows.Target) -> None:
+    dataset, file = target.image(NEW + "1", 1, 101)
+    files = [(*file[:3], f"{component}.json", *file[4:6], component) for component in ("wcs", "psf")]
+    assert target.registry.ingest(RUN, batch.Batch([dataset], files)).n_ingested == 1
+    records = "SELECT component, path, checksum, file_size FROM file_datastore_records WHERE dataset_id = "
+    rows = registry_rows.query(target.path, f"{records}'{dataset[0]}' ORDER BY component")
+    assert rows == [("psf", "psf.json", None, -1), ("wcs", "wcs.json", None, -1)]
+    assert target.count("dataset_location") == 29
+
+
+def test_two_datastores(target: registry_rows.Target) -> None:
+    registry_rows.execute(target.path, "CREATE TABLE recs_b AS SELECT * FROM file_datastore_records WHERE 0")
+    files = [*target.offered.files, *(("recs_b", "Other", *file[2:]) for file in target.offered.files)]
+    target.registry.ingest(RUN, batch.Batch(target.offered.datasets, files))
+    assert (target.count("recs_b"), target.count("dataset_location")) == (61, 28 + 2 * 61)
+
+
+def test_dataset_without_file(target: registry_rows.Target) -> None:
+    dataset, _ = target.image(NEW + "1", 1, 101)
+    assert target.registry.ingest(RUN, batch.Batch([dataset], [])).n_ingested == 1
+    assert (target.count("dataset"), target.count("dataset_location")) == (29, 28)
+
+
+@pytest.mark.parametrize("function", ["_insert_tags", "_insert_files"])
+def test_all_tables_or_none(
+    target: registry_rows.Target, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = registry_rows.content(target.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, function, fail)
+        with pytest.raises(KeyboardInterrupt):
+            target.registry.ingest(RUN, target.offered)
+    assert registry_rows.content(target.path) == before
+    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+
+
+def test_full_disk(target: registry_rows.Target) -> None:
+    before = registry_rows.content(target.path)
+    limit = "PRAGMA max_page_count = {}"
+    with target.registry._db.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(limit.format(pages))
+    with pytest.raises(
+        errors.AggregatorError, match=r"gen3\.sqlite3: database or disk is full .*free some space"
+    ):
+        target.registry.ingest(RUN, target.offered)
+    assert registry_rows.content(target.path) == before
+    with target.registry._db.reading() as connection:
+        connection.exec_driver_sql(limit.format(pages + 1000))
+    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+
+
+@contextlib.contextmanager
+def recorded(engine: sqlalchemy.Engine) -> Iterator[set[str]]:
+    """Collect the statements that are executed."""
+    statements = set()
+
+    def note(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        statements.add(statement)
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    sqlalchemy.event.remove(engine, "before_cursor_execute", note)
+
+
+def test_no_statement_grows_with_the_batch(target: registry_rows.Target) -> None:
+    columns = [row[1] for row in registry_rows.query(target.path, "PRAGMA table_info(visit)")]
+    others = ", ".join(column for column in columns if column not in ("id", "name"))
+    numbers = "WITH RECURSIVE n(v) AS (SELECT 1000 UNION ALL SELECT v + 1 FROM n WHERE v < 6000)"
+    copy = f"SELECT v, 'v' || v, {others} FROM visit, n WHERE id = 101"
+    registry_rows.execute(target.path, f"{numbers} INSERT INTO visit (id, name, {others}) {copy}")
+    pairs = [target.image(f"0190{visit:028x}", 1, visit) for visit in range(1000, 6000)]
+    with recorded(target.registry._db.engine) as small:
+        assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_ingested == 999
+        assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_skipped == 999
+    with recorded(target.registry._db.engine) as large:
+        assert target.registry.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 4001
+        assert target.registry.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 5000
+    assert large <= small

@@ -1,0 +1,231 @@
+"""Opening a repository's database: what is refused, and what a read-only client leaves alone."""
+
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import sqlite3
+import tempfile
+
+import pytest
+import sqlalchemy
+
+from butler import managers, registry, sqlite
+from schemas import errors
+from tests import conftest, registry_rows
+
+NOBODY = 65534
+
+
+def test_sample_opens(sample: conftest.Sample) -> None:
+    with registry_rows.open_file(sample.repo / "gen3.sqlite3", writeable=False) as opened:
+        assert (opened.universe.namespace, opened.universe.version) == ("daf_butler", 8)
+        assert opened.count_run_datasets("in/raw") == 28
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://someone:secret@host/db", "postgresql is not supported by this version yet"),
+        ("oracle://host/db", "oracle is not supported"),
+        ("no url", "is not a database URL"),
+        ("sqlite://", "names no database file"),
+        ("sqlite:///:memory:", "names no database file"),
+        ("sqlite:////nowhere/gen3.sqlite3", "no such database file"),
+    ],
+)
+def test_url_is_refused(url: str, message: str) -> None:
+    with pytest.raises(errors.RefusedError, match=message) as caught:
+        registry.open_registry(url, None, writeable=False)
+    assert "secret" not in str(caught.value)
+
+
+def test_namespace_is_refused(sample: conftest.Sample) -> None:
+    with pytest.raises(errors.RefusedError, match="SQLite has no namespaces"):
+        registry.open_registry(f"sqlite:///{sample.repo / 'gen3.sqlite3'}", "ns1", writeable=False)
+
+
+@pytest.mark.parametrize("writeable", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not the database of a Butler repository"), (b"other" * 1000, "file is not a database")],
+)
+def test_other_file_is_refused(
+    tmp_path: pathlib.Path, content: bytes, message: str, *, writeable: bool
+) -> None:
+    path = tmp_path / "gen3.sqlite3"
+    path.write_bytes(content)
+    with pytest.raises(errors.RefusedError, match=message):
+        registry_rows.open_file(path, writeable=writeable)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["gen3.sqlite3"]
+
+
+@pytest.mark.parametrize("writeable", [False, True])
+def test_missing_file_is_not_created(tmp_path: pathlib.Path, *, writeable: bool) -> None:
+    with pytest.raises(errors.RefusedError, match="no such database file"):
+        registry_rows.open_file(tmp_path / "gen3.sqlite3", writeable=writeable)
+    with pytest.raises(errors.RefusedError, match="no such database file"):
+        registry_rows.open_file(tmp_path, writeable=writeable)
+    assert os.listdir(tmp_path) == []
+
+
+def attributes(**versions: str) -> dict[str, str]:
+    """Make the attributes of a repository, with some versions of our choice."""
+    found = {}
+    for part, (cls, numbers) in managers.KNOWN.items():
+        found[f"config:registry.managers.{part}"] = cls
+        found[f"version:{cls}"] = versions.get(part, ".".join(map(str, numbers)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "readable", "writeable"),
+    [
+        ("6.0.2", True, True),
+        ("6.0.99", True, True),
+        ("6.1.0", False, False),
+        ("5.0.2", False, False),
+        ("7.0.0", False, False),
+        ("6.0", False, False),
+        ("six", False, False),
+    ],
+)
+def test_schema_version(version: str, readable: bool, writeable: bool) -> None:
+    for purpose, good in ((False, readable), (True, writeable)):
+        if good:
+            managers.check(attributes(dimensions=version), "db", writeable=purpose)
+        else:
+            with pytest.raises(
+                errors.RefusedError, match=rf"has version {re.escape(version)}, known is 6\.0\.2"
+            ):
+                managers.check(attributes(dimensions=version), "db", writeable=purpose)
+
+
+def test_older_minor_version_can_only_be_read() -> None:
+    older = attributes(datastores="0.1.9")
+    managers.check(older, "db", writeable=False)
+    with pytest.raises(errors.RefusedError, match=r"has version 0\.1\.9, known is 0\.2\.1"):
+        managers.check(older, "db", writeable=True)
+
+
+def test_unknown_managers_are_refused() -> None:
+    other = attributes() | {"config:registry.managers.collections": "lsst.NameKeyCollectionManager"}
+    with pytest.raises(
+        errors.RefusedError, match=r"collections is lsst\.NameKey.*known is lsst\..*SynthIntKey"
+    ):
+        managers.check(other, "db", writeable=False)
+    missing = attributes()
+    del missing["config:registry.managers.opaque"]
+    with pytest.raises(errors.RefusedError, match="opaque is missing"):
+        managers.check(missing, "db", writeable=False)
+    unversioned = attributes()
+    del unversioned[f"version:{managers.KNOWN['datasets'][0]}"]
+    with pytest.raises(errors.RefusedError, match="has version none"):
+        managers.check(unversioned, "db", writeable=False)
+
+
+def test_additional_manager_prevents_writing_only() -> None:
+    live = attributes() | {"config:registry.managers.obscore": "lsst.ObsCoreLiveTableManager"}
+    managers.check(live, "db", writeable=False)
+    with pytest.raises(errors.RefusedError, match=r"obscore is lsst\.ObsCoreLiveTableManager"):
+        managers.check(live, "db", writeable=True)
+
+
+def test_repository_of_other_version_is_refused(sample: conftest.Sample) -> None:
+    path = sample.repo / "gen3.sqlite3"
+    registry_rows.execute(
+        path, "UPDATE butler_attributes SET value = '1.0.0' WHERE name LIKE 'version:%UUID'"
+    )
+    with pytest.raises(errors.RefusedError, match=r"gen3\.sqlite3.*datasets.*1\.0\.0, known is 2\.0\.0"):
+        registry_rows.open_file(path, writeable=False)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM", "UPDATE butler_attributes SET value = '{' --"])
+def test_repository_without_universe_is_refused(sample: conftest.Sample, change: str) -> None:
+    path = sample.repo / "gen3.sqlite3"
+    condition = "WHERE name = 'config:dimensions.json'"
+    registry_rows.execute(path, f"{change} butler_attributes\n{condition}")
+    with pytest.raises(errors.RefusedError, match="dimensions"):
+        registry_rows.open_file(path, writeable=False)
+
+
+def test_reading_changes_nothing(sample: conftest.Sample) -> None:
+    path = sample.repo / "gen3.sqlite3"
+    before, files = path.read_bytes(), sorted(os.listdir(sample.repo))
+    stamp = path.stat().st_mtime_ns
+    with registry_rows.open_file(path, writeable=False) as opened:
+        assert opened.flatten(["in/all"]) == ["in/raw"]
+        assert len(set(opened.existing_ids("in/raw"))) == 28
+        assert opened.has_dataset_of_type("in/raw", "raw")
+        with pytest.raises(errors.AggregatorError, match="opened for reading only"):
+            opened.register_run("u/someone/run")
+        with pytest.raises(sqlalchemy.exc.OperationalError), opened._db.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM dataset")
+    assert path.read_bytes() == before
+    assert path.stat().st_mtime_ns == stamp
+    assert sorted(os.listdir(sample.repo)) == files
+
+
+def use_without_permission(path: pathlib.Path) -> None:
+    """Read a repository that can't be written, and try to write to it."""
+    if os.getuid() == 0:
+        os.setuid(NOBODY)
+    with registry_rows.open_file(path, writeable=False) as opened:
+        assert opened.count_run_datasets("in/raw") == 28
+    with (
+        registry_rows.open_file(path) as opened,
+        pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: .*readonly.*writeable") as caught,
+    ):
+        opened.register_run("u/someone/run")
+    assert caught.value.exit_code == 1
+
+
+def test_readonly_file(sample: conftest.Sample) -> None:
+    # Not below tmp_path, which other users can't enter.
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        path = pathlib.Path(shutil.copy(sample.repo / "gen3.sqlite3", directory))
+        path.chmod(0o444)
+        directory.chmod(0o555)
+        process = multiprocessing.get_context("fork").Process(target=use_without_permission, args=(path,))
+        process.start()
+        process.join()
+        directory.chmod(0o755)
+        assert process.exitcode == 0
+
+
+def test_lock_held_too_long(sample: conftest.Sample) -> None:
+    path = sample.repo / "gen3.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None)
+    with registry_rows.open_file(path, busy_timeout_ms=50) as opened:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: database is locked .*0\.05 s"):
+            opened.register_run("u/someone/run")
+        other.execute("ROLLBACK")
+        # Another process that reads all the time keeps us from committing.
+        cursor = other.execute("SELECT id FROM dataset")
+        cursor.fetchone()
+        with pytest.raises(errors.AggregatorError, match="database is locked"):
+            opened.register_run("u/someone/run")
+        cursor.close()
+        assert opened.collection("u/someone/run") is None
+        opened.register_run("u/someone/run")
+        assert opened.collection("u/someone/run") is not None
+    other.close()
+
+
+def test_connection_settings(sample: conftest.Sample) -> None:
+    path = sample.repo / "gen3.sqlite3"
+    with registry_rows.open_file(path) as opened, opened._db.reading() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("foreign_keys", "busy_timeout", "synchronous", "journal_mode")
+        }
+    assert settings == {
+        "foreign_keys": 1,
+        "busy_timeout": sqlite.BUSY_TIMEOUT_MS,
+        "synchronous": 2,
+        "journal_mode": "delete",
+    }
