@@ -45,7 +45,8 @@ class Codec:
         """
         try:
             return self._decompressor.decompress(frame)
-        except zstandard.ZstdError as exc:
+        except (zstandard.ZstdError, MemoryError) as exc:
+            # A damaged header can ask for any amount of memory.
             raise ValueError(f"damaged Zstandard frame ({exc})") from exc
 
     def stream(self, frame: bytes, chunk_size: int = 1 << 20) -> Iterator[bytes]:

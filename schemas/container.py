@@ -5,7 +5,6 @@ import pathlib
 import struct
 import urllib.parse
 import zipfile
-import zlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -85,7 +84,8 @@ class Container:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return {info.filename: self._place(info) for info in archive.infolist()}
-        except (zipfile.BadZipFile, OSError, EOFError) as exc:
+        except Exception as exc:
+            # The library tells of damage with errors of many kinds, down to struct.error.
             raise errors.RefusedError(
                 f"{self.path}: not a quantum graph file, or truncated ({exc}); copy or build it again"
             ) from exc
@@ -153,7 +153,7 @@ class Container:
             try:
                 with zipfile.ZipFile(self.path) as archive:
                     self._inflated[member] = archive.read(member)
-            except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as exc:
+            except Exception as exc:
                 raise errors.FormatError(self.path, member, f"damaged ({exc})") from exc
         return self._inflated[member]
 

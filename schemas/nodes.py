@@ -18,6 +18,7 @@ ADDRESSES = "nodes.addr"
 """Address file of all nodes."""
 
 T = TypeVar("T")
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")]
 Status = Annotated[int, msgspec.Meta(ge=statuses.ABORTED, le=statuses.SUCCESSFUL)]
 Caveats = Annotated[int, msgspec.Meta(ge=0, le=caveats.ALL)]
 
@@ -35,22 +36,22 @@ class Attempt(msgspec.Struct):
     """What ended it, or was accepted as partial success."""
     resource_usage: task_metadata.ResourceUsage | None = None
     """What it used."""
-    previous_process_quanta: list[str] = []
+    previous_process_quanta: list[Id] = []
     """Quanta that ran earlier in the same process."""
 
 
 class Quantum(msgspec.Struct, frozen=True):
     """A regular quantum (section 7.2)."""
 
-    quantum_id: str
+    quantum_id: Id
     """UUID, dashed."""
     task_label: str
     """Task label."""
     data_coordinate: msgspec.Raw = msgspec.Raw(b"[]")
     """JSON list of the full data ID's values."""
-    inputs: dict[str, list[str]] = {}
+    inputs: dict[str, list[Id]] = {}
     """Ids of predicted inputs by connection."""
-    outputs: dict[str, list[str]] = {}
+    outputs: dict[str, list[Id]] = {}
     """Ids of predicted outputs by connection, metadata and log included."""
     attempts: list[Attempt] = []
     """All attempts, oldest first; none if the quantum is blocked."""
@@ -64,20 +65,20 @@ class Quantum(msgspec.Struct, frozen=True):
 class InitQuantum(msgspec.Struct, frozen=True):
     """The initialisation of a task (section 7.3)."""
 
-    quantum_id: str
+    quantum_id: Id
     """UUID, dashed."""
     task_label: str
     """Task label."""
-    inputs: dict[str, str] = {}
+    inputs: dict[str, Id] = {}
     """Id of the input of each connection."""
-    outputs: dict[str, str] = {}
+    outputs: dict[str, Id] = {}
     """Id of the output of each connection, the configuration included."""
 
 
 class Dataset(msgspec.Struct, frozen=True):
     """A predicted dataset (section 7.1)."""
 
-    dataset_id: str
+    dataset_id: Id
     """UUID, dashed."""
     dataset_type_name: str
     """Parent dataset type."""
@@ -87,9 +88,9 @@ class Dataset(msgspec.Struct, frozen=True):
     """Whether it was written; true for overall inputs."""
     data_coordinate: msgspec.Raw = msgspec.Raw(b"[]")
     """JSON list of the full data ID's values."""
-    producer: str | None = None
+    producer: Id | None = None
     """Quantum or init quantum that was to write it; nothing for overall inputs."""
-    consumers: list[str] = []
+    consumers: list[Id] = []
     """Quanta and init quanta that were to read it."""
 
 
@@ -110,7 +111,11 @@ class _Metadata(msgspec.Struct):
     attempts: list[task_metadata.TaskMetadata | None]
 
 
-class _Attempts(msgspec.Struct):
+class _AnyLogs(msgspec.Struct):
+    attempts: list[list[Any] | None]
+
+
+class _AnyMetadata(msgspec.Struct):
     attempts: list[Any]
 
 
@@ -213,10 +218,8 @@ def decode_logs(document: bytes) -> list[list[log_records.LogRecord] | None]:
     try:
         return _logs_decoder.decode(document).attempts
     except msgspec.DecodeError:
-        return [
-            None if records is None else [log_records.convert_record(record) for record in records]
-            for records in _attempts(task_metadata.parse_lenient(document))
-        ]
+        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyLogs)
+        return [None if r is None else [log_records.convert_record(v) for v in r] for r in found.attempts]
 
 
 def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
@@ -224,16 +227,12 @@ def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
     try:
         attempts = _metadata_decoder.decode(document).attempts
     except msgspec.DecodeError:
-        parsed = _attempts(task_metadata.parse_lenient(document))
-        return [None if m is None else task_metadata.convert(_without_nulls(m)) for m in parsed]
+        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyMetadata)
+        return [None if m is None else task_metadata.convert(_without_nulls(m)) for m in found.attempts]
     for metadata in attempts:
         if metadata is not None:
             task_metadata.check_arrays(metadata)
     return attempts
-
-
-def _attempts(document: Any) -> list[Any]:
-    return msgspec.convert(document, _Attempts).attempts
 
 
 def _without_nulls(metadata: Any) -> Any:

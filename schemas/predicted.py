@@ -107,7 +107,7 @@ class PredictedGraph:
         """Return the init quanta, the producer of `packages` (if there is one) included."""
         try:
             return _quanta_decoder.decode(self._container.read_block("init_quanta"))
-        except msgspec.MsgspecError as exc:
+        except (ValueError, msgspec.MsgspecError) as exc:
             raise errors.FormatError(self.path, container.single("init_quanta"), str(exc)) from exc
 
     def read_quanta(

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _CHUNK_SIZE = 1 << 22
 """Bytes of a multi-block member that are read at once."""
 
-_DAMAGE = (ValueError, RecursionError, MemoryError, msgspec.MsgspecError)
+_DAMAGE = (ValueError, RecursionError, msgspec.MsgspecError)
 """What decoding of a damaged block can raise."""
 
 
