@@ -39,8 +39,8 @@ def ingest(
     offered
         The datasets and their files.
     defensive
-        Whether to look for existing rows first. Without it plain inserts are tried first, which is
-        twice as fast as long as everything is new.
+        Whether to look for existing rows first. Without it plain inserts are tried first, which saves
+        a quarter to a third of the time as long as everything is new.
 
     Raises
     ------
