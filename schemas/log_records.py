@@ -95,6 +95,7 @@ def parse(data: bytes) -> Log:
     if not data:
         return Log(b"[]", Extra())
     if data.startswith(b"["):
+        task_metadata.check_surrogates(data)
         check_records(data)
         return Log(data.strip(), Extra())
     if data.startswith(_V2_START):
@@ -132,6 +133,7 @@ def convert_record(value: Any) -> LogRecord:
 
 
 def _parse_v2(data: bytes) -> Log:
+    task_metadata.check_surrogates(data)
     try:
         parsed = _v2_decoder.decode(data)
         records = bytes(parsed.records)
@@ -153,6 +155,7 @@ def _parse_streaming(data: bytes) -> Log:
         head, delimiter, tail = b"", _EXTRA_DELIMITER, data[len(_EXTRA_DELIMITER) :]
     lines = [line for line in map(bytes.rstrip, head.split(b"\n")) if line]
     for line in lines:
+        task_metadata.check_surrogates(line)
         try:
             _record_decoder.decode(line)
         except msgspec.DecodeError:
@@ -188,5 +191,5 @@ def _dump(value: Any) -> bytes:
 
 def check_extra(extra: Extra) -> None:
     """Raise ValueError if the last attempt has records in its extra, where only earlier ones may."""
-    if bytes(extra.logs).strip() not in (b"[]", b"[ ]"):
+    if check_records(bytes(extra.logs)):
         raise ValueError("the extra of the last attempt holds records of its own")

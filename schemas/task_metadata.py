@@ -68,11 +68,22 @@ def parse_lenient(data: bytes) -> Any:
     ValueError
         If it is no JSON, or holds text that is no Unicode.
     """
-    value = json.loads(data)
-    if b"\\ud" in data or b"\\uD" in data:
+    # As text, since from bytes it would guess the encoding, and files are copied into graphs as they are.
+    value = json.loads(data.decode())
+    if _may_have_surrogates(data):
         # Half a surrogate pair can't be written again, and no reader of graphs would take it.
         json.dumps(value, ensure_ascii=False).encode()
     return value
+
+
+def check_surrogates(data: bytes) -> None:
+    """Raise ValueError if a JSON document has half a surrogate pair, even where nobody looks."""
+    if _may_have_surrogates(data):
+        parse_lenient(data)
+
+
+def _may_have_surrogates(data: bytes) -> bool:
+    return b"\\ud" in data or b"\\uD" in data
 
 
 def parse(data: bytes) -> TaskMetadata:
@@ -84,6 +95,7 @@ def parse(data: bytes) -> TaskMetadata:
         If it is no JSON or no task metadata.
     """
     check_text(data)
+    check_surrogates(data)
     try:
         result = _decoder.decode(data)
     except msgspec.DecodeError:
@@ -106,14 +118,10 @@ def convert(value: Any) -> TaskMetadata:
     return result
 
 
-def _kind(value: Value) -> type:
-    return float if type(value) is int else type(value)
-
-
 def check_arrays(metadata: TaskMetadata) -> None:
     """Raise ValueError if an array mixes numbers, flags and texts."""
     for name, values in metadata.arrays.items():
-        if len(values) > 1 and len(set(map(_kind, values))) > 1:
+        if len(values) > 1 and len(kinds := set(map(type, values))) > 1 and kinds != {int, float}:
             raise ValueError(f"array {name!r} holds values of different kinds")
     for nested in metadata.metadata.values():
         check_arrays(nested)

@@ -1,0 +1,331 @@
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import task_metadata
+
+INVALID = (ValueError, msgspec.MsgspecError, RecursionError)
+
+ACCEPTED = [
+    "{}",
+    ' {"scalars": {}}\n',
+    '{"scalars":{"a":1,"b":1.5,"c":true,"d":"x","e":""}}',
+    '{"scalars":{"a":NaN,"b":Infinity,"c":-Infinity}}',
+    '{"arrays":{"a":[],"b":[1,2],"c":[1.5,NaN],"d":[true,false],"e":["x","NaN"],"f":[1,2.5],"g":[NaN,3]}}',
+    '{"metadata":{"a":{"metadata":{"b":{"scalars":{"c":-Infinity}}}}}}',
+    '{"scalars":{"big":123456789012345678901234567890,"huge":1e400,"tiny":1e-400}}',
+    '{"other":[null],"scalars":{"a":1}}',
+    '{"scalars":{"a":"\\ud83d\\ude00 ü 😀"},"arrays":{"x":[NaN]}}',
+    '{"scalars":{},"scalars":{"a":1}}',
+]
+REJECTED = [
+    "",
+    " ",
+    "null",
+    "[]",
+    "7",
+    "{",
+    '{"scalars":{"a":1}',
+    '{"scalars":{"a":1}}}',
+    '{"scalars":{"a":null}}',
+    '{"scalars":{"a":[]}}',
+    '{"scalars":{"a":{}}}',
+    '{"scalars":null}',
+    '{"scalars":[]}',
+    '{"arrays":{"a":1}}',
+    '{"arrays":{"a":[null]}}',
+    '{"arrays":{"a":[NaN,null]}}',
+    '{"arrays":{"a":[[1]]}}',
+    '{"arrays":{"a":[1,"x"]}}',
+    '{"arrays":{"a":[1,true]}}',
+    '{"arrays":{"a":[true,"x"]}}',
+    '{"arrays":{"a":[NaN,"x"]}}',
+    '{"metadata":{"a":{"arrays":{"b":["x",1.5]}}}}',
+    '{"metadata":{"a":null}}',
+    '{"metadata":{"a":1}}',
+    '{"scalars":{"a":nan}}',
+    '{"scalars":{"a":"\\ud83d"}}',
+    '{"scalars":{"a":"\\ude00\\ud83d"}}',
+    '{"other":"\\uDE00"}',
+    '{"scalars":{"a":NaN},"other":"\\ud83d"}',
+    "\ufeff{}",
+    '{"scalars":{"a":"\x01"}}',
+    '{"scalars":{"a":01}}',
+    "{'scalars':{}}",
+]
+REJECTED_BYTES = [
+    b'{"scalars":{"a":"\xff"}}',
+    b'{"other":"\xff"}',
+    b'{"scalars":{"a":NaN,"b":"\xc3"}}',
+    '{"scalars":{"a":"é"}}'.encode("latin-1"),
+    '{"scalars":{}}'.encode("utf-16-le"),
+    '{"scalars":{}}'.encode("utf-16"),
+    '{"scalars":{"a":NaN}}'.encode("utf-32-be"),
+    b'\0{"scalars":{}}',
+]
+
+
+def builtins(metadata: task_metadata.TaskMetadata) -> Any:
+    return msgspec.to_builtins(metadata)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare documents; NaN is equal to NaN."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def test_every_form_is_read_and_others_are_refused() -> None:
+    for text in ACCEPTED:
+        found = builtins(task_metadata.parse(text.encode()))
+        wanted = json.loads(text)
+        assert same(found, {name: wanted.get(name, {}) for name in found} | nested(found, wanted)), text
+    for data in [*map(str.encode, REJECTED), *REJECTED_BYTES]:
+        with pytest.raises(INVALID):
+            task_metadata.parse(data)
+
+
+def nested(found: Any, wanted: Any) -> dict[str, Any]:
+    """Return the nested metadata of a document with all keys filled in."""
+    return {
+        "metadata": {
+            name: {key: w.get(key, {}) for key in f} | nested(f, w)
+            for name, f in found["metadata"].items()
+            for w in [wanted["metadata"][name]]
+        }
+    }
+
+
+def test_the_reference_takes_and_refuses_the_same() -> None:
+    reference = pytest.importorskip("lsst.pipe.base").TaskMetadata
+    for text in ACCEPTED:
+        assert same_values(builtins(task_metadata.parse(text.encode())), reference.model_validate_json(text))
+    for data in [*map(str.encode, REJECTED), *REJECTED_BYTES]:
+        with pytest.raises(ValueError, match=r"."):
+            reference.model_validate_json(data)
+
+
+def same_values(found: Any, theirs: Any) -> bool:
+    """Compare with a model, which can hold 1.0 for 1 in a list with other floats."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [float(v) if type(v) is int else v for v in value]
+        return value
+
+    return same(plain(found), plain(theirs.model_dump()))
+
+
+scalars = st.one_of(st.floats(), st.integers(), st.booleans(), st.text())
+arrays = st.one_of(
+    *(st.lists(kind, max_size=4) for kind in (st.floats(), st.integers(), st.booleans(), st.text()))
+)
+documents = st.recursive(
+    st.fixed_dictionaries(
+        {
+            "scalars": st.dictionaries(st.text(max_size=5), scalars),
+            "arrays": st.dictionaries(st.text(max_size=5), arrays),
+        }
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {
+            "scalars": st.dictionaries(st.text(max_size=5), scalars, max_size=3),
+            "arrays": st.dictionaries(st.text(max_size=5), arrays, max_size=3),
+            "metadata": st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        }
+    ),
+    max_leaves=5,
+)
+
+
+@given(documents, st.booleans())
+def test_any_metadata_is_read(document: Any, ascii_only: bool) -> None:
+    data = json.dumps(document, ensure_ascii=ascii_only).encode()
+    found = task_metadata.parse(data)
+    assert same(strip(builtins(found)), strip(document))
+
+
+def strip(document: Any) -> Any:
+    """Return metadata without empty parts."""
+    return {
+        name: {key: strip(value) for key, value in part.items()} if name == "metadata" else part
+        for name, part in document.items()
+        if part
+    }
+
+
+@given(documents)
+def test_the_reference_reads_any_metadata_like_us(document: Any) -> None:
+    reference = pytest.importorskip("lsst.pipe.base").TaskMetadata
+    data = json.dumps(document).encode()
+    assert same_values(builtins(task_metadata.parse(data)), reference.model_validate_json(data))
+
+
+def quantum(**changes: Any) -> task_metadata.TaskMetadata:
+    """Return metadata with a quantum section; values in lists are arrays, None takes a name out."""
+    values: dict[str, Any] = {
+        "prepUtc": ["2026-11-22T01:26:31.000000+00:00"],
+        "initUtc": ["2026-11-22T01:26:32.250000+00:00"],
+        "startUtc": ["2026-11-22T01:26:34.000000+00:00"],
+        "endUtc": ["2026-11-22T01:26:38.500000+00:00"],
+        "startCpuTime": [1.5],
+        "endCpuTime": [4.0],
+        "endMaxResidentSetSize": [1000],
+        **changes,
+    }
+    values = {name: value for name, value in values.items() if value is not None}
+    scalars = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, list)}
+    inner = {name: value for name, value in values.items() if isinstance(value, dict)}
+    section = {"scalars": scalars, "arrays": arrays, "metadata": inner}
+    return task_metadata.convert({"metadata": {"quantum": section}})
+
+
+USAGE: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    ({}, (1000.0, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, 2.5)),
+    ({"initUtc": None, "startUtc": None}, (1000.0, "2026-11-22T01:26:31Z", 7.5, 0.0, 0.0, 2.5)),
+    ({"startUtc": None}, (1000.0, "2026-11-22T01:26:31Z", 1.25, 6.25, 0.0, 2.5)),
+    ({"startCpuTime": None}, (1000.0, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, 0.0)),
+    ({"endCpuTime": []}, (1000.0, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, 0.0)),
+    ({"endMaxResidentSetSize": 3.5}, (3.5, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, 2.5)),
+    ({"endMaxResidentSetSize": [1, 2, 7]}, (7.0, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, 2.5)),
+    ({"prepUtc": "2026-11-22T01:26:30.5Z"}, (1000.0, "2026-11-22T01:26:30.500000Z", 1.75, 1.75, 4.5, 2.5)),
+    ({"endCpuTime": [1]}, (1000.0, "2026-11-22T01:26:31Z", 1.25, 1.75, 4.5, -0.5)),
+]
+
+
+def test_resource_usage_is_derived_from_stages() -> None:
+    for changes, wanted in USAGE:
+        found = task_metadata.resource_usage(quantum(**changes))
+        assert found is not None
+        assert msgspec.structs.astuple(found) == wanted, changes
+    assert task_metadata.resource_usage(task_metadata.TaskMetadata()) is None
+    naive = {f"{stage}Utc": ["2026-11-22T01:26:31.000001"] for stage in ("prep", "init", "start", "end")}
+    found = task_metadata.resource_usage(quantum(**naive))
+    assert found is not None
+    assert found.start == "2026-11-22T01:26:31.000001"
+
+
+def test_the_reference_derives_the_same_resource_usage() -> None:
+    base = pytest.importorskip("lsst.pipe.base")
+    resource_usage = pytest.importorskip("lsst.pipe.base.resource_usage")
+    for changes, _ in USAGE:
+        metadata = quantum(**changes)
+        theirs = resource_usage.QuantumResourceUsage.from_task_metadata(
+            base.TaskMetadata(**builtins(metadata))
+        )
+        found = task_metadata.resource_usage(metadata)
+        assert found is not None
+        assert msgspec.structs.asdict(found) == json.loads(theirs.model_dump_json()), changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"endUtc": None},
+        {"prepUtc": None},
+        {"endMaxResidentSetSize": None},
+        {"endUtc": []},
+        {"endUtc": [5]},
+        {"endUtc": "soon"},
+        {"prepUtc": {"scalars": {}}},
+        {"endMaxResidentSetSize": "much"},
+        {"startCpuTime": "x"},
+        {"startUtc": "2026-11-22T01:26:31"},
+    ],
+)
+def test_a_quantum_section_without_its_times_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        task_metadata.resource_usage(quantum(**changes))
+
+
+def test_a_quantum_that_is_no_section_is_refused() -> None:
+    for document in ({"scalars": {"quantum": 1}}, {"arrays": {"quantum": [1]}}):
+        metadata = task_metadata.convert(document)
+        for derive in (task_metadata.resource_usage, task_metadata.caveats, task_metadata.listed_outputs):
+            with pytest.raises(ValueError, match="not a section"):
+                derive(metadata)
+
+
+CAVEATS = [
+    (0, 0),
+    (67, 67),
+    (127, 127),
+    (-1, 127),
+    (4.0, 4),
+    ("12", 12),
+    (True, 1),
+    ([5, 9], 9),
+    (None, None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("value", "bits"), CAVEATS)
+def test_caveats_are_bits(value: Any, bits: int | None) -> None:
+    assert task_metadata.caveats(quantum(caveats=value)) == bits
+
+
+@pytest.mark.parametrize(("value", "bits"), CAVEATS)
+def test_the_reference_finds_the_same_caveats(value: Any, bits: int | None) -> None:
+    flags = pytest.importorskip("lsst.pipe.base").QuantumSuccessCaveats
+    if bits is not None:
+        assert flags(int(value[-1] if isinstance(value, list) else value)).value == bits
+
+
+@pytest.mark.parametrize("value", [128, 255, -129, 1 << 70, "x", "1.5", math.inf, math.nan, {"scalars": {}}])
+def test_unknown_caveats_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        task_metadata.caveats(quantum(caveats=value))
+
+
+def test_caveats_without_a_quantum_section_are_unknown() -> None:
+    assert task_metadata.caveats(task_metadata.TaskMetadata()) is None
+
+
+def annotated(failure: Any) -> task_metadata.TaskMetadata:
+    return task_metadata.convert({"metadata": {"clean": {"metadata": {"failure": failure}}}})
+
+
+def test_the_failure_of_a_success_is_found() -> None:
+    scalars = {"type": "E", "message": "went wrong"}
+    content = {
+        "scalars": {"a": 1, "b": math.inf, "c": "x", "d": True},
+        "arrays": {"e": [1]},
+        "metadata": {"f": {}},
+    }
+    for failure, wanted in [
+        ({"scalars": scalars}, ("E", "went wrong", {})),
+        ({"scalars": scalars, "metadata": {"metadata": content}}, ("E", "went wrong", content["scalars"])),
+        ({"arrays": {"type": ["D", "E"], "message": ["m"]}}, ("E", "m", {})),
+    ]:
+        found = task_metadata.failure(annotated(failure), "clean")
+        assert found is not None
+        assert (found.type_name, found.message, found.metadata) == wanted
+    for failure in (
+        {},
+        {"scalars": {"type": "E"}},
+        {"scalars": {"message": "m"}},
+        {"arrays": {"type": [], "message": ["m"]}},
+    ):
+        assert task_metadata.failure(annotated(failure), "clean") is None
+    assert task_metadata.failure(annotated({"scalars": scalars}), "measure") is None
+    for failure in ({"scalars": {"type": 1, "message": "m"}}, {"scalars": {**scalars, "metadata": 1}}):
+        with pytest.raises(ValueError, match=r"."):
+            task_metadata.failure(annotated(failure), "clean")
+
+
+def test_listed_outputs_are_texts() -> None:
+    assert task_metadata.listed_outputs(quantum(outputs=["a", "b"])) == ["a", "b"]
+    assert task_metadata.listed_outputs(quantum(outputs=[])) == []
+    assert task_metadata.listed_outputs(quantum(outputs="a")) == ["a"]
+    assert task_metadata.listed_outputs(quantum()) is None
+    assert task_metadata.listed_outputs(task_metadata.TaskMetadata()) is None
+    with pytest.raises(ValueError, match="not ids"):
+        task_metadata.listed_outputs(quantum(outputs=[1]))
