@@ -3,7 +3,7 @@
 import logging
 import time
 
-from aggregator import configuration, coordinator, preparation, progress, summary, verdicts
+from aggregator import configuration, coordinator, crew, preparation, progress, request, summary, verdicts
 
 _log = logging.getLogger(__name__)
 
@@ -38,29 +38,28 @@ def aggregate_graph(
     """
     config = config or configuration.AggregatorConfig()
     started = time.monotonic()
-    with preparation.prepare(predicted_path, butler_path, config) as prepared:
-        done = _aggregate(prepared, config)
+    with request.check(predicted_path, butler_path, config) as asked:
+        done = _aggregate(asked)
         done.elapsed = time.monotonic() - started
         coordinator.check_complete(done)
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
-            prepared.checkpoint.remove()
+            asked.checkpoint.remove()
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
 
 
-def _aggregate(prepared: preparation.Preparation, config: configuration.AggregatorConfig) -> summary.Summary:
-    division = prepared.division
-    judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
-    counted = ["scanned", "ingested"] + ["written"] * config.is_writing_provenance
-    report = progress.Progress(
-        dict.fromkeys(counted, len(division.ids)), config.log_status_interval, config.interactive_status
-    )
+def _aggregate(asked: request.Request) -> summary.Summary:
+    config = asked.config
+    workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
     try:
-        running = coordinator.Coordinator(prepared, config.n_processes, judge, report)
-        try:
+        prepared = preparation.prepare(asked)
+        division = prepared.division
+        judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
+        counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
+        totals = dict.fromkeys(counted, len(division.ids))
+        with progress.Progress(totals, config.log_status_interval, config.interactive_status) as report:
+            running = coordinator.Coordinator(prepared, workers, judge, report)
             running.run()
-        finally:
-            running.stop()
     finally:
-        report.close()
+        workers.stop()
     return running.summary

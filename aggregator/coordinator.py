@@ -5,14 +5,12 @@ from collections import deque
 
 import numpy as np
 
-from aggregator import preparation, progress, summary, verdicts
+from aggregator import crew, preparation, progress, summary, verdicts
 from schemas import digest, errors, ledger, messages
 from schemas import verdicts as verdict_codes
-from workers import process, roles
+from workers import process
 
 _log = logging.getLogger(__name__)
-
-_POLL_SECONDS = 0.25
 
 
 class Coordinator:
@@ -21,9 +19,9 @@ class Coordinator:
     Parameters
     ----------
     prepared
-        The checked request.
-    n_scanners
-        Number of scanners; 1 for everything in this process.
+        What is to be done.
+    workers
+        Who does it.
     judge
         Judges quanta.
     report
@@ -33,94 +31,53 @@ class Coordinator:
     def __init__(
         self,
         prepared: preparation.Preparation,
-        n_scanners: int,
+        workers: crew.Crew,
         judge: verdicts.Judge,
         report: progress.Progress,
     ) -> None:
         self._prepared = prepared
+        self._crew = workers
         self._judge = judge
         self._report = report
-        self._workers: list[process.Worker] = []
-        self._start_workers(n_scanners)
         self._next_shard = 0
         self._scanned: dict[int, messages.ShardScanned] = {}
         self._committed = 0
         self._verdicts: list[bytes] = []
         self._bounds: list[bytes] = []
-        self._queues: dict[process.Worker, deque[messages.Request]] = {w: deque() for w in self._workers}
         tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
         self.summary = summary.empty(tasks)
-
-    def _start_workers(self, n_scanners: int) -> None:
-        setup = self._prepared.setup
-        lock = self._prepared.checkpoint.lock
-
-        def make(kind: str, name: str) -> process.Worker:
-            if n_scanners == 1:
-                return process.LocalWorker(kind, name, setup)
-            return process.ProcessWorker(kind, name, setup, lock)
-
-        self._scanners: list[process.Worker] = []
-        self._ingester: process.Worker
-        self._writer: process.Worker | None = None
-        try:
-            for i in range(n_scanners):
-                self._scanners.append(make(roles.SCANNER, f"scanner-{i:03d}"))
-                self._workers.append(self._scanners[-1])
-            self._ingester = make(roles.INGESTER, "ingester")
-            self._workers.append(self._ingester)
-            if setup.output_path is not None:
-                self._writer = make(roles.WRITER, "writer")
-                self._workers.append(self._writer)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End all workers."""
-        for worker in self._workers:
-            worker.stop()
-        self._workers = []
 
     def run(self) -> None:
         """Scan and commit all shards, then write the graph unless something is held."""
         self._report.phase("scanning")
+        self._crew.set_up(self._prepared.setup)
         n_shards = self._prepared.division.n_shards
-        while self._committed < n_shards or self._is_busy():
+        while self._committed < n_shards or self._crew.is_busy:
             self._feed_scanners()
-            self._deliver()
             self._receive()
             self._commit()
         self._report.phase("closing the database")
-        self._ask(self._ingester, messages.Flush())
-        if self._writer is not None:
-            if self.summary.n_held:
+        self._ask(self._crew.ingester, messages.Flush())
+        if self._crew.writer is not None:
+            if self.summary.n_held or self.summary.problems:
                 _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
             else:
-                self._write_graph(self._writer)
-
-    def _is_busy(self) -> bool:
-        return any(w.in_flight for w in self._workers) or any(self._queues.values())
+                self._write_graph(self._crew.writer)
 
     def _feed_scanners(self) -> None:
         """Give each scanner the next shards, one round after the other so that all have work."""
         for level in range(1, process.MAX_IN_FLIGHT + 1):
-            for scanner in self._scanners:
+            for scanner in self._crew.scanners:
                 if scanner.in_flight < level and self._next_shard < self._prepared.division.n_shards:
                     scanner.send(self._prepared.division.request(self._next_shard))
                     self._next_shard += 1
 
-    def _deliver(self) -> None:
-        for worker, queue in self._queues.items():
-            while queue and worker.in_flight < process.MAX_IN_FLIGHT:
-                worker.send(queue.popleft())
-
     def _receive(self) -> None:
-        for worker, reply in process.wait(self._workers, _POLL_SECONDS):
-            self._take(worker, reply)
+        for _, reply in self._crew.receive():
+            self._take(reply)
         self._report.beat()
 
-    def _take(self, worker: process.Worker, reply: messages.Reply) -> None:
+    def _take(self, reply: messages.Reply) -> None:
         match reply:
             case messages.ShardScanned():
                 self._scanned[reply.shard] = reply
@@ -167,38 +124,33 @@ class Coordinator:
                 self.summary.add(summary.tasks_of(scanned), statuses, judged)
             self._verdicts.append(judged.tobytes())
             request = messages.CommitShard(scanned.shard, self._verdicts[-1])
-            self._queues[self._ingester].append(request)
-            if self._writer is not None:
-                self._queues[self._writer].append(request)
+            self._crew.post(self._crew.ingester, request)
+            if self._crew.writer is not None:
+                self._crew.post(self._crew.writer, request)
             self._committed += 1
 
     def _ask(self, worker: process.Worker, request: messages.Request) -> None:
-        """Send a request and wait until everything is answered."""
-        self._queues[worker].append(request)
-        self._drain()
-
-    def _drain(self) -> None:
-        while self._is_busy():
-            self._deliver()
+        """Post a request and wait until everything is answered."""
+        self._crew.post(worker, request)
+        while self._crew.is_busy:
             self._receive()
 
     def _write_graph(self, writer: process.Worker) -> None:
         """Have the dataset section built by the scanners, and the graph completed by the writer."""
         self._report.phase("writing the graph")
         self._ask(writer, messages.PlanDatasets())
-        self._queues[writer].append(messages.CopyBlocks())
+        self._crew.post(writer, messages.CopyBlocks())
         n_ranges = len(self._bounds) + 1
         self._report.expect("dataset ranges", n_ranges)
-        # Idle scanners cost nothing, but each that takes part reads the ids of all digests once.
-        builders = self._scanners[:n_ranges]
+        # Each scanner that takes part reads the ids of all digests once: no more of them than ranges.
+        builders = self._crew.scanners[:n_ranges]
         for scanner in builders:
-            self._queues[scanner].append(messages.PrepareRanges(self._verdicts, self._bounds))
+            self._crew.post(scanner, messages.PrepareRanges(self._verdicts, self._bounds))
         waiting = deque(messages.BuildRange(number) for number in range(n_ranges))
-        while waiting or self._is_busy():
+        while waiting or self._crew.is_busy:
             for scanner in builders:
-                if waiting and not self._queues[scanner]:
-                    self._queues[scanner].append(waiting.popleft())
-            self._deliver()
+                if waiting and self._crew.has_room(scanner):
+                    self._crew.post(scanner, waiting.popleft())
             self._receive()
         self._ask(writer, messages.FinishGraph(n_ranges))
 

@@ -1,29 +1,24 @@
-"""What has to be known and checked before any worker starts."""
+"""What has to be known before workers can begin: the division into shards, and what all digests share."""
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
-from typing import Self
 
 import msgspec
 
-from aggregator import checkpoints, configuration, dictionary, shards
+from aggregator import checkpoints, configuration, dictionary, request, shards
 from butler import config as butler_config
-from butler import datastore, records, registry, universe
-from schemas import checkpoint, container, digest, errors, manifest, messages, predicted
+from butler import datastore, records, universe
+from schemas import digest, errors, manifest, messages, predicted
 from workers import catalog
 
 _log = logging.getLogger(__name__)
 
-RUN_PROVENANCE = "run_provenance"
-"""Dataset type whose presence says that the run's graph has been ingested."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Preparation:
-    """A request that was checked, and everything that the workers need."""
+    """Everything that coordinator and workers need."""
 
     graph: predicted.PredictedGraph
     """The predicted graph, open."""
@@ -35,80 +30,43 @@ class Preparation:
     """What every worker is told."""
 
     checkpoint: checkpoints.Checkpoint
-    """The checkpoint, locked."""
-
-    open_things: contextlib.ExitStack
-    """Closes graph and checkpoint."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.open_things.close()
+    """The checkpoint, with a manifest that fits."""
 
 
-def prepare(predicted_path: str, butler_path: str, config: configuration.AggregatorConfig) -> Preparation:
-    """Check a request, and make what workers need.
+def prepare(asked: request.Request) -> Preparation:
+    """Read the graph's structure, and look whether the checkpoint's content can be used.
 
     Raises
     ------
     RefusedError
-        If it can't be carried out.
+        If the checkpoint belongs to another graph.
+    FormatError
+        If the graph is damaged.
     """
-    configuration.check(config)
-    with contextlib.ExitStack() as open_things:
-        graph = open_things.enter_context(predicted.PredictedGraph(predicted_path))
-        prepared = _prepare(graph, butler_path, config, open_things)
-        return dataclasses.replace(prepared, open_things=open_things.pop_all())
-
-
-def _prepare(
-    graph: predicted.PredictedGraph,
-    butler_path: str,
-    config: configuration.AggregatorConfig,
-    open_things: contextlib.ExitStack,
-) -> Preparation:
-    _check_logs(graph)
-    repository = butler_config.load(butler_path)
-    _check_run(graph, repository, config.dry_run)
-    output = _check_output(config)
-    held = open_things.enter_context(_open_checkpoint(graph, config, output))
+    graph, held, config = asked.graph, asked.checkpoint, asked.config
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     edges = graph.edges(table)
-    identity = digest.Identity(graph.identity(table), _settings_hash(config, repository), "")
+    identity = digest.Identity(graph.identity(table), _settings_hash(config, asked.repository), "")
     if config.fresh:
         held.clear()
     held.remove_temporary_files()
     found = checkpoints.read_manifest(held, identity.graph, identity.settings)
     division = shards.divide(table, edges, found.shard_size if found is not None else None)
     if found is None:
-        found = _fill_checkpoint(held.layout, graph, repository, config, division, identity)
+        found = _fill_checkpoint(asked, division, identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
-    setup = _setup(graph, butler_path, config, held.layout, found.identity, output)
-    return Preparation(graph, division, setup, held, open_things)
-
-
-def _open_checkpoint(
-    graph: predicted.PredictedGraph, config: configuration.AggregatorConfig, output: str | None
-) -> checkpoints.Checkpoint:
-    if not config.checkpoint:
-        return checkpoints.Checkpoint(checkpoints.temporary_directory(), temporary=True)
-    return checkpoints.Checkpoint(checkpoints.directory_for(graph.path, output, config.checkpoint_dir))
+    return Preparation(graph, division, _setup(asked, found.identity), held)
 
 
 def _fill_checkpoint(
-    layout: checkpoint.Layout,
-    graph: predicted.PredictedGraph,
-    repository: butler_config.RepositoryConfig,
-    config: configuration.AggregatorConfig,
-    division: shards.Shards,
-    identity: digest.Identity,
+    asked: request.Request, division: shards.Shards, identity: digest.Identity
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
-    types, table = _extract_records(graph, repository, config)
+    graph, layout = asked.graph, asked.checkpoint.layout
+    types, table = _extract_records(graph, asked.repository, asked.config)
     packed = table.pack()
-    trained = dictionary.train(config, graph, division, types)
+    trained = dictionary.train(asked.config, graph, division, types)
     layout.write_records(packed)
     layout.write_dictionary(trained)
     made = manifest.Manifest(
@@ -124,23 +82,17 @@ def _fill_checkpoint(
     return made
 
 
-def _setup(
-    graph: predicted.PredictedGraph,
-    butler_path: str,
-    config: configuration.AggregatorConfig,
-    layout: checkpoint.Layout,
-    identity: digest.Identity,
-    output: str | None,
-) -> messages.Setup:
+def _setup(asked: request.Request, identity: digest.Identity) -> messages.Setup:
+    config = asked.config
     return messages.Setup(
-        graph_path=graph.path,
-        butler_path=butler_path,
-        checkpoint=layout.directory,
+        graph_path=asked.graph.path,
+        butler_path=asked.butler_path,
+        checkpoint=asked.checkpoint.layout.directory,
         verify_checkpoint=config.verify_checkpoint,
         identity=identity,
         zstd_level=config.zstd_level,
         mock_storage_classes=config.mock_storage_classes,
-        output_path=output,
+        output_path=asked.output,
         incomplete=config.incomplete,
         dry_run=config.dry_run,
         promise_ingest_graph=config.promise_ingest_graph,
@@ -152,45 +104,6 @@ def _setup(
         worker_log_level=config.worker_log_level,
         worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,
     )
-
-
-def _check_logs(graph: predicted.PredictedGraph) -> None:
-    silent = [task.label for task in graph.pipeline.tasks if task.log_type is None]
-    if silent:
-        raise errors.RefusedError(
-            f"{graph.path}: task {', '.join(silent)} has no log output, but what happened to a quantum is "
-            "read from its log. Build the graph with saveLogOutput enabled for it."
-        )
-
-
-def _check_run(
-    graph: predicted.PredictedGraph, repository: butler_config.RepositoryConfig, dry_run: bool
-) -> None:
-    run = graph.header.output_run
-    if not run:
-        raise errors.RefusedError(f"{graph.path}: names no output run")
-    with registry.open_registry(repository.database, repository.namespace, writeable=not dry_run) as opened:
-        if opened.has_dataset_of_type(run, RUN_PROVENANCE):
-            raise errors.RefusedError(
-                f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are "
-                "in there, not in files of their own; aggregation would take them for missing."
-            )
-
-
-def _check_output(config: configuration.AggregatorConfig) -> str | None:
-    """Return where the graph goes, absolute; nothing if none is written."""
-    if config.output_path is None:
-        return None
-    if config.incomplete:
-        _log.warning("No graph is written in incomplete mode; the output path has no effect")
-        return None
-    path = os.path.abspath(container.graph_path(config.output_path))
-    directory = os.path.dirname(path)
-    if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
-        raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
-    if os.path.isdir(path):
-        raise errors.RefusedError(f"{path}: is a directory, the output must be a file")
-    return path
 
 
 def _extract_records(

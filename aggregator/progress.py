@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,9 @@ class Progress:
             parts.append(f"{name} {done} of {total} ({rate:.0f}/s{left})")
         return f"{self._phase}, {elapsed:.0f} s: {'; '.join(parts)}"
 
-    def close(self) -> None:
-        """Take bars off the terminal."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         if self._bars is not None:
             self._bars.stop()

@@ -14,8 +14,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import sqlalchemy
-
 from butler import repository_index, yaml_files
 from schemas import errors
 
@@ -175,6 +173,11 @@ class _Reader:
         if not isinstance(url, str):
             raise errors.RefusedError(f"{self.path}: 'registry: db' is {url!r}; it has to be a database URL.")
         url = url.replace(ROOT_TAG, self.root)
+        if url.startswith("sqlite:"):
+            return url
+        # Scanners read this configuration, too, and have no other use for this large library.
+        import sqlalchemy
+
         try:
             parsed = sqlalchemy.make_url(url)
         except (sqlalchemy.exc.ArgumentError, ValueError) as error:

@@ -6,6 +6,7 @@ offered, has no effect: the datasets are offered again, and those that exist are
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -36,7 +37,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def place(database: str, namespace: str | None) -> str:
-    """Return the name of a database in the ledger."""
+    """Return the name of a database in the ledger; a password in its URL stays out."""
+    database = re.sub(r"//([^/@:]*):[^/@]*@", r"//\1@", database)
     return database if namespace is None else f"{database}#{namespace}"
 
 

@@ -10,7 +10,7 @@ import types
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection as standard_connection
-from typing import Any, Protocol
+from typing import Any
 
 import multiprocess
 from multiprocess import reduction
@@ -24,35 +24,25 @@ MAX_IN_FLIGHT = 2
 _STOP_SECONDS = 10.0
 
 
-class Handle(Protocol):
-    """The coordinator's end of a worker."""
-
-    name: str
-    """Name of the worker."""
-
-    in_flight: int
-    """Messages sent and not answered."""
-
-    def send(self, request: messages.Request) -> None:
-        """Send a request."""
-
-    def stop(self) -> None:
-        """End the worker after what it is doing; wait for it."""
-
-
 class LocalWorker:
-    """A worker in the calling process: it answers while the request is sent."""
+    """A worker in the calling process: it answers while the message is sent.
 
-    def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
+    Parameters
+    ----------
+    kind, name
+        As for `roles.Worker`.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
         self.name = name
         self.in_flight = 0
         self.replies: deque[messages.Reply] = deque()
-        self._worker = roles.Worker(kind, name, setup)
+        self._worker = roles.Worker(kind, name)
 
-    def send(self, request: messages.Request) -> None:
-        """Answer a request; `wait` gives the reply."""
+    def send(self, message: messages.Setup | messages.Request) -> None:
+        """Answer a message; `wait` gives the reply."""
         self.in_flight += 1
-        self.replies.append(self._worker.handle(request))
+        self.replies.append(self._worker.handle(message))
 
     def stop(self) -> None:
         """Close the role."""
@@ -78,21 +68,21 @@ class ProcessWorker:
 
     Parameters
     ----------
-    kind, name, setup
+    kind, name
         As for `roles.Worker`.
     lock
         Descriptor of the checkpoint's lock. The worker inherits it, so that the lock outlives a killed
         coordinator until the last worker is gone.
     """
 
-    def __init__(self, kind: str, name: str, setup: messages.Setup, lock: int) -> None:
+    def __init__(self, kind: str, name: str, lock: int) -> None:
         self.name = name
         self.in_flight = 0
         context = multiprocess.get_context("spawn")
         self.pipe, child = context.Pipe(duplex=True)
         self.process = context.Process(
             target=serve,
-            args=(kind, name, messages.pack(setup), child, _Inherited(lock)),
+            args=(kind, name, child, _Inherited(lock)),
             name=name,
             daemon=True,
         )
@@ -100,11 +90,11 @@ class ProcessWorker:
             self.process.start()
         child.close()
 
-    def send(self, request: messages.Request) -> None:
-        """Send a request; a dead worker shows in `wait`."""
+    def send(self, message: messages.Setup | messages.Request) -> None:
+        """Send a message; a dead worker shows in `wait`."""
         self.in_flight += 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send_bytes(messages.pack(request))
+            self.pipe.send_bytes(messages.pack(message))
 
     def stop(self) -> None:
         """Close the pipe, which the worker takes as the end; kill it if it does not go."""
@@ -184,37 +174,29 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def serve(kind: str, name: str, setup: bytes, pipe: Any, _lock: _Inherited) -> None:
+def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
     # Signals go to the whole group; the coordinator decides when workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _watch_parent()
-    unpacked: messages.Setup = messages.unpack(setup)
-    profile = cProfile.Profile() if unpacked.worker_profile_dir else None
-    if profile is not None:
-        profile.enable()
-    _serve(kind, name, unpacked, pipe)
-    if profile is not None:
-        profile.disable()
-        profile.dump_stats(os.path.join(str(unpacked.worker_profile_dir), f"{name}.profile"))
-
-
-def _serve(kind: str, name: str, setup: messages.Setup, pipe: Any) -> None:
-    try:
-        worker = roles.Worker(kind, name, setup)
-    except Exception as exc:
-        with contextlib.suppress(OSError):
-            pipe.send_bytes(messages.pack(roles.failure(name, exc)))
-        return
+    worker = roles.Worker(kind, name)
+    profile: cProfile.Profile | None = None
     try:
         while True:
-            request = messages.unpack(pipe.recv_bytes())
-            pipe.send_bytes(messages.pack(worker.handle(request)))
+            message = messages.unpack(pipe.recv_bytes())
+            if isinstance(message, messages.Setup) and message.worker_profile_dir:
+                path = os.path.join(message.worker_profile_dir, f"{name}.profile")
+                profile = cProfile.Profile()
+                profile.enable()
+            pipe.send_bytes(messages.pack(worker.handle(message)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     finally:
         worker.close()
+        if profile is not None:
+            profile.disable()
+            profile.dump_stats(path)
 
 
 def _watch_parent() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from schemas import errors, messages
-from workers import ingester, log_levels, scanner, writer
+from workers import log_levels
 
 SCANNER = "scanner"
 INGESTER = "ingester"
@@ -25,11 +25,22 @@ class Role(Protocol):
         """Give everything back."""
 
 
-_ROLES: dict[str, Callable[[messages.Setup, logging.Logger], Role]] = {
-    SCANNER: scanner.Scanner,
-    INGESTER: ingester.Ingester,
-    WRITER: writer.Writer,
-}
+def load(kind: str) -> Callable[[messages.Setup, logging.Logger], Role]:
+    """Return the class of a role. Only its own libraries are imported: that is most of a worker's start."""
+    match kind:
+        case "scanner":
+            from workers import scanner
+
+            return scanner.Scanner
+        case "ingester":
+            from workers import ingester
+
+            return ingester.Ingester
+        case "writer":
+            from workers import writer
+
+            return writer.Writer
+    raise ValueError(f"unknown role {kind!r}")
 
 
 def failure(name: str, exc: BaseException) -> messages.Failed:
@@ -41,7 +52,7 @@ def failure(name: str, exc: BaseException) -> messages.Failed:
 
 
 class Worker:
-    """A role with its name and log; usable in any process.
+    """A role with its name and log; usable in any process. The first message must be its `Setup`.
 
     Parameters
     ----------
@@ -49,69 +60,72 @@ class Worker:
         Which role.
     name
         Name of this worker, for logs and errors.
-    setup
-        What the role needs to know.
     """
 
-    def __init__(self, kind: str, name: str, setup: messages.Setup) -> None:
+    def __init__(self, kind: str, name: str) -> None:
         self.name = name
-        self.log = worker_log(name, setup)
-        self.log.log(log_levels.VERBOSE, "starting as process %d", os.getpid())
-        self._role: Role = _ROLES[kind](setup, self.log)
+        self._make_role = load(kind)
+        self._role: Role | None = None
+        self._log = logging.getLogger(f"workers.{name}")
 
-    def handle(self, request: messages.Request) -> messages.Reply:
-        """Answer a request; an error becomes a `Failed`."""
+    def handle(self, message: messages.Setup | messages.Request) -> messages.Reply:
+        """Answer a message; an error becomes a `Failed`."""
         start = time.monotonic()
         try:
-            reply = self._role.handle(request)
+            reply = self._answer(message)
         except Exception as exc:
-            self.log.exception("failed in %s", type(request).__name__)
+            self._log.exception("failed in %s", type(message).__name__)
             return failure(self.name, exc)
-        self.log.log(
-            log_levels.VERBOSE,
-            "%s %s in %.3f s",
-            type(request).__name__,
-            _number(request),
-            time.monotonic() - start,
-        )
+        seconds = time.monotonic() - start
+        self._log.log(log_levels.VERBOSE, "%s%s in %.3f s", type(message).__name__, _number(message), seconds)
         return reply
+
+    def _answer(self, message: messages.Setup | messages.Request) -> messages.Reply:
+        if isinstance(message, messages.Setup):
+            open_log(self._log, self.name, message)
+            self._log.log(log_levels.VERBOSE, "starting as process %d", os.getpid())
+            self._role = self._make_role(message, self._log)
+            return messages.Ready()
+        if self._role is None:
+            raise RuntimeError("a worker was not set up")
+        return self._role.handle(message)
 
     def close(self) -> None:
         """Give everything back."""
-        self._role.close()
-        self.log.log(log_levels.VERBOSE, "done")
-        for handler in self.log.handlers[:]:
-            self.log.removeHandler(handler)
+        if self._role is not None:
+            self._role.close()
+        self._log.log(log_levels.VERBOSE, "done")
+        for handler in self._log.handlers[:]:
+            self._log.removeHandler(handler)
             handler.close()
 
 
-def _number(request: messages.Request) -> str:
-    match request:
+def _number(message: messages.Setup | messages.Request) -> str:
+    match message:
         case messages.ScanShard() | messages.CommitShard():
-            return str(request.shard)
+            return f" {message.shard}"
         case messages.BuildRange():
-            return str(request.number)
+            return f" {message.number}"
     return ""
 
 
-def worker_log(name: str, setup: messages.Setup) -> logging.Logger:
-    """Return the log of a worker: a file in `worker_log_dir`, or nowhere.
+def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
+    """Let a worker's log go to a file in `worker_log_dir`, or nowhere.
 
     Raises
     ------
     RefusedError
         If the level is unknown.
     """
-    logger = logging.getLogger(f"workers.{name}")
-    logger.propagate = False
-    logger.setLevel(log_levels.number(setup.worker_log_level))
+    log.propagate = False
+    log.setLevel(log_levels.number(setup.worker_log_level))
     if setup.worker_log_dir is None:
-        logger.addHandler(logging.NullHandler())
+        log.addHandler(logging.NullHandler())
+        log.setLevel(logging.CRITICAL + 1)
     else:
         handler = logging.FileHandler(os.path.join(setup.worker_log_dir, f"{name}.log"))
         handler.setFormatter(LogFormatter("{levelname} {asctime} {message}", style="{"))
-        logger.addHandler(handler)
-    return logger
+        log.addHandler(handler)
 
 
 class LogFormatter(logging.Formatter):

@@ -1,0 +1,77 @@
+"""The workers of one aggregation."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from schemas import messages
+from workers import process
+
+_POLL_SECONDS = 0.25
+
+
+class Crew:
+    """Scanners, an ingester, and a writer if there is something to write.
+
+    Processes are started at once, so that they import their libraries while the graph is read; they
+    begin to work when they are set up.
+
+    Parameters
+    ----------
+    n_scanners
+        Number of scanners; 1 for everything in this process.
+    writing
+        Whether there is a writer.
+    lock
+        Descriptor of the checkpoint's lock.
+    """
+
+    def __init__(self, n_scanners: int, writing: bool, lock: int) -> None:
+        self.all: list[process.Worker] = []
+        self._queues: dict[process.Worker, deque[messages.Request]] = {}
+
+        def start(kind: str, name: str) -> process.Worker:
+            if n_scanners == 1:
+                worker: process.Worker = process.LocalWorker(kind, name)
+            else:
+                worker = process.ProcessWorker(kind, name, lock)
+            self.all.append(worker)
+            self._queues[worker] = deque()
+            return worker
+
+        try:
+            self.scanners = [start("scanner", f"scanner-{i:03d}") for i in range(n_scanners)]
+            self.ingester = start("ingester", "ingester")
+            self.writer = start("writer", "writer") if writing else None
+        except BaseException:
+            self.stop()
+            raise
+
+    def set_up(self, setup: messages.Setup) -> None:
+        """Tell all workers what they need to know."""
+        for worker in self.all:
+            worker.send(setup)
+
+    def stop(self) -> None:
+        """End all workers; wait for them."""
+        while self.all:
+            self.all.pop().stop()
+
+    def post(self, worker: process.Worker, request: messages.Request) -> None:
+        """Have a request delivered when the worker has room for it."""
+        self._queues[worker].append(request)
+
+    def has_room(self, worker: process.Worker) -> bool:
+        """Return whether a request would be delivered at once."""
+        return not self._queues[worker] and worker.in_flight < process.MAX_IN_FLIGHT
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is not delivered or not answered yet."""
+        return any(worker.in_flight for worker in self.all) or any(self._queues.values())
+
+    def receive(self) -> Iterator[tuple[process.Worker, messages.Reply]]:
+        """Deliver what can be delivered, wait a little, and yield answers."""
+        for worker, queue in self._queues.items():
+            while queue and worker.in_flight < process.MAX_IN_FLIGHT:
+                worker.send(queue.popleft())
+        yield from process.wait(self.all, _POLL_SECONDS)
