@@ -83,7 +83,8 @@ def check_surrogates(data: bytes) -> None:
 
 
 def _may_have_surrogates(data: bytes) -> bool:
-    return b"\\ud" in data or b"\\uD" in data
+    # A search for one byte is many times faster, and mostly enough.
+    return b"\\" in data and (b"\\ud" in data or b"\\uD" in data)
 
 
 def parse(data: bytes) -> TaskMetadata:
