@@ -125,8 +125,9 @@ def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
     for previous in extra.previous_attempts:
         _add_previous(outcome, previous)
     attempt = nodes.Attempt(attempt=len(outcome.attempts), status=FAILED, exception=extra.exception)
-    log_records.check_records(extra.logs)
-    outcome.logs.append(bytes(extra.logs))
+    records = bytes(extra.logs)
+    log_records.check_records(records)
+    outcome.logs.append(records)
     outcome.attempts.append(attempt)
     _add_extra_metadata(outcome, extra, attempt)
     attempt.previous_process_quanta = [_dashed(q) for q in extra.previous_process_quanta]
