@@ -52,6 +52,7 @@ def _aggregate(asked: request.Request) -> summary.Summary:
     config = asked.config
     workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
     try:
+        request.check_run(asked)
         prepared = preparation.prepare(asked)
         division = prepared.division
         judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)

@@ -56,13 +56,14 @@ class Coordinator:
             self._feed_scanners()
             self._receive()
             self._commit()
-        self._report.phase("closing the database")
-        self._ask(self._crew.ingester, messages.Flush())
-        if self._crew.writer is not None:
-            if self.summary.n_held or self.summary.problems:
-                _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
-            else:
-                self._write_graph(self._crew.writer)
+        # The last batch is committed while the graph is being completed.
+        self._crew.post(self._crew.ingester, messages.Flush())
+        if self._crew.writer is not None and (self.summary.n_held or self.summary.problems):
+            _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
+        elif self._crew.writer is not None:
+            self._write_graph(self._crew.writer)
+        while self._crew.is_busy:
+            self._receive()
 
     def _feed_scanners(self) -> None:
         """Give each scanner the next shards, one round after the other so that all have work."""
@@ -130,9 +131,9 @@ class Coordinator:
             self._committed += 1
 
     def _ask(self, worker: process.Worker, request: messages.Request) -> None:
-        """Post a request and wait until everything is answered."""
+        """Post a request and wait until the worker has answered everything."""
         self._crew.post(worker, request)
-        while self._crew.is_busy:
+        while not self._crew.is_idle(worker):
             self._receive()
 
     def _write_graph(self, writer: process.Worker) -> None:
@@ -147,7 +148,7 @@ class Coordinator:
         for scanner in builders:
             self._crew.post(scanner, messages.PrepareRanges(self._verdicts, self._bounds))
         waiting = deque(messages.BuildRange(number) for number in range(n_ranges))
-        while waiting or self._crew.is_busy:
+        while waiting or not all(map(self._crew.is_idle, [writer, *builders])):
             for scanner in builders:
                 if waiting and self._crew.has_room(scanner):
                     self._crew.post(scanner, waiting.popleft())

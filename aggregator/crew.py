@@ -53,8 +53,10 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers; wait for them."""
+        for worker in self.all:
+            worker.end()
         while self.all:
-            self.all.pop().stop()
+            self.all.pop().join()
 
     def post(self, worker: process.Worker, request: messages.Request) -> None:
         """Have a request delivered when the worker has room for it."""
@@ -64,10 +66,14 @@ class Crew:
         """Return whether a request would be delivered at once."""
         return not self._queues[worker] and worker.in_flight < process.MAX_IN_FLIGHT
 
+    def is_idle(self, worker: process.Worker) -> bool:
+        """Return whether a worker has answered everything."""
+        return not self._queues[worker] and not worker.in_flight
+
     @property
     def is_busy(self) -> bool:
         """Whether something is not delivered or not answered yet."""
-        return any(worker.in_flight for worker in self.all) or any(self._queues.values())
+        return not all(map(self.is_idle, self.all))
 
     def receive(self) -> Iterator[tuple[process.Worker, messages.Reply]]:
         """Deliver what can be delivered, wait a little, and yield answers."""

@@ -8,7 +8,6 @@ from typing import Self
 
 from aggregator import checkpoints, configuration
 from butler import config as butler_config
-from butler import registry
 from schemas import container, errors, predicted
 
 _log = logging.getLogger(__name__)
@@ -60,9 +59,8 @@ def check(predicted_path: str, butler_path: str, config: configuration.Aggregato
     configuration.check(config)
     with contextlib.ExitStack() as open_things:
         graph = open_things.enter_context(predicted.PredictedGraph(predicted_path))
-        _check_logs(graph)
+        _check_graph(graph)
         repository = butler_config.load(butler_path)
-        _check_run(graph, repository, config.dry_run)
         output = _check_output(config)
         held = open_things.enter_context(_open_checkpoint(graph, config, output))
         return Request(config, graph, butler_path, repository, output, held, open_things.pop_all())
@@ -76,7 +74,9 @@ def _open_checkpoint(
     return checkpoints.Checkpoint(checkpoints.directory_for(graph.path, output, config.checkpoint_dir))
 
 
-def _check_logs(graph: predicted.PredictedGraph) -> None:
+def _check_graph(graph: predicted.PredictedGraph) -> None:
+    if not graph.header.output_run:
+        raise errors.RefusedError(f"{graph.path}: names no output run")
     silent = [task.label for task in graph.pipeline.tasks if task.log_type is None]
     if silent:
         raise errors.RefusedError(
@@ -85,13 +85,21 @@ def _check_logs(graph: predicted.PredictedGraph) -> None:
         )
 
 
-def _check_run(
-    graph: predicted.PredictedGraph, repository: butler_config.RepositoryConfig, dry_run: bool
-) -> None:
-    run = graph.header.output_run
-    if not run:
-        raise errors.RefusedError(f"{graph.path}: names no output run")
-    with registry.open_registry(repository.database, repository.namespace, writeable=not dry_run) as opened:
+def check_run(asked: Request) -> None:
+    """Refuse a run that is closed, or a database that can't be used.
+
+    This is not part of `check`, since the database's library takes long to import: meanwhile workers start.
+
+    Raises
+    ------
+    RefusedError
+        If the run holds its provenance graph, or the database is of an unknown kind.
+    """
+    from butler import registry
+
+    repository, run = asked.repository, asked.graph.header.output_run
+    writeable = not asked.config.dry_run
+    with registry.open_registry(repository.database, repository.namespace, writeable=writeable) as opened:
         if opened.has_dataset_of_type(run, RUN_PROVENANCE):
             raise errors.RefusedError(
                 f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are "

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+from butler import datastore
 from schemas import predicted
 from workers import catalog
 
@@ -25,6 +26,10 @@ class UnreadableError(Exception):
         self.path = path
         self.reason = reason
         super().__init__(f"{path}: {reason}")
+
+
+Place = tuple[datastore.PlannedFile, str]
+"""A file of a dataset, and its path below its store's root."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class ExecutionFiles:
     def __init__(self, types: catalog.Catalog) -> None:
         self._types = types
         self._roots = [child.root for child in types.store.stores]
+        self._places: dict[str, list[Place]] = {}
         self.looked: list[Fingerprint] = []
         """What was looked at; the caller takes the fingerprints out."""
 
@@ -58,10 +64,18 @@ class ExecutionFiles:
         looked, self.looked = self.looked, []
         return looked
 
-    def _places(self, dataset: predicted.Dataset, values: catalog.Values) -> list[tuple[int, str]]:
-        entry = self._types.entry(dataset)
-        plan = self._types.plan(entry, values)
-        return [(f.store, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
+    def places(self, dataset: predicted.Dataset, values: catalog.Values) -> list[Place]:
+        """Return where the files of a dataset are, or would be."""
+        found = self._places.get(dataset.dataset_id)
+        if found is None:
+            plan = self._types.plan(self._types.entry(dataset), values)
+            found = [(f, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
+            self._places[dataset.dataset_id] = found
+        return found
+
+    def forget(self) -> None:
+        """Forget places that were worked out; to be called between shards."""
+        self._places.clear()
 
     def read(self, dataset: predicted.Dataset, values: catalog.Values) -> Found:
         """Return the content of a dataset's file, from the first store that has it.
@@ -72,9 +86,9 @@ class ExecutionFiles:
             If it exists and can't be read.
         """
         path = ""
-        for store, relative in self._places(dataset, values):
-            path = os.path.join(self._roots[store], relative)
-            data = self._read(path, f"{store}:{relative}")
+        for file, relative in self.places(dataset, values):
+            path = f"{self._roots[file.store]}/{relative}"
+            data = self._read(path, f"{file.store}:{relative}")
             if data is not None:
                 return Found(path, data)
         return Found(path, None)
@@ -121,9 +135,9 @@ class ExecutionFiles:
         UnreadableError
             If that can't be found out.
         """
-        for store, relative in self._places(dataset, values):
-            path = os.path.join(self._roots[store], relative)
-            name = f"{store}:{relative}"
+        for file, relative in self.places(dataset, values):
+            path = f"{self._roots[file.store]}/{relative}"
+            name = f"{file.store}:{relative}"
             try:
                 status = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):

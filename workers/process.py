@@ -44,9 +44,12 @@ class LocalWorker:
         self.in_flight += 1
         self.replies.append(self._worker.handle(message))
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Close the role."""
         self._worker.close()
+
+    def join(self) -> None:
+        """Wait until it has ended, which it has."""
 
 
 class _Inherited:
@@ -96,9 +99,12 @@ class ProcessWorker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(messages.pack(message))
 
-    def stop(self) -> None:
-        """Close the pipe, which the worker takes as the end; kill it if it does not go."""
+    def end(self) -> None:
+        """Close the pipe, which the worker takes as the end."""
         self.pipe.close()
+
+    def join(self) -> None:
+        """Wait until it has ended; kill it if it does not."""
         self.process.join(_STOP_SECONDS)
         if self.process.is_alive():
             self.process.kill()

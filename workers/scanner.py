@@ -82,6 +82,7 @@ class Scanner:
                 return earlier.report(request.shard)
             earlier.copy_inputs(builder)
         self._values.clear()
+        self._files.forget()
         for row, quantum in enumerate(self._quanta(request)):
             if earlier is not None and keep[row]:
                 earlier.copy(row, builder)
@@ -201,9 +202,7 @@ class Scanner:
         flags = role << digest.ROLE_SHIFT | (digest.PRODUCED if produced else 0)
         builder.add_dataset(dataset.dataset_id, entry.index, builder.coordinate(coordinate), flags)
         if produced:
-            values = self._decode(coordinate)
-            for file in self.catalog.plan(entry, values).files:
-                path = file.path(values, dataset.run, dataset.dataset_id)
+            for file, path in self._files.places(dataset, self._decode(coordinate)):
                 builder.add_file(file.store, file.formatter, file.storage_class, file.component, path)
 
     def _add_inputs(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
