@@ -195,7 +195,7 @@ class Digest:
             document = msgpack.unpackb(packed)
             if document["version"] != FORMAT_VERSION:
                 raise errors.FormatError(self.path, "head", f"unknown version {document['version']}")
-            head = msgspec.convert(document, _Head)
+            head = msgspec.convert(document, _Head, builtin_types=(bytes,))
         except (msgspec.ValidationError, KeyError, TypeError) as exc:
             raise errors.FormatError(self.path, "head", str(exc)) from exc
         self._start = _PREFIX.size + length + _CHECKSUM_SIZE
@@ -223,8 +223,7 @@ class Digest:
     def values(self, name: str) -> list[Any]:
         """Return a list, verified."""
         packed = zstandard.ZstdDecompressor().decompress(self._section(name))
-        result: list[Any] = msgpack.unpackb(packed, use_list=False)
-        return result
+        return list(msgpack.unpackb(packed, use_list=False))
 
     def blocks(self, name: str) -> bytes:
         """Return a section of blocks, verified."""

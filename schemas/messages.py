@@ -230,6 +230,6 @@ def unpack(data: bytes) -> Any:
     """
     try:
         document = msgpack.unpackb(data, strict_map_key=False)
-        return msgspec.convert(document, Setup | Request | Reply)
-    except (msgspec.ValidationError, msgpack.UnpackException, ValueError) as exc:
+        return msgspec.convert(document, Setup | Request | Reply, builtin_types=(bytes,))
+    except (msgspec.ValidationError, msgpack.UnpackException, TypeError, ValueError) as exc:
         raise ValueError(f"not a message of this version ({exc})") from exc

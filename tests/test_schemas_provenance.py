@@ -9,6 +9,7 @@ import graph_files
 import msgspec
 import pytest
 
+import aggregator
 from schemas import address_file, caveats, errors, nodes, provenance, statuses, task_metadata
 
 NAMES = ["provenance.qg", "provenance_dict.qg", "provenance_newer.qg"]
@@ -421,6 +422,35 @@ def test_a_quantum_loses_its_attempts_when_it_is_blocked() -> None:
         assert (blocked.inputs, blocked.outputs) == (quantum.inputs, quantum.outputs)
         assert nodes.coordinate_values(blocked.data_coordinate) == ("Cam", 3)
     assert b'"value":NaN,"other":-Infinity' in document
+
+
+def test_our_graph_holds_the_nodes_of_the_reference_s(tmp_path: pathlib.Path) -> None:
+    root, output = graph_files.unpack_sample(tmp_path), tmp_path / "ours.qg"
+    config = aggregator.AggregatorConfig(output_path=str(output), mock_storage_classes=True, dry_run=True)
+    aggregator.aggregate_graph(str(root / "repo" / "predicted.qg"), str(root / "repo"), config)
+    with (
+        provenance.ProvenanceGraph(str(output)) as ours,
+        provenance.ProvenanceGraph(str(root / "provenance.qg")) as theirs,
+    ):
+        for graph in (ours, theirs):
+            assert [q.task_label for q in graph.init_quanta()] == [t.label for t in graph.pipeline.tasks]
+        assert ours.init_quanta() == theirs.init_quanta()
+        assert {q.quantum_id: q for q in ours.quanta()} == {q.quantum_id: q for q in theirs.quanta()}
+        for dataset in ours.datasets():
+            other = theirs.dataset(dataset.dataset_id)
+            assert msgspec.structs.replace(
+                dataset, consumers=sorted(dataset.consumers)
+            ) == msgspec.structs.replace(other, consumers=sorted(other.consumers))
+        for quantum in theirs.quanta():
+            assert ours.logs(quantum.quantum_id) == theirs.logs(quantum.quantum_id)
+    # All fields are written, those with default values too.
+    content = graph_files.members(output)
+    assert {tuple(block) for block in graph_files.blocks(content, "quanta")} == {
+        nodes.Quantum.__struct_fields__
+    }
+    assert {frozenset(block) for block in graph_files.blocks(content, "datasets")} == {
+        frozenset(nodes.Dataset.__struct_fields__)
+    }
 
 
 def test_codes_are_those_of_the_reference() -> None:
