@@ -114,7 +114,7 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
     if config.incomplete:
         _log.warning("No graph is written in incomplete mode; the output path has no effect")
         return None
-    path = os.path.abspath(container.graph_path(config.output_path))
+    path = os.path.abspath(container.local_path(config.output_path))
     directory = os.path.dirname(path)
     if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
