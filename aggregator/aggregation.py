@@ -3,7 +3,17 @@
 import logging
 import time
 
-from aggregator import configuration, coordinator, crew, preparation, progress, request, summary, verdicts
+from aggregator import (
+    configuration,
+    coordinator,
+    crew,
+    interruption,
+    preparation,
+    progress,
+    request,
+    summary,
+    verdicts,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +43,15 @@ def aggregate_graph(
         If the request can't be carried out; nothing has been changed.
     FatalWorkerError
         If a worker failed or died; what was committed stays, and calling again goes on.
+    Interrupted
+        If a signal asked to stop; calling again goes on.
     AggregatorError
         If some quanta or datasets had to be left out; all others are saved.
     """
     config = config or configuration.AggregatorConfig()
     started = time.monotonic()
-    with request.check(predicted_path, butler_path, config) as asked:
-        done = _aggregate(asked)
+    with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
+        done = _aggregate(asked, stopping)
         done.elapsed = time.monotonic() - started
         coordinator.check_complete(done)
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
@@ -48,19 +60,23 @@ def aggregate_graph(
     return done
 
 
-def _aggregate(asked: request.Request) -> summary.Summary:
+def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> summary.Summary:
     config = asked.config
     workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
     try:
         request.check_run(asked)
         prepared = preparation.prepare(asked)
+        stopping.check()
         division = prepared.division
         judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
         with progress.Progress(totals, config.log_status_interval, config.interactive_status) as report:
-            running = coordinator.Coordinator(prepared, workers, judge, report)
+            running = coordinator.Coordinator(prepared, workers, judge, report, stopping)
             running.run()
+    except interruption.Interrupted as exc:
+        workers.stop(0.0 if exc.at_once else crew.STOP_SECONDS)
+        raise
     finally:
         workers.stop()
     return running.summary

@@ -5,7 +5,7 @@ from collections import deque
 
 import numpy as np
 
-from aggregator import crew, preparation, progress, summary, verdicts
+from aggregator import crew, interruption, preparation, progress, summary, verdicts
 from schemas import digest, errors, ledger, messages
 from schemas import verdicts as verdict_codes
 from workers import process
@@ -26,6 +26,8 @@ class Coordinator:
         Judges quanta.
     report
         Shows progress.
+    stopping
+        Knows whether to stop.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Coordinator:
         workers: crew.Crew,
         judge: verdicts.Judge,
         report: progress.Progress,
+        stopping: interruption.Interruption,
     ) -> None:
         self._prepared = prepared
         self._crew = workers
         self._judge = judge
         self._report = report
+        self._stopping = stopping
         self._next_shard = 0
         self._scanned: dict[int, messages.ShardScanned] = {}
         self._committed = 0
@@ -53,17 +57,23 @@ class Coordinator:
         self._crew.set_up(self._prepared.setup)
         n_shards = self._prepared.division.n_shards
         while self._committed < n_shards or self._crew.is_busy:
-            self._feed_scanners()
+            if not self._stopping.number:
+                self._feed_scanners()
+            elif not self._crew.is_busy:
+                break
             self._receive()
             self._commit()
         # The last batch is committed while the graph is being completed.
         self._crew.post(self._crew.ingester, messages.Flush())
-        if self._crew.writer is not None and (self.summary.n_held or self.summary.problems):
+        if self._stopping.number:
+            _log.warning("Asked to stop: finishing what is under way")
+        elif self._crew.writer is not None and (self.summary.n_held or self.summary.problems):
             _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
         elif self._crew.writer is not None:
             self._write_graph(self._crew.writer)
         while self._crew.is_busy:
             self._receive()
+        self._stopping.check()
 
     def _feed_scanners(self) -> None:
         """Give each scanner the next shards, one round after the other so that all have work."""
@@ -148,7 +158,9 @@ class Coordinator:
         for scanner in builders:
             self._crew.post(scanner, messages.PrepareRanges(self._verdicts, self._bounds))
         waiting = deque(messages.BuildRange(number) for number in range(n_ranges))
+        # From here on nothing is lost by stopping: a graph is put together anew by each run.
         while waiting or not all(map(self._crew.is_idle, [writer, *builders])):
+            self._stopping.check()
             for scanner in builders:
                 if waiting and self._crew.has_room(scanner):
                     self._crew.post(scanner, waiting.popleft())

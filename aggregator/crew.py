@@ -1,5 +1,6 @@
 """The workers of one aggregation."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -7,6 +8,9 @@ from schemas import messages
 from workers import process
 
 _POLL_SECONDS = 0.25
+
+STOP_SECONDS = 8.0
+"""How long workers may take to finish what they are doing."""
 
 
 class Crew:
@@ -51,12 +55,13 @@ class Crew:
         for worker in self.all:
             worker.send(setup)
 
-    def stop(self) -> None:
-        """End all workers; wait for them."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End all workers after what they are doing; kill those that take longer than some seconds."""
         for worker in self.all:
             worker.end()
+        deadline = time.monotonic() + seconds
         while self.all:
-            self.all.pop().join()
+            self.all.pop().join(max(0.0, deadline - time.monotonic()))
 
     def post(self, worker: process.Worker, request: messages.Request) -> None:
         """Have a request delivered when the worker has room for it."""

@@ -21,8 +21,6 @@ from workers import roles, thread_pools
 MAX_IN_FLIGHT = 2
 """Messages that a worker may have unanswered: one to work on, one to go on with."""
 
-_STOP_SECONDS = 10.0
-
 
 class LocalWorker:
     """A worker in the calling process: it answers while the message is sent.
@@ -48,7 +46,7 @@ class LocalWorker:
         """Close the role."""
         self._worker.close()
 
-    def join(self) -> None:
+    def join(self, seconds: float) -> None:
         """Wait until it has ended, which it has."""
 
 
@@ -89,7 +87,7 @@ class ProcessWorker:
             name=name,
             daemon=True,
         )
-        with thread_pools.single_threaded(), _hidden_main():
+        with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
             self.process.start()
         child.close()
 
@@ -103,9 +101,9 @@ class ProcessWorker:
         """Close the pipe, which the worker takes as the end."""
         self.pipe.close()
 
-    def join(self) -> None:
-        """Wait until it has ended; kill it if it does not."""
-        self.process.join(_STOP_SECONDS)
+    def join(self, seconds: float) -> None:
+        """Wait until it has ended; kill it if that takes longer."""
+        self.process.join(seconds)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -166,6 +164,20 @@ def check(reply: messages.Reply) -> messages.Reply:
     return reply
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that reach the whole process group; the coordinator decides when workers stop."""
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Let a new process start with these signals blocked, until it ignores them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
     """Keep a new process from importing the caller's main module.
@@ -182,9 +194,9 @@ def _hidden_main() -> Iterator[None]:
 
 def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
-    # Signals go to the whole group; the coordinator decides when workers stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _watch_parent()
     worker = roles.Worker(kind, name)
     profile: cProfile.Profile | None = None
