@@ -14,6 +14,7 @@ from aggregator import (
     summary,
     verdicts,
 )
+from schemas import errors
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,13 @@ def aggregate_graph(
     config = config or configuration.AggregatorConfig()
     started = time.monotonic()
     with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
-        done = _aggregate(asked, stopping)
+        try:
+            done = _aggregate(asked, stopping)
+        except errors.AggregatorError as exc:
+            if exc.exit_code == errors.RefusedError.exit_code:
+                # Only the ingester can tell that the database does not fit; what others did by then goes.
+                asked.checkpoint.undo()
+            raise
         done.elapsed = time.monotonic() - started
         coordinator.check_complete(done)
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
@@ -64,7 +71,6 @@ def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> s
     config = asked.config
     workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
     try:
-        request.check_run(asked)
         prepared = preparation.prepare(asked)
         stopping.check()
         division = prepared.division

@@ -31,6 +31,7 @@ class Checkpoint:
     def __init__(self, directory: str, temporary: bool = False) -> None:
         self.layout = checkpoint.Layout(directory)
         self._temporary = temporary
+        self._is_new = not os.path.exists(directory)
         try:
             os.makedirs(directory, exist_ok=True)
             self.lock = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -66,6 +67,11 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the checkpoint as a whole."""
         shutil.rmtree(self.layout.directory, ignore_errors=True)
+
+    def undo(self) -> None:
+        """Remove the checkpoint if it did not exist before."""
+        if self._is_new:
+            self.remove()
 
     def remove_temporary_files(self) -> None:
         """Remove what processes left that were killed while they wrote."""

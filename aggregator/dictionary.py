@@ -33,8 +33,9 @@ def train(
     n = len(division.ids)
     if config.zstd_dict_size <= 0 or n < config.zstd_dict_n_inputs:
         return b""
-    # Evenly over the graph, which is grouped by task, in three rounds, so that any cap leaves all tasks in.
-    rows = np.unique(np.linspace(0, n - 1, max(config.zstd_dict_n_inputs, 1)).astype(np.int64))
+    # Evenly over the graph, which is grouped by task, in eight rounds, so that any cap leaves all tasks in.
+    n_samples = min(n, config.zstd_dict_n_inputs)
+    rows = np.arange(n_samples) * n // max(n_samples, 1)
     rows = np.concatenate([rows[i::8] for i in range(8)])
     files = execution_files.ExecutionFiles(types)
     samples: list[bytes] = []

@@ -12,9 +12,6 @@ from schemas import container, errors, predicted
 
 _log = logging.getLogger(__name__)
 
-RUN_PROVENANCE = "run_provenance"
-"""Dataset type whose presence says that the run's graph has been ingested."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
@@ -83,28 +80,6 @@ def _check_graph(graph: predicted.PredictedGraph) -> None:
             f"{graph.path}: task {', '.join(silent)} has no log output, but what happened to a quantum is "
             "read from its log. Build the graph with saveLogOutput enabled for it."
         )
-
-
-def check_run(asked: Request) -> None:
-    """Refuse a run that is closed, or a database that can't be used.
-
-    This is not part of `check`, since the database's library takes long to import: meanwhile workers start.
-
-    Raises
-    ------
-    RefusedError
-        If the run holds its provenance graph, or the database is of an unknown kind.
-    """
-    from butler import registry
-
-    repository, run = asked.repository, asked.graph.header.output_run
-    writeable = not asked.config.dry_run
-    with registry.open_registry(repository.database, repository.namespace, writeable=writeable) as opened:
-        if opened.has_dataset_of_type(run, RUN_PROVENANCE):
-            raise errors.RefusedError(
-                f"{repository.path}: run {run!r} holds its provenance graph already. Logs and metadata are "
-                "in there, not in files of their own; aggregation would take them for missing."
-            )
 
 
 def _check_output(config: configuration.AggregatorConfig) -> str | None:

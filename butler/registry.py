@@ -136,15 +136,38 @@ class Registry:
         AggregatorError
             Raised if it is registered with another definition, or a dimension does not exist here.
         """
+        wanted = self.definition(name, storage_class, dimensions, is_calibration)
+        return self.register_dataset_types([wanted])[name]
+
+    def definition(
+        self, name: str, storage_class: str, dimensions: Iterable[str], is_calibration: bool
+    ) -> dataset_types.Definition:
+        """Return a dataset type's definition in this repository (see `register_dataset_type`)."""
         required = self.universe.group(dimensions).required
-        wanted = dataset_types.Definition(name, storage_class, required, is_calibration)
+        return dataset_types.Definition(name, storage_class, required, is_calibration)
+
+    def register_dataset_types(
+        self, wanted: Sequence[dataset_types.Definition]
+    ) -> dict[str, dataset_types.DatasetTypeRow]:
+        """Make sure that dataset types exist; those that don't are added in one transaction, in order.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if one is registered with another definition; none is added then.
+        """
         with self._db.reading() as connection:
-            row = dataset_types.find(self._tables, connection, name)
-        if row is None:
+            found = dataset_types.find_all(self._tables, connection, [each.name for each in wanted])
+        for each in wanted:
+            if each.name in found:
+                dataset_types.check(self._db.place, found[each.name], each)
+        missing = [each for each in wanted if each.name not in found]
+        if missing:
             with self._db.writing() as connection:
-                row = dataset_types.register(self._tables, connection, wanted)
-        dataset_types.check(self._db.place, row, wanted)
-        return row
+                for each in missing:
+                    found[each.name] = dataset_types.register(self._tables, connection, each)
+                    dataset_types.check(self._db.place, found[each.name], each)
+        return found
 
     def dataset_types(self, names: Iterable[str]) -> dict[str, _DatasetTypeRow]:
         """Look dataset types up.

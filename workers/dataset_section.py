@@ -151,7 +151,11 @@ class RangeBuilder:
         outputs = np.concatenate([*gathered.rows, np.zeros(0, dtype=dataset_range.ROW)])
         edge_ids = np.concatenate([*gathered.edge_ids, np.zeros(0, dtype="S16")])
         consumers = np.concatenate([*gathered.consumers, np.zeros(0, dtype="S16")])
-        outside_ids = np.setdiff1d(edge_ids, outputs["id"])
+        outside_ids = _distinct(edge_ids)
+        own = np.sort(outputs["id"])
+        outside_ids = outside_ids[
+            np.searchsorted(own, outside_ids) == np.searchsorted(own, outside_ids, "right")
+        ]
         outside = np.zeros(len(outside_ids), dtype=dataset_range.ROW)
         outside["id"] = outside_ids
         outside["shard"] = -1
@@ -217,6 +221,14 @@ class RangeBuilder:
         return framed
 
 
+def _distinct(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the different ids, sorted; numpy's own function imports a large library for it."""
+    ordered = np.sort(ids)
+    keep = np.ones(len(ordered), dtype=bool)
+    keep[1:] = ordered[1:] != ordered[:-1]
+    return ordered[keep]
+
+
 def plan_bounds(ids: npt.NDArray[Any], n_datasets: int) -> list[bytes]:
     """Return the first id of each range but the first.
 
@@ -231,7 +243,7 @@ def plan_bounds(ids: npt.NDArray[Any], n_datasets: int) -> list[bytes]:
     # small graphs still give every scanner a few.
     per_range = min(50_000, max(1_000, n_datasets // 8))
     n_ranges = max(1, -(-n_datasets // per_range))
-    ordered = np.unique(ids)
+    ordered = _distinct(ids)
     if len(ordered) < n_ranges:
         return []
     return [addresses.id_at(ordered, len(ordered) * i // n_ranges) for i in range(1, n_ranges)]

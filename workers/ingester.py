@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from butler import batch, config, dataset_types, registry, universe
-from schemas import addresses, checkpoint, digest, ledger, messages, predicted, verdicts
+from schemas import addresses, checkpoint, digest, errors, ledger, messages, predicted, verdicts
 from workers import catalog, log_levels
 
-_PROMISED = (digest.LOG, digest.METADATA, digest.CONFIG)
-"""Roles that a later ingestion of the graph brings in."""
+RUN_PROVENANCE = "run_provenance"
+"""Dataset type whose presence says that the run's graph has been ingested."""
 
 
 class Ingester:
@@ -47,12 +47,13 @@ class Ingester:
         self._left_out: list[addresses.Ids] = []
         self._n_datasets = self._n_known = self._n_offered = 0
         self._known: dict[int, ledger.Line] = {}
-        if not setup.dry_run:
-            try:
+        try:
+            self._check_run(repository.path)
+            if not setup.dry_run:
                 self._prepare()
-            except BaseException:
-                self._registry.close()
-                raise
+        except BaseException:
+            self._registry.close()
+            raise
 
     def _read_ledger(self) -> dict[int, ledger.Line]:
         """Return what the ledger says, unless the database says that it can't be so."""
@@ -82,14 +83,25 @@ class Ingester:
         """Close the database."""
         self._registry.close()
 
+    def _check_run(self, repository: str) -> None:
+        """Refuse a run that is closed."""
+        run = self._header.output_run
+        if self._registry.has_dataset_of_type(run, RUN_PROVENANCE):
+            raise errors.RefusedError(
+                f"{repository}: run {run!r} holds its provenance graph already. Logs and metadata are in "
+                "there, not in files of their own; aggregation would take them for missing."
+            )
+
     def _prepare(self) -> None:
         """Register dataset types and collections; all of it can be repeated."""
         if self._setup.register_dataset_types:
-            for kind in self._pipeline.dataset_types:
-                if kind.is_produced:
-                    self._registry.register_dataset_type(
-                        kind.name, kind.storage_class, kind.dimensions, is_calibration=kind.is_calibration
-                    )
+            self._registry.register_dataset_types(
+                [
+                    self._registry.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
+                    for t in self._pipeline.dataset_types
+                    if t.is_produced
+                ]
+            )
         self._registry.register_run(self._header.output_run)
         self._known = self._read_ledger()
         if self._setup.update_output_chain and self._header.output is not None:
@@ -113,7 +125,8 @@ class Ingester:
         ids = opened.column("dataset.id")
         self._left_out.append(ids[~keep])
         if self._setup.promise_ingest_graph:
-            keep &= ~np.isin(flags >> digest.ROLE_SHIFT, _PROMISED)
+            # All others are for a later ingestion of the graph.
+            keep &= flags >> digest.ROLE_SHIFT == digest.REGULAR
         rows = np.flatnonzero(keep)
         line = ledger.Line(
             repository=self._place,

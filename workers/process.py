@@ -215,6 +215,8 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
         if profile is not None:
             profile.disable()
             profile.dump_stats(path)
+    # Everything is closed; taking the interpreter down would only keep the coordinator waiting.
+    os._exit(0)
 
 
 def _watch_parent() -> None:
