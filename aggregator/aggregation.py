@@ -1,6 +1,7 @@
 """Aggregation as a function."""
 
 import logging
+import resource
 import time
 
 from aggregator import (
@@ -14,9 +15,11 @@ from aggregator import (
     summary,
     verdicts,
 )
-from schemas import errors
+from schemas import errors, fault_points, unreadable
 
 _log = logging.getLogger(__name__)
+
+_ALL_PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 def aggregate_graph(
@@ -50,7 +53,7 @@ def aggregate_graph(
         If some quanta or datasets had to be left out; all others are saved.
     """
     config = config or configuration.AggregatorConfig()
-    started = time.monotonic()
+    started, cpu = time.monotonic(), _cpu_seconds()
     with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
         try:
             done = _aggregate(asked, stopping)
@@ -60,11 +63,19 @@ def aggregate_graph(
                 asked.checkpoint.undo()
             raise
         done.elapsed = time.monotonic() - started
-        coordinator.check_complete(done)
+        done.cpu = _cpu_seconds() - cpu
+        unreadable.write(asked.checkpoint.layout.unreadable, done.problems)
+        coordinator.check_complete(done, config)
+        fault_points.reached("complete")
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
             asked.checkpoint.remove()
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it has waited for."""
+    return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in _ALL_PROCESSES)
 
 
 def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> summary.Summary:
@@ -74,12 +85,15 @@ def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> s
         prepared = preparation.prepare(asked)
         stopping.check()
         division = prepared.division
-        judge = verdicts.Judge(division.edges, len(division.ids), config.incomplete)
+        judge = verdicts.Judge(
+            division.edges, len(division.ids), config.incomplete, config.unreadable == "failed"
+        )
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
         with progress.Progress(totals, config.log_status_interval, config.interactive_status) as report:
-            running = coordinator.Coordinator(prepared, workers, judge, report, stopping)
+            running = coordinator.Coordinator(config, prepared, workers, judge, report, stopping)
             running.run()
+            running.summary.peaks = workers.peaks()
     except interruption.Interrupted as exc:
         workers.stop(0.0 if exc.at_once else crew.STOP_SECONDS)
         raise

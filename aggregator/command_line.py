@@ -148,6 +148,22 @@ def _import_single_threaded(name: str) -> Any:
     "--ingest-batch-size", type=click.IntRange(min=1), default=10000, show_default=True,
     help="Datasets to gather before they are written.",
 )  # fmt: skip
+@click.option("--checkpoint-dir", help="Directory of the checkpoint [default: PREDICTED_GRAPH.checkpoint].")
+@click.option(
+    "--checkpoint/--no-checkpoint", default=True, show_default=True,
+    help="Keep what is found out, so that an interrupted run can go on.",
+)  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Start over, whatever the checkpoint holds.")
+@click.option("--keep-checkpoint", is_flag=True, help="Keep the checkpoint of a complete run.")
+@click.option("--verify-checkpoint", is_flag=True, help="Look at files of settled quanta again, too.")
+@click.option(
+    "--scan-timeout", type=float, default=None,
+    help="Stop if a scanner is at one shard for longer than this many seconds.",
+)  # fmt: skip
+@click.option(
+    "--unreadable", type=click.Choice(["hold", "failed"]), default="hold", show_default=True,
+    help="Hold quanta whose files can't be read for another run, or record them as failed.",
+)  # fmt: skip
 @click.option(
     "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
     help="YAML file with defaults of these options, in a section named after the command.",
@@ -159,6 +175,16 @@ def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
         configuration = _import_single_threaded("aggregator.configuration")
         done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
     for line in done.lines():
+        click.echo(line)
+
+
+@main.command("status")
+@click.argument("checkpoint")
+def status(checkpoint: str) -> None:
+    """Tell what CHECKPOINT holds, and whether a process works on it."""
+    with _explained_errors():
+        report = _import_single_threaded("aggregator.status").read(checkpoint)
+    for line in report.lines():
         click.echo(line)
 
 

@@ -6,6 +6,9 @@ import os
 from schemas import blocks, errors
 from workers import log_levels
 
+UNREADABLE_CHOICES = ("hold", "failed")
+"""What can become of quanta whose files can't be read."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AggregatorConfig:
@@ -89,6 +92,14 @@ class AggregatorConfig:
     verify_checkpoint: bool = False
     """Look at the files of settled quanta again, too."""
 
+    scan_timeout: float | None = None
+    """Seconds that a scanner may work on one shard before the run is stopped; unlimited by default.
+    Without effect with one process, which can't watch itself."""
+
+    unreadable: str = "hold"
+    """What becomes of a quantum whose files can't be read: "hold" leaves it and those after it for another
+    run, "failed" records it as failed."""
+
     @property
     def is_writing_provenance(self) -> bool:
         """Whether a provenance graph is written."""
@@ -109,6 +120,10 @@ def check(config: AggregatorConfig) -> None:
     log_levels.number(config.worker_log_level)
     if config.log_status_interval is not None and config.log_status_interval <= 0:
         raise errors.RefusedError("log_status_interval must be positive")
+    if config.scan_timeout is not None and config.scan_timeout <= 0:
+        raise errors.RefusedError("scan_timeout must be positive")
+    if config.unreadable not in UNREADABLE_CHOICES:
+        raise errors.RefusedError(f"unreadable must be one of {', '.join(UNREADABLE_CHOICES)}")
     for name in ("worker_log_dir", "worker_profile_dir"):
         directory = getattr(config, name)
         if directory is not None:

@@ -5,8 +5,8 @@ from collections import deque
 
 import numpy as np
 
-from aggregator import crew, interruption, preparation, progress, summary, verdicts
-from schemas import digest, errors, ledger, messages
+from aggregator import configuration, crew, interruption, preparation, progress, summary, verdicts
+from schemas import digest, errors, fault_points, ledger, messages
 from schemas import verdicts as verdict_codes
 from workers import process
 
@@ -18,6 +18,8 @@ class Coordinator:
 
     Parameters
     ----------
+    config
+        Options.
     prepared
         What is to be done.
     workers
@@ -32,12 +34,14 @@ class Coordinator:
 
     def __init__(
         self,
+        config: configuration.AggregatorConfig,
         prepared: preparation.Preparation,
         workers: crew.Crew,
         judge: verdicts.Judge,
         report: progress.Progress,
         stopping: interruption.Interruption,
     ) -> None:
+        self._config = config
         self._prepared = prepared
         self._crew = workers
         self._judge = judge
@@ -48,6 +52,7 @@ class Coordinator:
         self._committed = 0
         self._verdicts: list[bytes] = []
         self._bounds: list[bytes] = []
+        self._holds = False
         tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
         self.summary = summary.empty(tasks)
 
@@ -67,7 +72,7 @@ class Coordinator:
         self._crew.post(self._crew.ingester, messages.Flush())
         if self._stopping.number:
             _log.warning("Asked to stop: finishing what is under way")
-        elif self._crew.writer is not None and (self.summary.n_held or self.summary.problems):
+        elif self._crew.writer is not None and self._holds:
             _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
         elif self._crew.writer is not None:
             self._write_graph(self._crew.writer)
@@ -86,13 +91,26 @@ class Coordinator:
     def _receive(self) -> None:
         for _, reply in self._crew.receive():
             self._take(reply)
-        self._report.beat()
+        self._report.beat(self._crew.describe)
+        self._check_scanners()
+
+    def _check_scanners(self) -> None:
+        """Stop if a scanner takes too long, as it does when a file system hangs."""
+        limit = self._config.scan_timeout
+        if limit is None:
+            return
+        for scanner in self._crew.scanners:
+            age = scanner.busy_seconds()
+            if age > limit:
+                raise errors.FatalWorkerError(
+                    f"{scanner.name} has been at {scanner.outstanding[0]} for {age:.0f} s, longer than "
+                    f"--scan-timeout {limit:g}. Look whether the file system hangs, and run again."
+                )
 
     def _take(self, reply: messages.Reply) -> None:
         match reply:
             case messages.ShardScanned():
                 self._scanned[reply.shard] = reply
-                self.summary.problems.extend(reply.problems)
                 self.summary.n_reused += reply.n_reused
                 if reply.discarded:
                     _log.warning("Shard %d is scanned again: %s", reply.shard, reply.discarded)
@@ -103,8 +121,10 @@ class Coordinator:
                 self.summary.conflicts.extend(c.reason for c in reply.conflicts)
                 self.summary.n_stale += reply.n_stale
                 self.summary.stale.extend(reply.stale)
+                fault_points.reached("report")
                 if not self._prepared.setup.dry_run:
                     ledger.append(self._prepared.checkpoint.layout.ledger, reply.committed)
+                fault_points.reached("ledger")
                 self._report.advance("ingested", sum(self._size_of(line.shard) for line in reply.committed))
             case messages.ShardTaken():
                 self._report.advance("written", self._size_of(reply.shard))
@@ -128,11 +148,16 @@ class Coordinator:
         while (scanned := self._scanned.pop(self._committed, None)) is not None:
             statuses = summary.statuses_of(scanned)
             if scanned.shard == 0:
-                held = statuses == digest.UNREADABLE
+                held = (statuses == digest.UNREADABLE) & (self._config.unreadable == "hold")
                 judged = np.where(held, verdict_codes.HELD, verdict_codes.ACCEPTED).astype(np.int8)
             else:
                 judged = self._judge.judge(self._prepared.division.begin(scanned.shard), statuses)
                 self.summary.add(summary.tasks_of(scanned), statuses, judged)
+            self._holds = self._holds or bool((judged == verdict_codes.HELD).any())
+            unreadable = judged[statuses == digest.UNREADABLE] != verdict_codes.BLOCKED
+            self.summary.problems += [
+                p for p, counts in zip(scanned.problems, unreadable, strict=True) if counts
+            ]
             self._verdicts.append(judged.tobytes())
             request = messages.CommitShard(scanned.shard, self._verdicts[-1])
             self._crew.post(self._crew.ingester, request)
@@ -168,14 +193,14 @@ class Coordinator:
         self._ask(writer, messages.FinishGraph(n_ranges))
 
 
-def check_complete(done: summary.Summary) -> None:
+def check_complete(done: summary.Summary, config: configuration.AggregatorConfig) -> None:
     """Raise AggregatorError if something was left that another run must do."""
     if done.conflicts:
         first = "\n  ".join(done.conflicts[:10])
         raise errors.AggregatorError(
             f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
         )
-    if done.problems:
+    if done.problems and config.unreadable == "hold" and not config.incomplete:
         first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:10])
         raise errors.AggregatorError(
             f"{len(done.problems)} quanta have files that can't be read; they and what comes after them are "

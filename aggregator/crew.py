@@ -1,11 +1,12 @@
 """The workers of one aggregation."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
 
 from schemas import messages
-from workers import process
+from workers import memory, process
 
 _POLL_SECONDS = 0.25
 
@@ -79,6 +80,24 @@ class Crew:
     def is_busy(self) -> bool:
         """Whether something is not delivered or not answered yet."""
         return not all(map(self.is_idle, self.all))
+
+    def describe(self) -> str:
+        """Return what each worker is at, for how long, and the memory that it holds."""
+        parts = []
+        for worker in self.all:
+            at = (
+                f"{worker.outstanding[0]} for {worker.busy_seconds():.0f} s" if worker.outstanding else "idle"
+            )
+            behind = len(self._queues[worker])
+            lag = f", {behind} behind" if behind else ""
+            parts.append(f"{worker.name} {at}{lag}, {memory.resident(worker.pid) / 1e6:.0f} MB")
+        return "; ".join(parts)
+
+    def peaks(self) -> dict[str, int]:
+        """Return the largest memory of each process so far, in bytes."""
+        if isinstance(self.ingester, process.LocalWorker):
+            return {"all": memory.peak(self.ingester.pid)}
+        return {"coordinator": memory.peak(os.getpid())} | {w.name: memory.peak(w.pid) for w in self.all}
 
     def receive(self) -> Iterator[tuple[process.Worker, messages.Reply]]:
         """Deliver what can be delivered, wait a little, and yield answers."""

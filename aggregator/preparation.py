@@ -10,7 +10,7 @@ import msgspec
 from aggregator import checkpoints, configuration, dictionary, request, shards
 from butler import config as butler_config
 from butler import datastore, records, universe
-from schemas import digest, errors, manifest, messages, predicted
+from schemas import digest, errors, fault_points, manifest, messages, predicted
 from workers import catalog
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def prepare(asked: request.Request) -> Preparation:
     FormatError
         If the graph is damaged.
     """
+    fault_points.reached("start")
     graph, held, config = asked.graph, asked.checkpoint, asked.config
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
@@ -67,6 +68,7 @@ def _fill_checkpoint(
     types, table = _extract_records(graph, asked.repository, asked.config)
     packed = table.pack()
     trained = dictionary.train(asked.config, graph, division, types)
+    fault_points.reached("dictionary")
     layout.write_records(packed)
     layout.write_dictionary(trained)
     made = manifest.Manifest(
@@ -78,6 +80,7 @@ def _fill_checkpoint(
         shard_size=division.size,
         n_quanta=len(division.ids),
     )
+    fault_points.reached("manifest")
     manifest.write(layout.manifest, made)
     return made
 

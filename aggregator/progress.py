@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 _log = logging.getLogger(__name__)
@@ -70,12 +71,19 @@ class Progress:
             rate = self._done[name] / max(time.monotonic() - self._started, 1e-3)
             self._bars.update(self._tasks[name], completed=self._done[name], rate=f"{rate:,.0f}/s")
 
-    def beat(self) -> None:
-        """Write a line if it is time."""
+    def beat(self, describe: Callable[[], str]) -> None:
+        """Write lines if it is time.
+
+        Parameters
+        ----------
+        describe
+            Tells what the workers are at.
+        """
         now = time.monotonic()
         if self._bars is None and now - self._last >= self._interval:
             self._last = now
             _log.info("%s", self.line(now - self._started))
+            _log.info("%s", describe())
 
     def line(self, elapsed: float) -> str:
         """Return the state as text, after so many seconds."""

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from schemas import messages, verdicts
+from schemas import digest, messages, verdicts
 from workers import outcome
 
 _COLUMNS = {
@@ -58,10 +58,18 @@ class Summary:
     elapsed: float = 0.0
     """Seconds."""
 
+    cpu: float = 0.0
+    """CPU seconds of all processes."""
+
+    peaks: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Largest memory of each process in bytes; "all" if there is just one."""
+
     def add(
         self, tasks: npt.NDArray[np.uint16], statuses: npt.NDArray[np.int8], judged: npt.NDArray[np.int8]
     ) -> None:
         """Count quanta, given the task, status and verdict of each."""
+        # An accepted quantum that can't be read is recorded as failed.
+        statuses = np.where(statuses == digest.UNREADABLE, np.int8(outcome.FAILED), statuses)
         for name, (verdict, status) in _COLUMNS.items():
             chosen = judged == verdict
             if status is not None:
@@ -75,8 +83,8 @@ class Summary:
         """Number of quanta that were left for another run."""
         return sum(count["Held"] for count in self.counts.values())
 
-    def lines(self) -> list[str]:
-        """Return a table of tasks and the totals, as text."""
+    def task_lines(self) -> list[str]:
+        """Return the table of tasks as text."""
         columns = [c for c in _COLUMNS if c in ("Successful", "Failed") or self._total(c)]
         width = max([len("Task"), *map(len, self.tasks)])
         result = ["  ".join(["Task".ljust(width), *columns, "Total"])]
@@ -84,7 +92,11 @@ class Summary:
             count = self.counts[task]
             cells = [str(count[c]).rjust(len(c)) for c in columns]
             result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
-        result.append("")
+        return result
+
+    def lines(self) -> list[str]:
+        """Return the table of tasks and the totals, as text."""
+        result = [*self.task_lines(), ""]
         result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
         if self.n_stale:
             result.append(
@@ -93,9 +105,13 @@ class Summary:
             )
         if self.n_reused:
             result.append(f"Quanta known from an earlier run: {self.n_reused}")
+        if self.problems:
+            result.append(f"Quanta whose files can't be read: {len(self.problems)}")
         if self.graph_path is not None:
             result.append(f"Provenance graph: {self.graph_path} ({self.graph_size / 1e6:.1f} MB)")
-        result.append(f"Elapsed: {self.elapsed:.1f} s")
+        result.append(f"Elapsed: {self.elapsed:.1f} s, CPU: {self.cpu:.1f} s")
+        peaks = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.peaks.items())
+        result.append(f"Peak memory in MB: {peaks}")
         return result
 
     def _total(self, column: str) -> int:

@@ -21,15 +21,20 @@ class Judge:
         Number of quanta.
     incomplete
         Whether a quantum that has not succeeded may still do so.
+    unreadable_fails
+        Whether a quantum whose files can't be read counts as failed.
     """
 
-    def __init__(self, edges: npt.NDArray[np.int32], n_quanta: int, incomplete: bool) -> None:
+    def __init__(
+        self, edges: npt.NDArray[np.int32], n_quanta: int, incomplete: bool, unreadable_fails: bool = False
+    ) -> None:
         order = np.argsort(edges[:, 1], kind="stable")
         self._producers = np.ascontiguousarray(edges[order, 0])
         self._consumers = np.ascontiguousarray(edges[order, 1])
         self._starts = np.searchsorted(self._consumers, np.arange(n_quanta + 1))
         self._effects = np.zeros(n_quanta, dtype=np.int8)
         self._incomplete = incomplete
+        self._unreadable_fails = unreadable_fails
 
     def judge(self, begin: int, statuses: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """Return the verdicts of consecutive quanta.
@@ -44,10 +49,11 @@ class Judge:
         end = begin + len(statuses)
         first, last = self._starts[begin], self._starts[end]
         producers, consumers = self._producers[first:last], self._consumers[first:last] - begin
-        holds = statuses == digest.UNREADABLE
+        unreadable = statuses == digest.UNREADABLE
+        holds = unreadable & (not self._unreadable_fails)
         if self._incomplete:
             holds |= (statuses != outcome.SUCCESSFUL) & (statuses != outcome.ABORTED_SUCCESS)
-        fails = statuses == outcome.FAILED
+        fails = (statuses == outcome.FAILED) | (unreadable & self._unreadable_fails)
         while True:
             worst = np.zeros(len(statuses), dtype=np.int8)
             np.maximum.at(worst, consumers, self._effects[producers])

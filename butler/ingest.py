@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy
 
 from butler import associations, batch, collections, conflicts, database, tables
+from schemas import fault_points
 
 ATTEMPTS: Final = 5
 """How often a batch is tried while other processes write conflicting rows between our look and our rows."""
@@ -56,6 +57,7 @@ def ingest(
         try:
             with registry.db.writing() as connection:
                 _insert(registry, connection, _run_id(registry, connection, run), offered)
+                fault_points.reached("insert")
         except database.ConstraintError:
             pass  # The careful way finds out what exists.
         else:
@@ -73,6 +75,7 @@ def _ingest_carefully(registry: tables.Tables, run: str, offered: batch.Batch) -
         run_id = _run_id(registry, connection, run)
         findings = conflicts.examine(registry, connection, run_id, offered)
         _insert(registry, connection, run_id, findings.new)
+        fault_points.reached("insert")
     return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
 
 

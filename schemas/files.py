@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterable
 
+from schemas import fault_points
+
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
     """Return bytes of an open file; fewer if it ends before."""
@@ -44,6 +46,7 @@ def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
                 stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
+        fault_points.reached(f"rename{os.path.splitext(path)[1]}")
         os.rename(temporary, path)
     except BaseException:
         if os.path.exists(temporary):

@@ -52,9 +52,14 @@ def hash_ids(ids: addresses.Ids) -> str:
 
 def read(path: str, repository: str, run: str) -> dict[int, Line]:
     """Return the last line of each shard for a repository and run; nothing if there is no ledger."""
-    result: dict[int, Line] = {}
+    return {line.shard: line for line in read_all(path) if (line.repository, line.run) == (repository, run)}
+
+
+def read_all(path: str) -> list[Line]:
+    """Return the last line of each shard for each repository and run; nothing if there is no ledger."""
+    result: dict[tuple[str, str, int], Line] = {}
     if not os.path.exists(path):
-        return result
+        return []
     with open(path, "rb") as stream:
         for text in stream:
             try:
@@ -62,9 +67,8 @@ def read(path: str, repository: str, run: str) -> dict[int, Line]:
             except msgspec.MsgspecError:
                 # The process died while it appended.
                 continue
-            if (line.repository, line.run) == (repository, run):
-                result[line.shard] = line
-    return result
+            result[line.repository, line.run, line.shard] = line
+    return list(result.values())
 
 
 def append(path: str, lines: Iterable[Line]) -> None:

@@ -152,6 +152,31 @@ def _has_constants(attempt: Attempt) -> bool:
     )
 
 
+def encode_attempts(parts: list[bytes | None]) -> bytes:
+    """Return the JSON of a log or metadata block from the JSON of each attempt (section 7.4)."""
+    return b'{"attempts":[' + b",".join(b"null" if part is None else part for part in parts) + b"]}"
+
+
+UNREADABLE_EXCEPTION = "aggregator.UnreadableFile"
+"""Type of the exception of quanta whose files could not be read, if they are recorded as failed."""
+
+
+def with_failure(document: bytes, problems: dict[str, str]) -> bytes:
+    """Return the JSON of a quantum's block with one failed attempt, whose exception names the file.
+
+    Parameters
+    ----------
+    document
+        The block without attempts.
+    problems
+        What is wrong, by quantum id.
+    """
+    quantum = decode_quantum(document)
+    exception = task_metadata.ExceptionInfo(UNREADABLE_EXCEPTION, problems[quantum.quantum_id], {})
+    attempt = Attempt(attempt=0, status=statuses.FAILED, exception=exception)
+    return encode_quantum(msgspec.structs.replace(quantum, attempts=[attempt]))
+
+
 def without_attempts(document: bytes) -> bytes:
     """Return the JSON of a quantum's block as it is when the quantum is blocked."""
     try:

@@ -9,9 +9,9 @@ import time
 
 import psutil
 import pytest
+from conftest import Sample
 
 import aggregator
-from conftest import Sample
 
 WORST = {
     "LSST_RESOURCES_NUM_WORKERS": "64",

@@ -11,7 +11,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from schemas import addresses, blocks, checkpoint, dataset_range, digest, messages, predicted, verdicts
+from schemas import (
+    addresses,
+    blocks,
+    checkpoint,
+    dataset_range,
+    digest,
+    fault_points,
+    messages,
+    predicted,
+    verdicts,
+)
 
 _TABLES = ("dataset.id", "edge.id", "input.id")
 
@@ -77,6 +87,7 @@ class RangeBuilder:
 
     def build(self, request: messages.BuildRange) -> messages.RangeBuilt:
         """Write one range to its file."""
+        fault_points.reached("range")
         gathered = _Gathered()
         for shard, places in enumerate(self._slices):
             spans = [(int(p[request.number]), int(p[request.number + 1])) for p in places]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from butler import batch, config, dataset_types, registry, universe
-from schemas import addresses, checkpoint, digest, errors, ledger, messages, predicted, verdicts
+from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted, verdicts
 from workers import catalog, log_levels
 
 RUN_PROVENANCE = "run_provenance"
@@ -188,6 +188,7 @@ class Ingester:
         result = self._registry.ingest(
             self._header.output_run, batch.Batch(datasets, files), defensive=self._defensive
         )
+        fault_points.reached("committed")
         # What was there once will be there again: no use in trying without looking.
         self._defensive = self._defensive or result.n_skipped > 0
         conflicts = [messages.Conflict(str(c)) for c in result.conflicts]

@@ -38,15 +38,11 @@ class Outcome:
 
     def logs_block(self) -> bytes:
         """Return the JSON of the quantum's log block."""
-        return _attempts_block(self.logs)
+        return nodes.encode_attempts(self.logs)
 
     def metadata_block(self) -> bytes:
         """Return the JSON of the quantum's metadata block."""
-        return _attempts_block(self.metadata)
-
-
-def _attempts_block(parts: list[bytes | None]) -> bytes:
-    return b'{"attempts":[' + b",".join(b"null" if part is None else part for part in parts) + b"]}"
+        return nodes.encode_attempts(self.metadata)
 
 
 def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> Outcome:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ class LocalWorker:
     def __init__(self, kind: str, name: str) -> None:
         self.name = name
         self.in_flight = 0
+        self.pid = os.getpid()
+        self.outstanding: deque[str] = deque()
         self.replies: deque[messages.Reply] = deque()
         self._worker = roles.Worker(kind, name)
 
@@ -41,6 +44,10 @@ class LocalWorker:
         """Answer a message; `wait` gives the reply."""
         self.in_flight += 1
         self.replies.append(self._worker.handle(message))
+
+    def busy_seconds(self) -> float:
+        """Return for how long it has been at a message, which is never seen from outside."""
+        return 0.0
 
     def end(self) -> None:
         """Close the role."""
@@ -78,7 +85,8 @@ class ProcessWorker:
 
     def __init__(self, kind: str, name: str, lock: int) -> None:
         self.name = name
-        self.in_flight = 0
+        self.outstanding: deque[str] = deque()
+        self._since = 0.0
         context = multiprocess.get_context("spawn")
         self.pipe, child = context.Pipe(duplex=True)
         self.process = context.Process(
@@ -89,13 +97,32 @@ class ProcessWorker:
         )
         with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
             self.process.start()
+        self.pid: int = self.process.pid
         child.close()
 
     def send(self, message: messages.Setup | messages.Request) -> None:
         """Send a message; a dead worker shows in `wait`."""
-        self.in_flight += 1
+        if not self.outstanding:
+            self._since = time.monotonic()
+        self.outstanding.append(roles.describe(message))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(messages.pack(message))
+
+    @property
+    def in_flight(self) -> int:
+        """Number of messages sent and not answered."""
+        return len(self.outstanding)
+
+    def receive(self) -> messages.Reply:
+        """Return the next reply."""
+        reply = check(messages.unpack(self.pipe.recv_bytes()))
+        self.outstanding.popleft()
+        self._since = time.monotonic()
+        return reply
+
+    def busy_seconds(self) -> float:
+        """Return for how long it has been at the first message that it has not answered."""
+        return time.monotonic() - self._since if self.outstanding else 0.0
 
     def end(self) -> None:
         """Close the pipe, which the worker takes as the end."""
@@ -147,8 +174,7 @@ def wait(workers: Sequence[Worker], timeout: float) -> Iterator[tuple[Worker, me
         worker = by_source[source]
         try:
             while worker.pipe.poll():
-                worker.in_flight -= 1
-                yield worker, check(messages.unpack(worker.pipe.recv_bytes()))
+                yield worker, worker.receive()
         except (EOFError, OSError):
             worker.process.join(1.0)
         worker.check_alive()

@@ -77,7 +77,7 @@ class Worker:
             self._log.exception("failed in %s", type(message).__name__)
             return failure(self.name, exc)
         seconds = time.monotonic() - start
-        self._log.log(log_levels.VERBOSE, "%s%s in %.3f s", type(message).__name__, _number(message), seconds)
+        self._log.log(log_levels.VERBOSE, "%s in %.3f s", describe(message), seconds)
         return reply
 
     def _answer(self, message: messages.Setup | messages.Request) -> messages.Reply:
@@ -100,13 +100,15 @@ class Worker:
             handler.close()
 
 
-def _number(message: messages.Setup | messages.Request) -> str:
+def describe(message: messages.Setup | messages.Request) -> str:
+    """Return what a message is about, for people."""
+    name = type(message).__name__
     match message:
         case messages.ScanShard() | messages.CommitShard():
-            return f" {message.shard}"
+            return f"{name} {message.shard}"
         case messages.BuildRange():
-            return f" {message.number}"
-    return ""
+            return f"{name} {message.number}"
+    return name
 
 
 def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from butler import config, datastore, records, universe
-from schemas import blocks, checkpoint, digest, messages, pipeline, predicted
+from schemas import blocks, checkpoint, digest, fault_points, messages, pipeline, predicted
 from workers import catalog, dataset_section, execution_files, outcome, previous_digest, shard_builder
 
 _ROLES = {
@@ -72,6 +72,7 @@ class Scanner:
 
     def scan(self, request: messages.ScanShard) -> messages.ShardScanned:
         """Write the digest of a shard; what an earlier digest tells of is only looked at again."""
+        fault_points.reached("shard")
         path = self.layout.digest(request.shard)
         earlier, discarded = previous_digest.open_previous(path, self._setup.identity, request.ids)
         builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
@@ -84,6 +85,7 @@ class Scanner:
         self._values.clear()
         self._files.forget()
         for row, quantum in enumerate(self._quanta(request)):
+            fault_points.reached("quantum")
             if earlier is not None and keep[row]:
                 earlier.copy(row, builder)
             elif request.shard == 0:
@@ -91,9 +93,11 @@ class Scanner:
             else:
                 self._scan_quantum(builder, quantum)
         head, sections = builder.encode(self._setup.identity, request.shard)
+        checksum = digest.write(path, head, sections)
+        fault_points.reached("digest")
         return messages.ShardScanned(
             shard=request.shard,
-            checksum=digest.write(path, head, sections),
+            checksum=checksum,
             statuses=builder.statuses(),
             tasks=builder.tasks(),
             problems=builder.problems,

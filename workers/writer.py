@@ -18,6 +18,7 @@ from schemas import (
     dataset_range,
     digest,
     errors,
+    fault_points,
     files,
     messages,
     nodes,
@@ -87,6 +88,7 @@ class Writer:
 
     def take(self, request: messages.CommitShard) -> messages.ShardTaken:
         """Copy the logs of a shard's accepted quanta; remember its verdicts."""
+        fault_points.reached("logs")
         shard = request.shard
         self._shards[shard] = np.frombuffer(request.verdicts, dtype="i1")
         if shard > 0 and self._logs is not None:
@@ -101,24 +103,43 @@ class Writer:
         sizes = opened.column(_COLUMNS[name])
         data = opened.blocks(f"blocks.{name}")
         accepted = self._shards[shard] == verdicts.ACCEPTED
-        if accepted.all():
+        as_it_is = accepted & (opened.column("quantum.status") != digest.UNREADABLE)
+        if as_it_is.all():
             out.write(data)
             self._sizes[name][shard] = sizes
             return
+        problems = {quantum: f"{path}: {reason}" for quantum, path, reason in opened.values("problems")}
         view = memoryview(data)
         result = np.zeros_like(sizes)
         for i, begin in enumerate(blocks.offsets(sizes).tolist()):
             block: bytes | memoryview = view[begin : begin + int(sizes[i])]
-            if not accepted[i]:
-                block = self._blocked(bytes(block)) if name == "quanta" else b""
+            if not as_it_is[i]:
+                block = self._changed(name, bytes(block), problems if accepted[i] else None)
             out.write(block)
             result[i] = len(block)
         self._sizes[name][shard] = result
 
-    def _blocked(self, block: bytes) -> bytes:
-        """Return the block of a quantum without its attempts."""
+    def _changed(self, name: str, block: bytes, problems: dict[str, str] | None) -> bytes:
+        """Return a block of a quantum that is blocked, or whose files can't be read.
+
+        Parameters
+        ----------
+        name
+            Section: quanta, logs or metadata.
+        block
+            The quantum's block in the digest.
+        problems
+            What is wrong with the files of each unreadable quantum; nothing for a blocked one.
+        """
         int_size = self._graph.header.int_size
-        document = nodes.without_attempts(self._codec.decompress(block[int_size:]))
+        if name != "quanta":
+            if problems is None:
+                return b""
+            document = nodes.encode_attempts([None])
+        else:
+            document = nodes.without_attempts(self._codec.decompress(block[int_size:]))
+            if problems is not None:
+                document = nodes.with_failure(document, problems)
         return blocks.frame(self._codec.compress(document), int_size)
 
     def plan(self) -> messages.DatasetRanges:
@@ -135,6 +156,7 @@ class Writer:
 
     def copy_blocks(self) -> messages.Ready:
         """Copy quanta and metadata of all shards."""
+        fault_points.reached("copy")
         if self._logs is not None:
             self._logs.close()
             self._logs = None
@@ -147,6 +169,7 @@ class Writer:
 
     def finish(self, request: messages.FinishGraph) -> messages.GraphWritten:
         """Complete the file, sync it and move it to its place."""
+        fault_points.reached("assembly")
         tables = self._copy_datasets(request.n_ranges)
         self._write_single_blocks()
         self._write_addresses(tables)
@@ -156,7 +179,9 @@ class Writer:
             os.fsync(fd)
         finally:
             os.close(fd)
+        fault_points.reached("output")
         os.rename(self._partial, self._path)
+        fault_points.reached("renamed")
         self._finished = True
         files.sync_directory(os.path.dirname(self._path) or ".")
         for number in range(request.n_ranges):
