@@ -7,7 +7,7 @@ import os
 import time
 
 VARIABLE = "AGGREGATOR_STOP_AT"
-"""`POINT:N:FILE`: stop at the N-th time that POINT is reached, after writing the process id to FILE."""
+"""`POINT:N:FILE`: stop when a process reaches POINT for the N-th time, after writing its id to FILE."""
 
 _point, _, _rest = os.environ.get(VARIABLE, "").partition(":")
 _count, _, _marker = _rest.partition(":")
@@ -22,8 +22,15 @@ def reached(point: str) -> None:
     _left -= 1
     if _left:
         return
-    with open(f"{_marker}.tmp", "w") as stream:
+    name = f"{_marker}.{os.getpid()}"
+    with open(name, "w") as stream:
         stream.write(str(os.getpid()))
-    os.rename(f"{_marker}.tmp", _marker)
+    try:
+        # Of several processes only the first stops.
+        os.link(name, _marker)
+    except FileExistsError:
+        return
+    finally:
+        os.unlink(name)
     while True:
         time.sleep(3600)
