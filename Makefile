@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench clean
+.PHONY: setup test lint demo bench kills clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+		--editable .
 	touch $@
 
 $(VENV)/development: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+		--editable ".[test,oracle,lint]"
 	touch $@
 
 setup: $(VENV)/development
@@ -34,7 +36,11 @@ demo: $(VENV)/product
 # Compares speed and results with the reference implementation; figures go to bench-out/.
 bench: $(VENV)/development
 	mkdir -p bench-out
-	$(BIN)/python -m benchmarks.compare --quanta 2000 --repeat 3 --workdir bench-out --json bench-out/compare.json
+	$(BIN)/python -m benchmarks.compare --quanta 5000 --repeat 3 --workdir bench-out --json bench-out/compare.json
+
+# Kills 50 runs at random moments, besides those killed at each step.
+kills: $(VENV)/development
+	AGGREGATOR_RANDOM_KILLS=50 $(BIN)/python -m pytest tests/test_kills.py
 
 clean:
 	rm -rf $(VENV) demo bench-out build *.egg-info
