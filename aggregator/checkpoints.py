@@ -66,7 +66,10 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the checkpoint as a whole."""
-        shutil.rmtree(self.layout.directory, ignore_errors=True)
+        try:
+            shutil.rmtree(self.layout.directory)
+        except OSError as exc:
+            _log.warning("%s: can't remove the checkpoint (%s)", self.layout.directory, exc.strerror)
 
     def undo(self) -> None:
         """Remove the checkpoint if it did not exist before."""
