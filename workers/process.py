@@ -183,8 +183,9 @@ def wait(workers: Sequence[Worker], timeout: float) -> Iterator[tuple[Worker, me
 def check(reply: messages.Reply) -> messages.Reply:
     """Return a reply, or raise what it tells of."""
     if isinstance(reply, messages.Failed):
-        error = errors.FatalWorkerError(reply.cause)
-        error.exit_code = reply.exit_code
+        error: errors.AggregatorError = errors.FatalWorkerError(reply.cause)
+        if reply.exit_code == errors.RefusedError.exit_code:
+            error = errors.RefusedError(reply.cause)
         error.add_note(reply.details)
         raise error
     return reply
