@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas import digest, messages, verdicts
-from workers import outcome
+from schemas import statuses as status_codes
 
 _COLUMNS = {
-    "Successful": (verdicts.ACCEPTED, outcome.SUCCESSFUL),
-    "Aborted success": (verdicts.ACCEPTED, outcome.ABORTED_SUCCESS),
-    "Failed": (verdicts.ACCEPTED, outcome.FAILED),
+    "Successful": (verdicts.ACCEPTED, status_codes.SUCCESSFUL),
+    "Aborted success": (verdicts.ACCEPTED, status_codes.ABORTED_SUCCESS),
+    "Failed": (verdicts.ACCEPTED, status_codes.FAILED),
     "Blocked": (verdicts.BLOCKED, None),
     "Held": (verdicts.HELD, None),
 }
@@ -69,7 +69,7 @@ class Summary:
     ) -> None:
         """Count quanta, given the task, status and verdict of each."""
         # An accepted quantum that can't be read is recorded as failed.
-        statuses = np.where(statuses == digest.UNREADABLE, np.int8(outcome.FAILED), statuses)
+        statuses = np.where(statuses == digest.UNREADABLE, np.int8(status_codes.FAILED), statuses)
         for name, (verdict, status) in _COLUMNS.items():
             chosen = judged == verdict
             if status is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas import digest, verdicts
-from workers import outcome
+from schemas import statuses as status_codes
 
 _NONE, _HOLDS, _BLOCKS = range(3)
 """What a quantum does to those after it; more is worse."""
@@ -52,8 +52,8 @@ class Judge:
         unreadable = statuses == digest.UNREADABLE
         holds = unreadable & (not self._unreadable_fails)
         if self._incomplete:
-            holds |= (statuses != outcome.SUCCESSFUL) & (statuses != outcome.ABORTED_SUCCESS)
-        fails = (statuses == outcome.FAILED) | (unreadable & self._unreadable_fails)
+            holds |= (statuses != status_codes.SUCCESSFUL) & (statuses != status_codes.ABORTED_SUCCESS)
+        fails = (statuses == status_codes.FAILED) | (unreadable & self._unreadable_fails)
         while True:
             worst = np.zeros(len(statuses), dtype=np.int8)
             np.maximum.at(worst, consumers, self._effects[producers])

@@ -217,3 +217,30 @@ def test_help_is_quick_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_addresses_that_belong_to_other_quanta_are_noticed(sample: Sample) -> None:
+    """A graph whose address file names other quanta than its blocks is damaged."""
+    import zipfile
+
+    path = sample.repo / "predicted.qg"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    rows = bytearray(members["quanta.addr"])
+    # The last bytes of the first id, so that the order stays.
+    rows[17 + 15] ^= 1
+    members["quanta.addr"] = bytes(rows)
+    with container.Container(str(path)) as opened:
+        thin = opened.read_block("thin_graph")
+        first = bytes(members["quanta.addr"][17:33]).hex()
+        original = bytearray(bytes.fromhex(first))
+        original[15] ^= 1
+        names = [f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in (original.hex(), first)]
+        thin = thin.replace(names[0].encode(), names[1].encode())
+        members["thin_graph.json.zst"] = opened.codec.compress(thin)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    done = run(sample)
+    assert done.returncode == 1
+    assert f"{first} has the address of {names[0]}" in done.stderr

@@ -8,10 +8,6 @@ import msgspec
 
 from schemas import log_records, nodes, pipeline, predicted, statuses, task_metadata
 
-SUCCESSFUL = statuses.SUCCESSFUL
-FAILED = statuses.FAILED
-ABORTED_SUCCESS = statuses.ABORTED_SUCCESS
-
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -61,7 +57,7 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
         If the file's content is invalid.
     """
     outcome = Outcome()
-    last = nodes.Attempt(attempt=0, status=FAILED)
+    last = nodes.Attempt(attempt=0, status=statuses.FAILED)
     last_metadata: task_metadata.TaskMetadata | None = None
     if log is not None:
         try:
@@ -77,7 +73,7 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
     outcome.attempts.append(last)
     if len(outcome.logs) < len(outcome.attempts):
         outcome.logs.append(None)
-        last.status = FAILED if metadata is None else ABORTED_SUCCESS
+        last.status = statuses.FAILED if metadata is None else statuses.ABORTED_SUCCESS
     if len(outcome.metadata) < len(outcome.attempts):
         outcome.metadata.append(None)
         last_metadata = None
@@ -120,7 +116,7 @@ def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
     """Add an earlier attempt, which by definition failed; those before it come first."""
     for previous in extra.previous_attempts:
         _add_previous(outcome, previous)
-    attempt = nodes.Attempt(attempt=len(outcome.attempts), status=FAILED, exception=extra.exception)
+    attempt = nodes.Attempt(attempt=len(outcome.attempts), status=statuses.FAILED, exception=extra.exception)
     records = bytes(extra.logs)
     log_records.check_records(records)
     outcome.logs.append(records)
@@ -146,7 +142,7 @@ def _add_metadata(
     outcome: Outcome, data: bytes, last: nodes.Attempt, task_label: str
 ) -> task_metadata.TaskMetadata:
     metadata = task_metadata.parse(data)
-    last.status = SUCCESSFUL
+    last.status = statuses.SUCCESSFUL
     last.caveats = task_metadata.caveats(metadata)
     # A success can still have the exception that its log told of, if it has none of its own.
     last.exception = task_metadata.failure(metadata, task_label) or last.exception

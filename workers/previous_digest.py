@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas import addresses, blocks, digest, errors, messages
-from workers import execution_files, outcome, shard_builder
+from schemas import statuses as status_codes
+from workers import execution_files, shard_builder
 
 
 class PreviousDigest:
@@ -39,7 +40,7 @@ class PreviousDigest:
         statuses = self.columns["quantum.status"]
         unreadable = statuses == digest.UNREADABLE
         # Nothing that execution does later changes a quantum that succeeded and wrote its log.
-        settled = (statuses == outcome.SUCCESSFUL) & (not verify)
+        settled = (statuses == status_codes.SUCCESSFUL) & (not verify)
         keep: npt.NDArray[np.bool_] = ~unreadable
         fingerprints = zip(
             self.columns["looked.quantum"].tolist(),

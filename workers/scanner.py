@@ -1,12 +1,12 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from butler import config, datastore, records, universe
-from schemas import blocks, checkpoint, digest, fault_points, messages, pipeline, predicted
+from schemas import addresses, blocks, checkpoint, digest, errors, fault_points, messages, pipeline, predicted
 from workers import catalog, dataset_section, execution_files, outcome, previous_digest, shard_builder
 
 _ROLES = {
@@ -106,11 +106,28 @@ class Scanner:
         )
 
     def _quanta(self, request: messages.ScanShard) -> Iterable[predicted.Quantum]:
+        """Return the quanta of a shard.
+
+        Raises
+        ------
+        FormatError
+            If a block is damaged, or is not that of the quantum whose address it has.
+        """
         if request.shard == 0:
             return self.graph.init_quanta()
+        return self._regular_quanta(request)
+
+    def _regular_quanta(self, request: messages.ScanShard) -> Iterator[predicted.Quantum]:
         offsets = np.frombuffer(request.offsets, dtype=np.int64)
         sizes = np.frombuffer(request.sizes, dtype=np.int64)
-        return (quantum for quantum, _ in self.graph.read_quanta(offsets, sizes))
+        expected = addresses.hex_digits(np.frombuffer(request.ids, dtype=addresses.ID_TYPE))
+        quanta = self.graph.read_quanta(offsets, sizes)
+        for digits, (quantum, _) in zip(expected, quanta, strict=True):
+            if quantum.quantum_id.replace("-", "").lower() != digits:
+                raise errors.FormatError(
+                    self.graph.path, "quanta.addr", f"{digits} has the address of {quantum.quantum_id}"
+                )
+            yield quantum
 
     def _decode(self, coordinate: bytes) -> catalog.Values:
         values = self._values.get(coordinate)
