@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench kills clean
+.PHONY: setup test lint demo bench bench-resume kills clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,11 @@ demo: $(VENV)/product
 bench: $(VENV)/development
 	mkdir -p bench-out
 	$(BIN)/python -m benchmarks.compare --quanta 5000 --repeat 3 --workdir bench-out --json bench-out/compare.json
+
+# What a restart costs after a kill at 90 %; making the run takes some minutes.
+bench-resume: $(VENV)/development
+	mkdir -p bench-out
+	$(BIN)/python -m benchmarks.resume --quanta 20000 --workdir bench-out
 
 # Kills 50 runs at random moments, besides those killed at each step.
 kills: $(VENV)/development
