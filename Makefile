@@ -43,9 +43,10 @@ bench-resume: $(VENV)/development
 	mkdir -p bench-out
 	$(BIN)/python -m benchmarks.resume --quanta 20000 --workdir bench-out
 
-# Kills 50 runs at random moments, besides those killed at each step.
+# Kills 50 runs at random moments, besides those killed at each step; runs graphs of hardly any quanta often.
 kills: $(VENV)/development
-	AGGREGATOR_RANDOM_KILLS=50 $(BIN)/python -m pytest tests/test_kills.py
+	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=20 \
+		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py
 
 clean:
 	rm -rf $(VENV) demo bench-out build *.egg-info
