@@ -129,6 +129,20 @@ def test_signal(
         check(case, undisturbed, n_processes)
 
 
+@pytest.mark.parametrize("n_children", [1, 3, 5])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_signal_while_workers_start(case: kills.Case, number: signal.Signals, n_children: int) -> None:
+    """A signal that reaches workers before they can ignore it does not end them."""
+    with case.start(2) as running:
+        while len(kills.session(running.pid)) <= n_children:
+            assert running.poll() is None
+        os.killpg(running.pid, number)
+        _, complaints = running.communicate(timeout=30)
+    assert running.returncode == 128 + number, complaints
+    assert "Traceback" not in complaints
+    kills.assert_gone(running.pid)
+
+
 def test_second_signal_stops_at_once(case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path) -> None:
     """A worker that does not come back can't keep the run from stopping."""
     marker = tmp_path / "marker"

@@ -14,7 +14,7 @@ from multiprocessing import connection as standard_connection
 from typing import Any
 
 import multiprocess
-from multiprocess import reduction
+from multiprocess import reduction, resource_tracker
 
 from schemas import errors, messages
 from workers import roles, thread_pools
@@ -95,6 +95,8 @@ class ProcessWorker:
             name=name,
             daemon=True,
         )
+        # The first process starts Python's tracker of shared resources, which would unblock the signals.
+        resource_tracker.ensure_running()
         with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
             self.process.start()
         self.pid: int = self.process.pid
