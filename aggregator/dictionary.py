@@ -11,6 +11,10 @@ _LARGEST_SAMPLE = 64 * 1024
 would take the room of all others."""
 
 
+_LARGEST_FILE = 1024 * 1024
+"""Bytes of a file to train with: parsing a huge one takes several times its size of memory."""
+
+
 def train(
     config: configuration.AggregatorConfig,
     graph: predicted.PredictedGraph,
@@ -52,12 +56,14 @@ def train(
 def _documents(
     files: execution_files.ExecutionFiles, quantum: predicted.Quantum, document: bytes
 ) -> list[bytes]:
-    """Return what the graph will hold of a quantum, as far as it can be read."""
+    """Return what the graph will hold of a quantum, as far as it can be read without great effort."""
+    special = [(d, catalog.decode_values(bytes(d.data_coordinate))) for d in outcome.special_outputs(quantum)]
     try:
-        log, metadata = (
-            files.read(dataset, catalog.decode_values(bytes(dataset.data_coordinate))).data
-            for dataset in outcome.special_outputs(quantum)
-        )
+        for dataset, values in special:
+            files.exists(dataset, values)
+        if any(size > _LARGEST_FILE for _, size, _, _ in files.take_looked()):
+            return []
+        log, metadata = (files.read(dataset, values).data for dataset, values in special)
         found = outcome.judge(quantum, log, metadata)
     except (execution_files.UnreadableError, outcome.LogError, outcome.MetadataError):
         return []
