@@ -20,6 +20,8 @@ import sys
 import time
 from typing import Any
 
+import msgspec
+
 from benchmarks import realistic_run
 
 SHARE = 0.9
@@ -113,8 +115,8 @@ def compare(plain: pathlib.Path, disturbed: pathlib.Path) -> None:
     contents = []
     for copy in (plain, disturbed):
         with provenance.ProvenanceGraph(str(copy / "out.qg")) as graph:
-            quanta = {q.quantum_id: str(q) for q in graph.quanta()}
-            datasets = {d.dataset_id: str(d) for d in graph.datasets()}
+            quanta = {q.quantum_id: msgspec.json.encode(q) for q in graph.quanta()}
+            datasets = {d.dataset_id: msgspec.json.encode(d) for d in graph.datasets()}
             contents.append((quanta, datasets))
     if contents[0] != contents[1]:
         raise AssertionError("the graphs differ")
