@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from schemas import addresses, container, errors, json_stream, pipeline
+from schemas import addresses, blocks, container, errors, json_stream, pipeline
 
 _BLOCKS = "quantum_datasets.mb"
 _ADDRESSES = "quanta.addr"
@@ -142,9 +142,8 @@ class PredictedGraph:
                     block = buffer[offset - start : offset - start + size]
                 else:
                     block = self._container.read(_BLOCKS, offset, size)
-                if int.from_bytes(block[:int_size], "big") != size - int_size:
-                    raise ValueError("its size differs from its address")
-                document = self._container.codec.decompress(block[int_size:])
+                payload = blocks.payload_at(block, 0, size, int_size)
+                document = self._container.codec.decompress(payload)
                 yield _quantum_decoder.decode(document), document
             except (ValueError, msgspec.MsgspecError) as exc:
                 raise errors.FormatError(
