@@ -1,6 +1,6 @@
 """Compressed JSON blocks and multi-block members (quantum-graph-format.md sections 2 and 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,22 @@ class Codec:
     def compress(self, data: bytes) -> bytes:
         """Return one frame that carries its content size."""
         return self._compressor.compress(data)
+
+    def compress_stream(self, size: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield one frame in pieces; it carries its content size, which must be known.
+
+        Raises
+        ------
+        ValueError
+            If the pieces are not of that size in all.
+        """
+        try:
+            compressor = self._compressor.compressobj(size=size)
+            for piece in pieces:
+                yield compressor.compress(piece)
+            yield compressor.flush()
+        except zstandard.ZstdError as exc:
+            raise ValueError(f"the document does not have the {size} bytes announced ({exc})") from exc
 
     def decompress(self, frame: bytes) -> bytes:
         """Return the content of one frame.

@@ -53,3 +53,14 @@ def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
             os.unlink(temporary)
         raise
     sync_directory(os.path.dirname(path) or ".")
+
+
+def publish(temporary: str, path: str) -> None:
+    """Give a complete file its name: sync it, rename it, make that durable."""
+    fd = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path) or ".")

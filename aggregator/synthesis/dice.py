@@ -1,0 +1,41 @@
+"""Numbers that look random, the same on every machine and with every version of numpy."""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class Dice:
+    """A stream of numbers.
+
+    Only raw bits of the generator are used, which numpy promises never to change, and arithmetic that has
+    just one correct result.
+
+    Parameters
+    ----------
+    *key
+        What distinguishes this stream from others: non-negative integers, the seed first.
+    """
+
+    def __init__(self, *key: int) -> None:
+        self._bits = np.random.PCG64(np.random.SeedSequence(key))
+
+    def uniform(self, *shape: int) -> Floats:
+        """Return numbers between 0 and 1."""
+        raw = self._bits.random_raw(int(np.prod(shape, dtype=np.int64)))
+        return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)).reshape(shape) * 2.0**-53
+
+    def below(self, limit: int, *shape: int) -> Integers:
+        """Return integers from 0 to below a limit."""
+        return (self.uniform(*shape) * limit).astype(np.int64)
+
+    def bell(self, *shape: int) -> Floats:
+        """Return numbers around 0 with standard deviation 1, none beyond 3.5."""
+        return (self.uniform(4, *shape).sum(axis=0) - 2.0) * 3.0**0.5
+
+    def permutation(self, n: int) -> Integers:
+        """Return the integers below n in any order."""
+        raw = np.asarray(self._bits.random_raw(n), dtype=np.uint64)
+        return np.argsort(raw, kind="stable").astype(np.int64)

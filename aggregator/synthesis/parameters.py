@@ -1,0 +1,88 @@
+"""What a synthetic run shall be like."""
+
+import dataclasses
+import math
+from typing import Any, Final
+
+from schemas import errors
+
+FORMAT: Final = 1
+"""To be increased with every change of what is made, so that older runs are not taken for new ones."""
+
+MIN_QUANTA: Final = 60
+"""Fewer do not make the pipeline."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """All that determines the content of a synthetic run; equal parameters make equal files."""
+
+    quanta: int
+    """Number of regular quanta."""
+
+    seed: int = 1
+    """Seed of everything that varies, ids included."""
+
+    log_size: int = 22_000
+    """Mean size of a log file in bytes; files of a run differ by a factor of two and more."""
+
+    metadata_size: int = 7_000
+    """Mean size of a metadata file in bytes."""
+
+    output_size: int = 0
+    """Size of the other output files in bytes."""
+
+    failed: float = 0.004
+    """Share of quanta that fail; their logs tell the exception."""
+
+    blocked: float = 0.01
+    """Share of quanta that do not run because something before them failed or was aborted."""
+
+    retried: float = 0.02
+    """Share of quanta that succeed at the second or third attempt."""
+
+    caveats: float = 0.02
+    """Share of quanta that succeed without all of their outputs."""
+
+    aborted: float = 0.003
+    """Share of quanta whose process is killed: before the log, before the metadata, or between both."""
+
+    corrupt: float = 0.0
+    """Share of quanta that ran, but whose log or metadata file can't be read."""
+
+    database: str | None = None
+    """SQLAlchemy URL of the database; nothing for an SQLite file in the repository."""
+
+    namespace: str | None = None
+    """Schema of the tables, on PostgreSQL."""
+
+    def document(self) -> dict[str, Any]:
+        """Return everything that must agree for a run to be continued, as JSON."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+
+SHARES: Final = ("failed", "blocked", "retried", "caveats", "aborted", "corrupt")
+"""The fields that are shares of all quanta."""
+
+SMALL: Final = {"log_size": 2_000, "metadata_size": 2_000}
+"""Sizes with which a million quanta fit the page cache: each file takes one page."""
+
+
+def check(parameters: Parameters) -> None:
+    """Refuse what no run can be made of.
+
+    Raises
+    ------
+    RefusedError
+        Raised if a number is out of range, or the shares do not leave enough quanta.
+    """
+    if parameters.quanta < MIN_QUANTA:
+        raise errors.RefusedError(f"{parameters.quanta} quanta: the pipeline needs at least {MIN_QUANTA}.")
+    for name in ("seed", "log_size", "metadata_size", "output_size"):
+        if getattr(parameters, name) < 0:
+            raise errors.RefusedError(f"{name} is negative.")
+    shares = {name: getattr(parameters, name) for name in SHARES}
+    if any(not 0 <= share <= 1 or math.isnan(share) for share in shares.values()):
+        raise errors.RefusedError("Shares of quanta must be between 0 and 1.")
+    if sum(shares.values()) > 0.5:
+        raise errors.RefusedError("More than half of the quanta shall be special; choose smaller shares.")

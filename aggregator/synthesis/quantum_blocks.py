@@ -1,0 +1,110 @@
+"""Predicted quanta as the graph has them (quantum-graph-format.md section 6.4)."""
+
+from itertools import accumulate
+
+import numpy as np
+
+from aggregator.synthesis import datasets, nodes, pipeline, reaches
+
+
+def _grouped(texts: list[str], counts: list[int]) -> list[str]:
+    """Return JSON lists of consecutive texts, so many in each."""
+    ends = accumulate(counts)
+    return [f"[{','.join(texts[end - n : end])}]" for n, end in zip(counts, ends, strict=True)]
+
+
+class QuantumBlocks:
+    """Describes the quanta of a run.
+
+    Parameters
+    ----------
+    graph
+        The run's nodes.
+    described
+        The run's datasets.
+    """
+
+    def __init__(self, graph: nodes.Nodes, described: datasets.Datasets) -> None:
+        self._nodes = graph
+        self._datasets = described
+
+    def documents(self, chunk: nodes.Chunk) -> list[bytes]:
+        """Return the JSON of each quantum of a chunk."""
+        task = pipeline.TASKS[chunk.task]
+        n = chunk.end - chunk.begin
+        inputs: list[list[str]] = []
+        records: list[list[tuple[str, str]]] = [[] for _ in range(n)]
+        for each in task.inputs:
+            inputs.append(self._input(each, chunk, records))
+        outputs = [self._output(each, chunk) for each in task.all_outputs]
+        names = [f'"{each.connection}":' for each in task.inputs]
+        out_names = [f'"{each.connection}":' for each in task.all_outputs]
+        values = self._datasets.values(task.kind, chunk.rows)
+        found = []
+        for quantum_id, value, ins, outs, held in zip(
+            self._nodes.quantum_ids(chunk), values, zip(*inputs), zip(*outputs), records, strict=True
+        ):
+            found.append(
+                f'{{"quantum_id":"{quantum_id}","task_label":"{task.label}",'
+                f'"data_coordinate":{datasets.coordinate(value)},'
+                f'"inputs":{{{",".join(map(str.__add__, names, ins))}}},'
+                f'"outputs":{{{",".join(map(str.__add__, out_names, outs))}}},'
+                f'"datastore_records":{self._datasets.records(held)}}}'.encode()
+            )
+        return found
+
+    def _input(
+        self, each: pipeline.Input, chunk: nodes.Chunk, records: list[list[tuple[str, str]]]
+    ) -> list[str]:
+        """Return an input's datasets as JSON; add records of overall inputs to those of the quanta."""
+        rows, counts = reaches.REACHES[each.reach](self._nodes.survey, chunk.rows)
+        found, inverse = datasets.distinct(rows)
+        texts = self._datasets.documents(each.dataset_type, found)
+        lengths = counts.tolist()
+        if pipeline.DATASET_TYPES[each.dataset_type].run is not None:
+            documents = self._datasets.record_documents(each.dataset_type, found)
+            position = 0
+            for held, length in zip(records, lengths, strict=True):
+                held += [documents[i] for i in inverse[position : position + length]]
+                position += length
+        return _grouped([texts[i] for i in inverse], lengths)
+
+    def _output(self, each: pipeline.Output, chunk: nodes.Chunk) -> list[str]:
+        return [f"[{text}]" for text in self._datasets.documents(each.dataset_type, chunk.rows)]
+
+
+def edges(graph: nodes.Nodes, task: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return producers and consumers of the edges into quanta of a task, each pair once.
+
+    Parameters
+    ----------
+    graph
+        The run's nodes.
+    task
+        Position of the task.
+    begin, end
+        Rows of its quanta.
+
+    Returns
+    -------
+    producers, consumers
+        Positions among all quanta of the graph, shape (edges,).
+    """
+    rows = np.arange(begin, end)
+    producers, consumers = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    known = set()
+    for each in pipeline.TASKS[task].inputs:
+        producer = _PRODUCERS.get(each.dataset_type)
+        if producer is None or (producer, each.reach) in known:
+            continue
+        known.add((producer, each.reach))
+        found, counts = reaches.REACHES[each.reach](graph.survey, rows)
+        producers.append(found + graph.first_rows[producer])
+        consumers.append(np.repeat(rows + graph.first_rows[task], counts))
+    return np.concatenate(producers), np.concatenate(consumers)
+
+
+_PRODUCERS = {
+    each.dataset_type: position for position, task in enumerate(pipeline.TASKS) for each in task.all_outputs
+}
+"""Position of the task that produces each dataset type."""
