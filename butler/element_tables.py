@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy
 
 from butler import definitions
+from schemas import errors
 
 SYSTEM_LENGTH: Final = 16
 """Longest name of a system of sky pixels."""
@@ -109,14 +110,19 @@ def overlap(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
 def define_all(tables: definitions.Definitions) -> None:
     """Define the tables of all elements, and those of their overlaps."""
     dimensions = tables.dimensions
+    names = [name for name in dimensions.elements if dimensions.has_table(name)]
+    if taken := [name for name in names if tables.get(name) is not None]:
+        raise errors.RefusedError(
+            f"{tables.db.place}: no dimension can be called {', '.join(taken)}, "
+            "since every repository has a table of this name for something else."
+        )
     families: dict[str, list[str]] = {}
-    for name in dimensions.elements:
-        if dimensions.has_table(name):
-            element(tables, name)
-            family = dimensions.element(name).spatial
-            if family is not None:
-                families.setdefault(family, []).append(name)
-                overlap(tables, name)
+    for name in names:
+        element(tables, name)
+        family = dimensions.element(name).spatial
+        if family is not None:
+            families.setdefault(family, []).append(name)
+            overlap(tables, name)
     for governor in dimensions.governors:
         governor_summary(tables, governor)
     for these, those in itertools.combinations(families.values(), 2):

@@ -53,6 +53,7 @@ class Sqlite(database.Database):
     def __init__(self, path: str, *, writeable: bool, busy_timeout_ms: int, create: bool = False) -> None:
         if not create and not os.path.isfile(path):
             raise errors.RefusedError(f"{path}: there is no such database file.")
+        self._made = create and not os.path.exists(path)
         self._wait = busy_timeout_ms / 1000
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
         mode = "ro" if not writeable else "rwc" if create else "rw"
@@ -78,9 +79,11 @@ class Sqlite(database.Database):
         """Do nothing: a file is ready for tables."""
 
     def discard(self) -> None:
-        """Remove the file if it is as empty as it was made."""
-        with contextlib.suppress(OSError):
-            if os.path.getsize(self.place) == 0:
+        """Remove the file if it was made by opening it, and nobody has put tables into it since."""
+        if self._made and os.path.isfile(self.place):
+            with contextlib.closing(self._connect()) as connection:
+                (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not n_tables:
                 os.unlink(self.place)
 
     def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:

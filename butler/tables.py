@@ -168,8 +168,8 @@ class Tables(definitions.Definitions):
             "dataset_location_trash",
             [self.uuid("dataset_id", primary_key=True), definitions.text("datastore_name", primary_key=True)],
         )
-        element_tables.define_all(self)
         self.records(RECORDS)
+        element_tables.define_all(self)
 
     def opaque(self) -> sqlalchemy.Table:
         """Return the table of the names of all tables of file records."""

@@ -149,13 +149,13 @@ class Universe:
 
         Raises
         ------
-        schemas.errors.AggregatorError
+        schemas.errors.RefusedError
             There is none, or more than one.
         """
         element = self._elements[name]
         found = self.group((*element.required, *element.implied)).governors
         if len(found) != 1:
-            raise errors.AggregatorError(
+            raise errors.RefusedError(
                 f"Dimension universe {self.namespace} version {self.version}: {name!r} has regions, so "
                 f"it has to depend on one governor dimension; it depends on {len(found)}."
             )
