@@ -178,6 +178,26 @@ def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
         click.echo(line)
 
 
+@main.command("create")
+@click.argument("repo")
+@click.option("--db", "database_url", metavar="URL", help="Database [default: a SQLite file in REPO].")
+@click.option("--namespace", help="Schema of the database for the tables; PostgreSQL only.")
+@click.option(
+    "--dimension-config", "dimension_path", metavar="FILE",
+    help="YAML or JSON file with the dimension universe [default: one for synthetic runs].",
+)  # fmt: skip
+def create(repo: str, database_url: str | None, namespace: str | None, dimension_path: str | None) -> None:
+    """Make an empty repository in the directory REPO."""
+    with _explained_errors():
+        creation = _import_single_threaded("butler.creation")
+        dimensions = None
+        if dimension_path is not None:
+            dimensions = importlib.import_module("butler.yaml_files").read(dimension_path)
+        creation.create_repository(
+            repo, database_url=database_url, namespace=namespace, dimension_config=dimensions
+        )
+
+
 @main.command("status")
 @click.argument("checkpoint")
 def status(checkpoint: str) -> None:

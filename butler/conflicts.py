@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy
 
-from butler import associations, batch, tables
+from butler import associations, batch, definitions, tables
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class _Examination:
             tags = associations.tags(self.registry, name, required[name])
             columns = [
                 sqlalchemy.Column("dataset_id", self.registry.db.uuid_type),
-                tables.integer("dataset_type_id"),
+                definitions.integer("dataset_type_id"),
                 *(self.registry.key_column(dimension, dimension) for dimension in required[name]),
             ]
             with self._staged(columns, rows) as stage:
@@ -154,7 +154,7 @@ class _Examination:
 
     def _find_missing_records(self, stage: sqlalchemy.Table, dimension: str) -> None:
         table, keys = self.registry.dimension(dimension), self.registry.dimensions.required(dimension)
-        match = [stage.c[key] == column for key, column in zip(keys, table.columns, strict=True)]
+        match = [stage.c[key] == column for key, column in zip(keys, table.primary_key.columns, strict=True)]
         query = (
             sqlalchemy.select(stage.c.dataset_id, *(stage.c[key] for key in keys))
             .outerjoin(table, sqlalchemy.and_(*match))

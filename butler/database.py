@@ -93,6 +93,20 @@ class Database(abc.ABC):
             raise self.failure(error) from error
 
     @abc.abstractmethod
+    def prepare(self, connection: sqlalchemy.Connection) -> None:
+        """Make ready for the tables of a new repository.
+
+        Raises
+        ------
+        RefusedError
+            Raised if the database lacks something that only its owner can add.
+        """
+
+    @abc.abstractmethod
+    def discard(self) -> None:
+        """Remove what was made only to create a repository that did not come about."""
+
+    @abc.abstractmethod
     def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
         """Make the error that says what failed, where, and what to do next."""
 
@@ -105,8 +119,16 @@ class Database(abc.ABC):
         """Make the constraints that enforce a short string's length, where its type does not."""
 
     @abc.abstractmethod
-    def timespan_columns(self) -> list[sqlalchemy.Column[Any]]:
-        """Make the columns of a validity range, unbounded by default."""
+    def timespan_columns(self, *, nullable: bool) -> list[sqlalchemy.Column[Any]]:
+        """Make the columns of a timespan; one that can't be null is unbounded by default."""
+
+    @abc.abstractmethod
+    def timespan_values(self, timespan: tuple[int, int] | None) -> tuple[Any, ...]:
+        """Return the values of a timespan's columns; its ends are in nanoseconds TAI."""
+
+    @abc.abstractmethod
+    def timespan_of(self, *values: Any) -> tuple[int, int] | None:
+        """Return the timespan that its columns hold: the inverse of `timespan_values`."""
 
     @abc.abstractmethod
     def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:

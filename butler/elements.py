@@ -57,6 +57,15 @@ class Element:
     skypix: bool = False
     """Whether it is a pixelization of the sky."""
 
+    alternates: tuple[str, ...] = ()
+    """Columns that identify a record as well as its own key does."""
+
+    spatial: str | None = None
+    """Family of the elements with regions that it belongs to."""
+
+    union_of: str | None = None
+    """Element whose values for this dimension are all that there are, if it has no table."""
+
 
 class Reader:
     """Reads a configuration of any version from 0 to 8.
@@ -70,6 +79,7 @@ class Reader:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.entries: Mapping[str, Any] = config["elements"]
         skypix = config["skypix"]
+        self.common_skypix: str | None = skypix.get("common")
         self.systems = {k: v for k, v in skypix.items() if k not in ("common", "systems")}
         self.systems.update(skypix.get("systems") or {})
         topology = config.get("topology") or {}
@@ -127,14 +137,18 @@ class Reader:
             for space, pair in (("spatial", ("region", "region")), ("temporal", ("timespan", "timespan")))
             if any(name in members for members in self.families[space].values())
         ]
+        target = _view_target(entry)
         self.elements[name] = Element(
             name=name,
             required=(*others, name) if keys else others,
             implied=implied,
             key=keys[0] if keys else None,
             columns=tuple(columns),
-            has_table=_view_target(entry) is None,
+            has_table=target is None,
             governor=governor,
+            alternates=tuple(key.name for key in keys[1:]),
+            spatial=next((f for f, members in self.families["spatial"].items() if name in members), None),
+            union_of=target,
         )
 
     def _required(self, name: str) -> tuple[str, ...]:

@@ -26,6 +26,25 @@ KNOWN: Final = {
 _PREFIX: Final = "config:registry.managers."
 
 
+def attribute_table(metadata: sqlalchemy.MetaData) -> sqlalchemy.Table:
+    """Define the table ``butler_attributes``."""
+    return sqlalchemy.Table(
+        "butler_attributes",
+        metadata,
+        sqlalchemy.Column("name", sqlalchemy.Text(), primary_key=True),
+        sqlalchemy.Column("value", sqlalchemy.Text(), nullable=False),
+    )
+
+
+def attributes() -> dict[str, str]:
+    """Return the rows of this table that say which schema a new repository has."""
+    rows = {}
+    for part, (cls, version) in KNOWN.items():
+        rows[_PREFIX + part] = cls
+        rows[f"version:{cls}"] = ".".join(map(str, version))
+    return rows
+
+
 def read_attributes(db: database.Database) -> dict[str, str]:
     """Read the table ``butler_attributes``.
 
@@ -36,14 +55,13 @@ def read_attributes(db: database.Database) -> dict[str, str]:
     AggregatorError
         Raised if the database fails.
     """
-    columns = sqlalchemy.column("name", sqlalchemy.Text), sqlalchemy.column("value", sqlalchemy.Text)
-    table = sqlalchemy.table("butler_attributes", *columns, schema=db.namespace)
+    table = attribute_table(sqlalchemy.MetaData(schema=db.namespace))
     with db.reading() as connection:
         if not sqlalchemy.inspect(connection).has_table(table.name, schema=db.namespace):
             raise errors.RefusedError(
                 f"{db.place}: is not the database of a Butler repository; it has no table {table.name}."
             )
-        rows = connection.execute(sqlalchemy.select(*columns).select_from(table))
+        rows = connection.execute(table.select())
         return {row.name: row.value for row in rows}
 
 

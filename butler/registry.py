@@ -6,13 +6,24 @@ Implements butler-repository.md sections 5 to 8 and the checks of section 11.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import sqlalchemy
 
-from butler import batch, collections, database, dataset_types, ingest, managers, sqlite, tables, universe
+from butler import (
+    batch,
+    collections,
+    database,
+    dataset_types,
+    dimension_records,
+    ingest,
+    managers,
+    sqlite,
+    tables,
+    universe,
+)
 from schemas import errors
 
 _FETCH: Final = 10_000
@@ -44,7 +55,7 @@ def open_registry(
     AggregatorError
         Raised if the database can't be read at the moment.
     """
-    db = _connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    db = connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
     try:
         attributes = managers.read_attributes(db)
         managers.check(attributes, db.place, writeable=writeable)
@@ -54,7 +65,28 @@ def open_registry(
         raise
 
 
-def _connect(url: str, namespace: str | None, *, writeable: bool, busy_timeout_ms: int) -> database.Database:
+def connect(
+    url: str,
+    namespace: str | None,
+    *,
+    writeable: bool,
+    create: bool = False,
+    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+) -> database.Database:
+    """Open a database, whatever is in it.
+
+    Parameters
+    ----------
+    create
+        Whether a file that does not exist is made.
+    url, namespace, writeable, busy_timeout_ms
+        As for `open_registry`.
+
+    Raises
+    ------
+    RefusedError
+        Raised if there is no such database, or it is of an unknown kind.
+    """
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError as error:
@@ -72,7 +104,7 @@ def _connect(url: str, namespace: str | None, *, writeable: bool, busy_timeout_m
         raise errors.RefusedError(
             f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
         )
-    return sqlite.Sqlite(parsed.database, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    return sqlite.Sqlite(parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms)
 
 
 def _read_universe(db: database.Database, attributes: dict[str, str]) -> universe.Universe:
@@ -274,6 +306,14 @@ class Registry:
             if is_new:
                 rows.extend(chain, rows.flatten(inputs))
             rows.prepend(chain, [run])
+
+    def insert_dimension_records(self, element: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Insert dimension records in one transaction; see `butler.dimension_records.insert`."""
+        dimension_records.insert(self._tables, element, records)
+
+    def dimension_records(self, element: str, **data_id: batch.Value) -> Iterator[dict[str, Any]]:
+        """Iterate over dimension records; see `butler.dimension_records.find`."""
+        return dimension_records.find(self._tables, element, data_id)
 
     def ingest(self, run: str, offered: batch.Batch, *, defensive: bool = False) -> batch.IngestResult:
         """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""

@@ -1,5 +1,6 @@
 """SQLite as a Butler database (butler-repository.md sections 3, 4 and 12)."""
 
+import contextlib
 import itertools
 import os
 import sqlite3
@@ -32,9 +33,11 @@ class Sqlite(database.Database):
     Parameters
     ----------
     path
-        The file; it has to exist.
+        The file.
     writeable
         Whether to open it for writing; otherwise nothing in or beside it is changed.
+    create
+        Whether to make the file if it does not exist; needs ``writeable``.
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
 
@@ -47,12 +50,13 @@ class Sqlite(database.Database):
     uuid_type = sqlalchemy.CHAR(32)
     key_type = sqlalchemy.Integer()
 
-    def __init__(self, path: str, *, writeable: bool, busy_timeout_ms: int) -> None:
-        if not os.path.isfile(path):
+    def __init__(self, path: str, *, writeable: bool, busy_timeout_ms: int, create: bool = False) -> None:
+        if not create and not os.path.isfile(path):
             raise errors.RefusedError(f"{path}: there is no such database file.")
+        self._made = create and not os.path.exists(path)
         self._wait = busy_timeout_ms / 1000
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
-        mode = "rw" if writeable else "ro"
+        mode = "ro" if not writeable else "rwc" if create else "rw"
         self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode={mode}"
         engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
         sqlalchemy.event.listen(engine, "begin", _begin)
@@ -70,6 +74,17 @@ class Sqlite(database.Database):
             connection.close()
             raise
         return connection
+
+    def prepare(self, connection: sqlalchemy.Connection) -> None:
+        """Do nothing: a file is ready for tables."""
+
+    def discard(self) -> None:
+        """Remove the file if it was made by opening it, and nobody has put tables into it since."""
+        if self._made and os.path.isfile(self.place):
+            with contextlib.closing(self._connect()) as connection:
+                (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not n_tables:
+                os.unlink(self.place)
 
     def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
         """Make the error that says what failed, where, and what to do next."""
@@ -95,17 +110,26 @@ class Sqlite(database.Database):
         rule = f'length("{column}")<={length} AND length("{column}")>=1'
         return [sqlalchemy.CheckConstraint(rule, name=f"{table}_len_{column}")]
 
-    def timespan_columns(self) -> list[sqlalchemy.Column[Any]]:
-        """Make the two columns of a validity range."""
+    def timespan_columns(self, *, nullable: bool) -> list[sqlalchemy.Column[Any]]:
+        """Make the two columns of a timespan."""
         return [
             sqlalchemy.Column(
                 f"timespan_{end}",
                 sqlalchemy.BigInteger,
-                nullable=False,
-                server_default=sqlalchemy.text(default),
+                nullable=nullable,
+                server_default=None if nullable else sqlalchemy.text(default),
             )
             for end, default in (("begin", "0"), ("end", str(MAX_TIMESPAN)))
         ]
+
+    def timespan_values(self, timespan: tuple[int, int] | None) -> tuple[Any, ...]:
+        """Return the values of the two columns."""
+        return (None, None) if timespan is None else timespan
+
+    def timespan_of(self, *values: Any) -> tuple[int, int] | None:
+        """Return the timespan that the two columns hold."""
+        begin, end = values
+        return None if begin is None else (begin, end)
 
     def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:
         """Make an INSERT … ON CONFLICT DO NOTHING."""

@@ -1,18 +1,23 @@
-"""Tables of the registry, as far as they are used (butler-repository.md section 3)."""
+"""Tables of the registry (butler-repository.md section 3)."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Final
 
 import sqlalchemy
 
-from butler import database, universe
-from schemas import errors
+from butler import database, definitions, element_tables, managers, universe
 
-LONGEST_VARCHAR = 32
-"""Strings that may be longer are stored as TEXT, without a length check."""
+RECORDS: Final = "file_datastore_records"
+"""Table of file records of a repository with a single file datastore, by default."""
+
+_COMPONENT_LENGTH: Final = 32
 
 
-class Tables:
+class Tables(definitions.Definitions):
     """The tables of one repository.
+
+    Those that every operation needs are defined at once, the others on demand.
 
     Parameters
     ----------
@@ -21,6 +26,9 @@ class Tables:
     dimensions
         The repository's dimension universe.
     """
+
+    attributes: sqlalchemy.Table
+    """What the repository says of itself."""
 
     collection: sqlalchemy.Table
     """All collections; type 1 is a RUN, 3 a CHAINED collection."""
@@ -50,131 +58,153 @@ class Tables:
     """Which datastore has which dataset."""
 
     def __init__(self, db: database.Database, dimensions: universe.Universe) -> None:
-        self.db = db
-        self.dimensions = dimensions
-        self._metadata = sqlalchemy.MetaData(schema=db.namespace)
+        super().__init__(db, dimensions)
+        self.attributes = managers.attribute_table(self.metadata)
         self._add_collections()
+        self._add_groups()
         self._add_datasets()
 
     def _add_collections(self) -> None:
-        self.collection = self.add(
+        self.collection = self.define(
             "collection",
-            self.counted("collection", "collection_id"),
-            sqlalchemy.Column("name", sqlalchemy.Text()),
-            sqlalchemy.Column("type", sqlalchemy.SmallInteger()),
+            [
+                self.counted("collection", "collection_id"),
+                definitions.text("name"),
+                definitions.small_integer("type"),
+                definitions.text("doc", nullable=True),
+            ],
+            unique=[("name",)],
         )
-        self.run = self.add("run", integer("collection_id", primary_key=True))
-        self.collection_chain = self.add(
+        self.run = self.define(
+            "run",
+            [
+                definitions.integer("collection_id", primary_key=True),
+                definitions.text("host", nullable=True),
+                *self.db.timespan_columns(nullable=True),
+            ],
+            references=[self._to_collection("collection_id")],
+        )
+        self.collection_chain = self.define(
             "collection_chain",
-            integer("parent", primary_key=True),
-            sqlalchemy.Column("position", sqlalchemy.SmallInteger(), primary_key=True),
-            integer("child"),
+            [
+                definitions.integer("parent", primary_key=True),
+                definitions.small_integer("position", primary_key=True),
+                definitions.integer("child"),
+            ],
+            references=[self._to_collection("parent"), self._to_collection("child", None)],
+        )
+
+    def _add_groups(self) -> None:
+        self.graph_key = self.define("dimension_graph_key", [self.counted("dimension_graph_key", "id")])
+        cascade = definitions.CASCADE
+        self.graph_definition = self.define(
+            "dimension_graph_definition",
+            [
+                definitions.integer("dimension_graph_id", primary_key=True),
+                definitions.text("dimension_name", primary_key=True),
+            ],
+            references=[
+                definitions.Reference(("dimension_graph_id",), self.graph_key, ("id",), cascade),
+            ],
+        )
+        self.dataset_type = self.define(
+            "dataset_type",
+            [
+                self.counted("dataset_type", "id"),
+                definitions.text("name"),
+                definitions.text("storage_class"),
+                definitions.integer("dimensions_key"),
+                definitions.text("tag_association_table"),
+                definitions.text("calibration_association_table", nullable=True),
+            ],
+            unique=[("name",)],
         )
 
     def _add_datasets(self) -> None:
-        self.graph_key = self.add("dimension_graph_key", self.counted("dimension_graph_key", "id"))
-        self.graph_definition = self.add(
-            "dimension_graph_definition",
-            integer("dimension_graph_id", primary_key=True),
-            sqlalchemy.Column("dimension_name", sqlalchemy.Text(), primary_key=True),
-        )
-        self.dataset_type = self.add(
-            "dataset_type",
-            self.counted("dataset_type", "id"),
-            sqlalchemy.Column("name", sqlalchemy.Text()),
-            sqlalchemy.Column("storage_class", sqlalchemy.Text()),
-            integer("dimensions_key"),
-            sqlalchemy.Column("tag_association_table", sqlalchemy.Text()),
-            sqlalchemy.Column("calibration_association_table", sqlalchemy.Text()),
-        )
-        self.dataset = self.add(
+        cascade = definitions.CASCADE
+        to_type = definitions.Reference(("dataset_type_id",), self.dataset_type, ("id",))
+        self.dataset = self.define(
             "dataset",
-            sqlalchemy.Column("id", self.db.uuid_type, primary_key=True),
-            integer("dataset_type_id"),
-            integer("ingest_date"),
-            integer("run_id"),
+            [
+                self.uuid("id", primary_key=True),
+                definitions.integer("dataset_type_id"),
+                definitions.integer("ingest_date"),
+                definitions.integer("run_id"),
+            ],
+            references=[
+                to_type,
+                definitions.Reference(("run_id",), self.run, ("collection_id",), cascade),
+            ],
         )
-        self.summary = self.add(
+        self.summary = self.define(
             "collection_summary_dataset_type",
-            integer("collection_id", primary_key=True),
-            integer("dataset_type_id", primary_key=True),
+            [
+                definitions.integer("collection_id", primary_key=True),
+                definitions.integer("dataset_type_id", primary_key=True),
+            ],
+            references=[
+                self._to_collection("collection_id"),
+                definitions.Reference(("dataset_type_id",), self.dataset_type, ("id",), cascade),
+            ],
         )
-        self.location = self.add(
+        self.location = self.define(
             "dataset_location",
-            sqlalchemy.Column("datastore_name", sqlalchemy.Text(), primary_key=True),
-            sqlalchemy.Column("dataset_id", self.db.uuid_type, primary_key=True),
+            [
+                definitions.text("datastore_name", primary_key=True),
+                self.uuid("dataset_id", primary_key=True),
+            ],
+            references=[definitions.Reference(("dataset_id",), self.dataset, ("id",))],
         )
 
-    def add(self, name: str, *items: sqlalchemy.schema.SchemaItem) -> sqlalchemy.Table:
-        """Define a table."""
-        return sqlalchemy.Table(name, self._metadata, *items)
+    def _to_collection(
+        self, column: str, on_delete: str | None = definitions.CASCADE
+    ) -> definitions.Reference:
+        return definitions.Reference((column,), self.collection, ("collection_id",), on_delete)
 
-    def get(self, name: str) -> sqlalchemy.Table | None:
-        """Return a table that has been defined before."""
-        schema = self.db.namespace
-        return self._metadata.tables.get(name if schema is None else f"{schema}.{name}")
-
-    def counted(self, table: str, name: str) -> sqlalchemy.Column[Any]:
-        """Make an integer key whose values the database provides (section 12)."""
-        sequence: sqlalchemy.Sequence = sqlalchemy.Sequence(
-            self.db.identifier(f"{table}_seq_{name}"), schema=self.db.namespace
+    def define_all(self) -> None:
+        """Define all tables that exist in every repository, also those that are not used here."""
+        self.opaque()
+        self.define(
+            "dataset_location_trash",
+            [self.uuid("dataset_id", primary_key=True), definitions.text("datastore_name", primary_key=True)],
         )
-        return sqlalchemy.Column(name, self.db.key_type, sequence, primary_key=True)
+        self.records(RECORDS)
+        element_tables.define_all(self)
+
+    def opaque(self) -> sqlalchemy.Table:
+        """Return the table of the names of all tables of file records."""
+        name = "opaque_meta"
+        known = self.get(name)
+        return (
+            known
+            if known is not None
+            else self.define(name, [definitions.text("table_name", primary_key=True)])
+        )
 
     def records(self, name: str) -> sqlalchemy.Table:
         """Return a datastore's table of file records."""
-        table = self.get(name)
-        if table is None:
-            table = self.add(
-                name,
-                sqlalchemy.Column("dataset_id", self.db.uuid_type, primary_key=True),
-                sqlalchemy.Column("component", sqlalchemy.Text(), primary_key=True),
-            )
-        return table
+        known = self.get(name)
+        if known is not None:
+            return known
+        component = sqlalchemy.Column("component", sqlalchemy.String(_COMPONENT_LENGTH), primary_key=True)
+        return self.define(
+            name,
+            [
+                self.uuid("dataset_id", primary_key=True),
+                definitions.text("path"),
+                definitions.text("formatter"),
+                definitions.text("storage_class"),
+                component,
+                definitions.text("checksum", nullable=True),
+                definitions.integer("file_size", nullable=True),
+            ],
+            lookup=[("path",)],
+        )
 
     def governor_summary(self, governor: str) -> sqlalchemy.Table:
         """Return the table of the values of a governor dimension that occur in a collection."""
-        name = f"collection_summary_{governor}"
-        table = self.get(name)
-        if table is None:
-            key = integer("collection_id", primary_key=True)
-            table = self.add(name, key, self.key_column(governor, governor))
-        return table
+        return element_tables.governor_summary(self, governor)
 
     def dimension(self, name: str) -> sqlalchemy.Table:
-        """Return a dimension's own table: its key columns, in the order of `Universe.required`."""
-        table = self.get(name)
-        if table is None:
-            *others, own = self.dimensions.required(name)
-            columns = [self.key_column(other, other) for other in others]
-            columns.append(self.key_column(own, self.dimensions.primary_key(own)))
-            table = self.add(name, *columns)
-        return table
-
-    def key_column(self, dimension: str, name: str) -> sqlalchemy.Column[Any]:
-        """Make a column that holds values of a dimension.
-
-        Raises
-        ------
-        RefusedError
-            Raised if the values are neither integers nor strings.
-        """
-        kind, length = self.dimensions.column_type(dimension)
-        if kind == "int":
-            return integer(name)
-        if kind == "string":
-            short = length is not None and length <= LONGEST_VARCHAR
-            return sqlalchemy.Column(
-                name, sqlalchemy.String(length) if short else sqlalchemy.Text(), nullable=False
-            )
-        raise errors.RefusedError(
-            f"{self.db.place}: the key of dimension {dimension} is of type {kind!r}; "
-            "this version knows integers and strings only."
-        )
-
-
-def integer(name: str, *, primary_key: bool = False) -> sqlalchemy.Column[Any]:
-    """Make a column of 64-bit integers."""
-    return sqlalchemy.Column(
-        name, sqlalchemy.BigInteger(), nullable=False, primary_key=primary_key, autoincrement=False
-    )
+        """Return an element's own table; its primary key is in the order of `Universe.required`."""
+        return element_tables.element(self, name)

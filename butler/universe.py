@@ -62,13 +62,22 @@ class Universe:
         Name of the family of configurations.
     members
         Elements in universe order.
+    common_skypix
+        Pixelization that relates all regions to each other.
     """
 
-    def __init__(self, version: int, namespace: str, members: Iterable[elements.Element]) -> None:
+    def __init__(
+        self,
+        version: int,
+        namespace: str,
+        members: Iterable[elements.Element],
+        common_skypix: str | None = None,
+    ) -> None:
         self._elements = {element.name: element for element in members}
         self._groups: dict[frozenset[str], Group] = {}
         self.version = version
         self.namespace = namespace
+        self.common_skypix = common_skypix
         self.elements = tuple(self._elements)
         self.dimensions = tuple(n for n, element in self._elements.items() if element.key is not None)
         self.skypix = frozenset(n for n, element in self._elements.items() if element.skypix)
@@ -89,8 +98,9 @@ class Universe:
             The configuration is incomplete, or its elements depend on each other in a circle.
         """
         try:
-            members = elements.Reader(config).read()
-            return cls(config.get("version", 0), config.get("namespace", "daf_butler"), members)
+            reader = elements.Reader(config)
+            namespace = config.get("namespace", "daf_butler")
+            return cls(config.get("version", 0), namespace, reader.read(), reader.common_skypix)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise errors.AggregatorError(
                 f"The dimension configuration can't be used: {error!r} is missing or malformed. "
@@ -119,11 +129,11 @@ class Universe:
 
     def primary_key(self, name: str) -> str:
         """Return the name of a dimension's own key column, ``id`` or ``name`` as a rule."""
-        return self._key(name).name
+        return self.key(name).name
 
     def column_type(self, name: str) -> tuple[str, int | None]:
         """Return type and length (`None` unless a string) of a dimension's own key column."""
-        key = self._key(name)
+        key = self.key(name)
         return key.type, key.length
 
     def record_columns(self, name: str) -> tuple[str, ...]:
@@ -133,6 +143,23 @@ class Universe:
         other dimensions have their own names.
         """
         return tuple(column.name for column in self._elements[name].columns)
+
+    def governor(self, name: str) -> str:
+        """Return the governor dimension that an element with regions belongs to.
+
+        Raises
+        ------
+        schemas.errors.RefusedError
+            There is none, or more than one.
+        """
+        element = self._elements[name]
+        found = self.group((*element.required, *element.implied)).governors
+        if len(found) != 1:
+            raise errors.RefusedError(
+                f"Dimension universe {self.namespace} version {self.version}: {name!r} has regions, so "
+                f"it has to depend on one governor dimension; it depends on {len(found)}."
+            )
+        return found[0]
 
     def group(self, names: Iterable[str]) -> Group:
         """Return the smallest group with the given dimensions.
@@ -153,7 +180,8 @@ class Universe:
             group = self._groups[wanted] = self._conform(wanted)
         return group
 
-    def _key(self, name: str) -> elements.Column:
+    def key(self, name: str) -> elements.Column:
+        """Return a dimension's own key column; a `KeyError` means that it is none."""
         key = self._elements[name].key
         if key is None:
             raise KeyError(name)

@@ -4,9 +4,12 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests import postgresql_server
 
 DATA = pathlib.Path(__file__).parent / "data"
 
@@ -31,3 +34,10 @@ def sample(tmp_path: pathlib.Path) -> Sample:
         archive.extractall(tmp_path)
     expected = json.loads((DATA / "expected.json").read_text())
     return Sample(tmp_path, tmp_path / "repo", expected)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgresql_server.Server]:
+    """Run a PostgreSQL server; it is started when the first test wants it."""
+    with postgresql_server.running() as server:
+        yield server

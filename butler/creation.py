@@ -1,0 +1,187 @@
+"""Making a repository from nothing (butler-repository.md section 11)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.resources
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import sqlalchemy
+import yaml
+
+from butler import config, database, managers, registry, tables, universe, yaml_files
+from schemas import errors, files
+
+DEFAULT_DATABASE: Final = f"sqlite:///{config.ROOT_TAG}/gen3.sqlite3"
+"""Database of a repository, unless another one is wanted."""
+
+_DATASTORE: Final = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
+_NEEDED: Final = ("version", "skypix", "elements")
+
+
+def create_repository(
+    root: str | os.PathLike[str],
+    *,
+    database_url: str | None = None,
+    namespace: str | None = None,
+    dimension_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a repository: a directory with butler.yaml, and all tables in its database.
+
+    On failure nothing is left behind, neither files nor tables.
+
+    Parameters
+    ----------
+    root
+        Directory; made if it does not exist.
+    database_url
+        SQLAlchemy URL of the database, by default a SQLite file in the directory. It goes into butler.yaml,
+        so it can't hold a password. A PostgreSQL database has to exist.
+    namespace
+        Schema for the tables, made if it does not exist; by default the connection's own. PostgreSQL only.
+    dimension_config
+        Configuration of the dimension universe (section 2), by default the one for synthetic runs
+        (`compact_dimensions`).
+
+    Raises
+    ------
+    RefusedError
+        Raised if there is a repository already, there are tables in the database, or the dimensions can't
+        be used.
+    AggregatorError
+        Raised if the directory can't be written to, or the database fails.
+    """
+    directory = os.path.abspath(yaml_files.local_path(os.fspath(root), "Butler repository"))
+    path = os.path.join(directory, "butler.yaml")
+    _check_absent(path)
+    url = database_url or DEFAULT_DATABASE
+    _check_password(url)
+    dimensions = _parse(compact_dimensions() if dimension_config is None else dimension_config)
+    text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
+    with _directory(directory), _database(url.replace(config.ROOT_TAG, directory), namespace) as db:
+        schema = tables.Tables(db, universe.Universe.from_config(dimensions))
+        schema.define_all()
+        with db.writing() as connection:
+            db.prepare(connection)
+            _fill(schema, connection, dimensions)
+        try:
+            _check_absent(path)
+            files.write_atomically(path, [text.encode()])
+        except BaseException:
+            with db.writing() as connection:
+                schema.metadata.drop_all(connection)
+            raise
+
+
+@functools.cache
+def _compact_text() -> str:
+    return importlib.resources.files("butler").joinpath("compact_dimensions.yaml").read_text("utf-8")
+
+
+def compact_dimensions() -> dict[str, Any]:
+    """Return the configuration of the small dimension universe for synthetic runs."""
+    content: dict[str, Any] = yaml.safe_load(_compact_text())
+    return content
+
+
+def _check_absent(path: str) -> None:
+    if os.path.lexists(path):
+        raise errors.RefusedError(f"{path}: there is a repository here already. Choose another directory.")
+
+
+def _check_password(url: str) -> None:
+    # Only what a URL of this form can hide a password in; whether it is a good one is found out later.
+    with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):
+        parsed = sqlalchemy.make_url(url)
+        if parsed.password is not None or "password" in parsed.query:
+            raise errors.RefusedError(
+                f"{parsed.render_as_string(hide_password=True)}: the database URL goes into butler.yaml, "
+                "where everybody could read the password. Leave it out, and use db-auth.yaml or PGPASSWORD."
+            )
+
+
+def _parse(dimension_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checked copy of the configuration as it is stored."""
+    if missing := [name for name in _NEEDED if name not in dimension_config]:
+        raise errors.RefusedError(
+            f"The dimension configuration has no {', '.join(missing)}; see butler-repository.md section 2."
+        )
+    try:
+        parsed: dict[str, Any] = json.loads(json.dumps(dimension_config))
+    except (TypeError, ValueError) as error:
+        raise errors.RefusedError(f"The dimension configuration can't be stored as JSON: {error}") from error
+    try:
+        dimensions = universe.Universe.from_config(parsed)
+    except errors.AggregatorError as error:
+        raise errors.RefusedError(str(error)) from error
+    if dimensions.common_skypix not in dimensions.skypix:
+        raise errors.RefusedError(
+            f"The dimension configuration names {dimensions.common_skypix!r} as 'skypix: common', which is "
+            "none of its pixelizations."
+        )
+    return parsed
+
+
+def _butler_yaml(url: str, namespace: str | None) -> dict[str, Any]:
+    classes = {part: cls.replace("._manager.", ".") for part, (cls, _) in sorted(managers.KNOWN.items())}
+    return {
+        "datastore": {"cls": _DATASTORE, "records": {"table": tables.RECORDS}, "root": config.ROOT_TAG},
+        "registry": {
+            "db": url,
+            **({} if namespace is None else {"namespace": namespace}),
+            "managers": classes,
+        },
+    }
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[None]:
+    """Make a directory; on failure remove it and those above that did not exist."""
+    made: list[str] = []
+    try:
+        missing = path
+        while not os.path.isdir(missing):
+            made.append(missing)
+            missing = os.path.dirname(missing)
+        os.makedirs(path, exist_ok=True)
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for each in made:
+                os.rmdir(each)
+        if isinstance(error, OSError):
+            raise errors.AggregatorError(
+                f"{path}: the repository can't be written there ({error.strerror})."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _database(url: str, namespace: str | None) -> Iterator[database.Database]:
+    db = registry.connect(url, namespace, writeable=True, create=True)
+    try:
+        yield db
+    except BaseException:
+        db.close()
+        db.discard()
+        raise
+    db.close()
+
+
+def _fill(schema: tables.Tables, connection: sqlalchemy.Connection, dimensions: dict[str, Any]) -> None:
+    """Make all tables, and the rows that they have from the start."""
+    db = schema.db
+    if sqlalchemy.inspect(connection).get_table_names(schema=db.namespace):
+        raise errors.RefusedError(
+            f"{db.place}: there are tables in it already; nothing was changed. "
+            "Choose another database or namespace, or remove them."
+        )
+    schema.metadata.create_all(connection, checkfirst=False)
+    attributes = {**managers.attributes(), "config:dimensions.json": json.dumps(dimensions)}
+    rows = [{"name": name, "value": value} for name, value in attributes.items()]
+    connection.execute(schema.attributes.insert(), rows)
+    connection.execute(schema.opaque().insert().values(table_name=tables.RECORDS))
