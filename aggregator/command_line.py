@@ -198,6 +198,61 @@ def create(repo: str, database_url: str | None, namespace: str | None, dimension
         )
 
 
+@main.command("synthesize")
+@click.argument("out")
+@click.option("--quanta", type=click.IntRange(min=1), required=True, help="Number of quanta.")
+@click.option(
+    "-j", "--processes", "n_processes", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Number of processes.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of all content.")
+@click.option("--small-files", is_flag=True, help="Logs and metadata of 2 kB, unless given otherwise.")
+@click.option("--log-size", type=int, default=None, help="Mean size of logs in bytes [default: 22000].")
+@click.option(
+    "--metadata-size", type=int, default=None, help="Mean size of metadata in bytes [default: 7000]."
+)  # fmt: skip
+@click.option(
+    "--output-size", type=int, default=0, show_default=True, help="Size of other outputs in bytes."
+)  # fmt: skip
+@click.option("--failed", type=float, default=0.004, show_default=True, help="Share of quanta that fail.")
+@click.option(
+    "--blocked", type=float, default=0.01, show_default=True, help="Share of quanta below failed ones."
+)  # fmt: skip
+@click.option("--retried", type=float, default=0.02, show_default=True, help="Share that fails at first.")
+@click.option(
+    "--caveats", type=float, default=0.02, show_default=True, help="Share that succeeds with caveats."
+)  # fmt: skip
+@click.option(
+    "--aborted", type=float, default=0.003, show_default=True, help="Share without log, metadata, or both."
+)  # fmt: skip
+@click.option(
+    "--corrupt", type=float, default=0.0, show_default=True, help="Share with an unreadable file."
+)  # fmt: skip
+@click.option("--db", "database", metavar="URL", help="Database [default: a SQLite file in OUT].")
+@click.option("--namespace", help="Schema of the database for the tables; PostgreSQL only.")
+@click.option(
+    "--interactive-status/--no-interactive-status", "interactive", default=None,
+    help="Show progress bars [default: on a terminal].",
+)  # fmt: skip
+@click.option(
+    "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
+    help="YAML file with defaults of these options, in a section named after the command.",
+)  # fmt: skip
+def synthesize(
+    out: str, n_processes: int, small_files: bool, interactive: bool | None, **options: Any
+) -> None:
+    """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
+    with _explained_errors():
+        parameters = _import_single_threaded("aggregator.synthesis.parameters")
+        campaign = _import_single_threaded("aggregator.synthesis.campaign")
+        given = {name: value for name, value in options.items() if value is not None}
+        sizes = parameters.SMALL if small_files else {}
+        asked = parameters.Parameters(**{**sizes, **given})
+        done = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive)
+    for line in done.lines():
+        click.echo(line)
+
+
 @main.command("status")
 @click.argument("checkpoint")
 def status(checkpoint: str) -> None:

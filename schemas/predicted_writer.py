@@ -22,6 +22,24 @@ ADDRESSES = "quanta.addr"
 """Member with the places of these blocks."""
 
 
+class Frames:
+    """Makes the blocks of quanta (section 6.4) as they lie in the file.
+
+    Parameters
+    ----------
+    dictionary, level, int_size
+        As for `PredictedWriter`.
+    """
+
+    def __init__(self, dictionary: bytes, level: int, int_size: int = 8) -> None:
+        self._codec = blocks.Codec(dictionary, level)
+        self._int_size = int_size
+
+    def __call__(self, document: bytes) -> bytes:
+        """Return the block of a quantum, given its JSON."""
+        return blocks.frame(self._codec.compress(document), self._int_size)
+
+
 class PredictedWriter:
     """Writes one predicted graph, which appears complete and synced when the context ends, or not at all.
 
@@ -91,12 +109,8 @@ class PredictedWriter:
             for piece in self._codec.compress_stream(size, pieces):
                 out.write(piece)
 
-    def frame(self, document: bytes) -> bytes:
-        """Return the block of a quantum (section 6.4) as it lies in the file."""
-        return blocks.frame(self._codec.compress(document), self._int_size)
-
     def quanta(self, pieces: Iterable[bytes]) -> None:
-        """Write the blocks of all regular quanta (see `frame`), grouped by task in pipeline order."""
+        """Write the blocks of all regular quanta (see `Frames`), grouped by task in pipeline order."""
         with self._member(BLOCKS) as out:
             for piece in pieces:
                 out.write(piece)

@@ -9,7 +9,7 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection as standard_connection
 from typing import Any
 
@@ -87,18 +87,8 @@ class ProcessWorker:
         self.name = name
         self.outstanding: deque[str] = deque()
         self._since = 0.0
-        context = multiprocess.get_context("spawn")
-        self.pipe, child = context.Pipe(duplex=True)
-        self.process = context.Process(
-            target=serve,
-            args=(kind, name, child, _Inherited(lock)),
-            name=name,
-            daemon=True,
-        )
-        # The first process starts Python's tracker of shared resources, which would unblock the signals.
-        resource_tracker.ensure_running()
-        with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
-            self.process.start()
+        self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
+        self.process = start(serve, (kind, name, child, _Inherited(lock)), name)
         self.pid: int = self.process.pid
         child.close()
 
@@ -221,12 +211,35 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
-    """Run a worker until its pipe closes: the main function of its process."""
+def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> Any:
+    """Start a process, which has to call `settle` first.
+
+    Parameters
+    ----------
+    target, arguments
+        Its main function, of a module, and what that is called with.
+    name
+        Its name.
+    """
+    started = multiprocess.get_context("spawn").Process(target=target, args=arguments, name=name, daemon=True)
+    # The first process starts Python's tracker of shared resources, which would unblock the signals.
+    resource_tracker.ensure_running()
+    with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
+        started.start()
+    return started
+
+
+def settle() -> None:
+    """Ignore the signals that are for the parent, and end this process as soon as that is gone."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _watch_parent()
+
+
+def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
+    """Run a worker until its pipe closes: the main function of its process."""
+    settle()
     worker = roles.Worker(kind, name)
     profile: cProfile.Profile | None = None
     try:

@@ -59,7 +59,10 @@ def count(chunk_fates: fates.Fates, numbers: dice.Dice) -> dice.Integers:
 
 
 def make(
-    asked: parameters.Parameters, chunk: nodes.Chunk, chunk_fates: fates.Fates, section: metadata_texts.Section
+    asked: parameters.Parameters,
+    chunk: nodes.Chunk,
+    chunk_fates: fates.Fates,
+    section: metadata_texts.Section,
 ) -> Iterator[tuple[list[Attempt], list[float]]]:
     """Yield the attempts of each quantum of a chunk, and numbers between 0 and 1 for all else.
 
@@ -112,13 +115,12 @@ class _Table:
     def _begins(self, group: dice.Integers, groups: int, numbers: dice.Dice) -> dice.Floats:
         """Return when each attempt begins, in seconds: those of a process one after the other."""
         elapsed = np.cumsum(self._seconds + 0.5) - self._seconds
-        first = np.searchsorted(group, np.arange(groups))
         begins = numbers.uniform(groups) * 80_000.0
-        return begins[group] + elapsed - elapsed[np.minimum(first, max(len(elapsed) - 1, 0))][group]
+        # Of a process in which nothing runs, the place found is not used, and may be beyond the last one.
+        first = np.searchsorted(group, np.arange(groups))
+        return begins[group] + elapsed - np.append(elapsed, 0.0)[first][group]
 
-    def _count_records(
-        self, log_size: int, task: pipeline.Task, n: int, numbers: dice.Dice
-    ) -> dice.Integers:
+    def _count_records(self, log_size: int, task: pipeline.Task, n: int, numbers: dice.Dice) -> dice.Integers:
         mean = log_texts.count_records(task.label, log_size * task.weight, _COMMON)
         return np.maximum(3, np.round(mean * (1.0 + 0.25 * numbers.bell(n)))).astype(np.int64)
 

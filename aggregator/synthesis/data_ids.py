@@ -66,7 +66,10 @@ def _detector_columns(survey: survey_module.Survey, rows: dice.Integers) -> dict
 
 def _flat_columns(survey: survey_module.Survey, rows: dice.Integers) -> dict[str, list[Any]]:
     bands, detectors = np.divmod(rows, survey.cells)
-    names = {"band": _texts(survey_module.BANDS, bands), "physical_filter": _texts(tuple(survey_module.FILTERS.values()), bands)}
+    names = {
+        "band": _texts(survey_module.BANDS, bands),
+        "physical_filter": _texts(tuple(survey_module.FILTERS.values()), bands),
+    }
     return {**_detector_columns(survey, detectors), **names}
 
 

@@ -45,9 +45,7 @@ class Datasets:
         self._store = datastore.Datastore(repository, self._universe)
         self._catalog = catalog.Catalog(pipeline_graph, self._universe, self._store)
         self._entries = {entry.definition.name: entry for entry in self._catalog.entries}
-        self._groups = {
-            name: self._universe.group(kind.dimensions) for name, kind in data_ids.KINDS.items()
-        }
+        self._groups = {name: self._universe.group(kind.dimensions) for name, kind in data_ids.KINDS.items()}
         needed: dict[str, set[str]] = {}
         for entry in self._catalog.entries:
             instrument = None if entry.instrument_at is None else data_ids.survey_module.INSTRUMENT
@@ -87,7 +85,6 @@ class Datasets:
         """Return the paths of datasets of a type, relative to the datastore's root."""
         if not values:
             return []
-        run = formats.PACKAGES_TYPE
         kind = pipeline.DATASET_TYPES.get(name)
         run = (kind.run if kind is not None else None) or pipeline.OUTPUT_RUN
         path = self.plan(name, values[0]).files[0].path

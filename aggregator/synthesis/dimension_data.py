@@ -175,8 +175,14 @@ class DimensionData:
 
 
 def rows(survey: survey_module.Survey, dimensions: universe.Universe) -> Iterator[tuple[str, list[Any]]]:
-    """Yield element and row of each record as graphs have them, for the elements that a universe has."""
-    for element, records in DimensionData(survey).elements().items():
+    """Iterate over element and row of each record as graphs have them, for the elements that a universe has."""
+    return _rows(DimensionData(survey).elements(), dimensions)
+
+
+def _rows(
+    elements: dict[str, Iterator[Record]], dimensions: universe.Universe
+) -> Iterator[tuple[str, list[Any]]]:
+    for element, records in elements.items():
         if element not in dimensions:
             continue
         columns = dimensions.record_columns(element)
@@ -190,3 +196,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def named_rows(survey: survey_module.Survey, dimensions: universe.Universe) -> list[tuple[str, list[Any]]]:
+    """Return the rows that file templates can name: not those of single detectors in visits."""
+    elements = DimensionData(survey).elements()
+    del elements["visit_detector_region"]
+    return list(_rows(elements, dimensions))

@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import msgspec
 
-from aggregator.synthesis import attempts, datasets, fates, log_texts, metadata_texts, nodes, parameters, pipeline
+from aggregator.synthesis import (
+    attempts,
+    datasets,
+    fates,
+    log_texts,
+    metadata_texts,
+    nodes,
+    parameters,
+    pipeline,
+)
 from schemas import caveats
 
 _ANY: Final = caveats.ANY_OUTPUTS_MISSING
@@ -47,7 +56,9 @@ class Execution:
         The run's datasets.
     """
 
-    def __init__(self, asked: parameters.Parameters, graph: nodes.Nodes, described: datasets.Datasets) -> None:
+    def __init__(
+        self, asked: parameters.Parameters, graph: nodes.Nodes, described: datasets.Datasets
+    ) -> None:
         self._asked = asked
         self._nodes = graph
         self._datasets = described
@@ -219,9 +230,7 @@ def _log(
     for attempt in tried[:-1]:
         extra = _extra(quantum, attempt, [], failed=True)
         records = _records(quantum, attempt, failed=True)
-        previous.append(
-            f'{{{extra},"previous_process_quanta":[],"logs":{records},"previous_attempts":[]}}'
-        )
+        previous.append(f'{{{extra},"previous_process_quanta":[],"logs":{records},"previous_attempts":[]}}')
     before = f'["{joined}"]' if (joined := '","'.join(done)) else "[]"
     records = _records(quantum, tried[-1], failed=failed)
     return (
@@ -253,5 +262,5 @@ def _records(quantum: _Quantum, attempt: attempts.Attempt, *, failed: bool) -> s
 def _damage(content: bytes, luck: float) -> bytes:
     """Return a file's content as a full disk or a broken machine leaves it."""
     if luck < 0.6:
-        return content[: int(len(content) * luck)]
+        return content[: 1 + int(len(content) * luck)]
     return bytes((byte * 7 + 131) % 256 for byte in content[:200])

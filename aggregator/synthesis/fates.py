@@ -46,9 +46,7 @@ class _Successors:
     """The edges of the graph, from each quantum to those that need it."""
 
     def __init__(self, graph: nodes.Nodes) -> None:
-        pieces = [
-            quantum_blocks.edges(graph, task, 0, count) for task, count in enumerate(graph.task_counts)
-        ]
+        pieces = [quantum_blocks.edges(graph, task, 0, count) for task, count in enumerate(graph.task_counts)]
         producers = np.concatenate([p.astype(np.int32) for p, _ in pieces])
         consumers = np.concatenate([c.astype(np.int32) for _, c in pieces])
         order = np.argsort(producers, kind="stable")

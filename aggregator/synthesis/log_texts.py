@@ -79,7 +79,9 @@ def formats(label: str) -> tuple[str, ...]:
 @functools.cache
 def record_size(label: str) -> float:
     """Return the mean size of a record of a task in bytes, without what depends on the quantum."""
-    each = [len((text % ("2026-03-02T00:00:00.000000", 1234, 0.5, 123.4, 45)).encode()) for text in formats(label)]
+    each = [
+        len((text % ("2026-03-02T00:00:00.000000", 1234, 0.5, 123.4, 45)).encode()) for text in formats(label)
+    ]
     return sum(each) / len(each)
 
 
@@ -136,8 +138,7 @@ def records(
     known = formats(label)
     found = [first % (times[0], shown)]
     found += [
-        known[kind] % (time, a, x, y, b)
-        for time, (kind, a, b, x, y) in zip(times[1:-1], values, strict=True)
+        known[kind] % (time, a, x, y, b) for time, (kind, a, b, x, y) in zip(times[1:-1], values, strict=True)
     ]
     if failure is None:
         found.append(success % (times[-1], shown, seconds))
@@ -147,5 +148,10 @@ def records(
             f'Traceback (most recent call last):\\n  File \\"/opt/synthetic/{label}.py\\", line 112, in run'
             f"\\n    self.fit(inputs)\\n{failure[0]}: {failure[1]}"
         )
-        return "[" + (ending + ",").join(found) + ending.replace(',"MDC"', f',"exc_info":"{trace}","MDC"', 1) + "]"
+        return (
+            "["
+            + (ending + ",").join(found)
+            + ending.replace(',"MDC"', f',"exc_info":"{trace}","MDC"', 1)
+            + "]"
+        )
     return "[" + (ending + ",").join(found) + ending + "]"

@@ -44,7 +44,11 @@ def section(label: str, size: int) -> Section:
     """Return the metadata of a task, of about a size in bytes."""
     texts, scales, total, number = [], [], 0, 0
     while not texts or total + _SECTION_SIZE // 2 < size:
-        name = label if not number else f"{label}:{_SUBTASKS[number % len(_SUBTASKS)]}{number // len(_SUBTASKS) or ''}"
+        name = (
+            label
+            if not number
+            else f"{label}:{_SUBTASKS[number % len(_SUBTASKS)]}{number // len(_SUBTASKS) or ''}"
+        )
         text, sizes = _member(name, number, len(label))
         texts.append(text)
         scales += sizes

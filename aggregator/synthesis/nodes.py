@@ -7,6 +7,7 @@ import numpy as np
 
 from aggregator.synthesis import data_ids, dice, identifiers, pipeline
 from aggregator.synthesis import survey as survey_module
+from schemas import addresses
 
 _OUTPUTS: Final = 1 << 32
 """Number of the first output: about a day after the first of the overall inputs."""
@@ -116,14 +117,15 @@ class Nodes:
 
     def quantum_ids(self, chunk: Chunk) -> list[str]:
         """Return the ids of the quanta of a chunk."""
-        return identifiers.texts(self.seed, self._quantum_numbers(chunk.first, chunk.end - chunk.begin))
+        return self.quantum_texts(np.arange(chunk.first, chunk.first + chunk.end - chunk.begin))
 
-    def all_quantum_ids(self, begin: int, end: int) -> identifiers.addresses.Ids:
+    def quantum_texts(self, positions: dice.Integers) -> list[str]:
         """Return the ids of quanta at positions in the graph."""
-        return identifiers.ids(self.seed, self._quantum_numbers(begin, end - begin))
+        return identifiers.texts(self.seed, self._first_quantum + positions)
 
-    def _quantum_numbers(self, first: int, n: int) -> dice.Integers:
-        return np.arange(self._first_quantum + first, self._first_quantum + first + n)
+    def all_quantum_ids(self) -> addresses.Ids:
+        """Return the ids of all quanta, in the order of the graph."""
+        return identifiers.ids(self.seed, self._first_quantum + np.arange(self.n_quanta))
 
     def chunks(self) -> list[Chunk]:
         """Return all chunks, in the order of the graph."""

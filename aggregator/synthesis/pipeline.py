@@ -247,7 +247,9 @@ TASKS: Final = (
 def _produced() -> tuple[DatasetType, ...]:
     found = []
     for task in TASKS:
-        found += [DatasetType(each.dataset_type, "nothing", each.storage_class) for each in task.all_init_outputs]
+        found += [
+            DatasetType(each.dataset_type, "nothing", each.storage_class) for each in task.all_init_outputs
+        ]
         found += [DatasetType(each.dataset_type, task.kind, each.storage_class) for each in task.all_outputs]
     return tuple(found)
 

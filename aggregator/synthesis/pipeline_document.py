@@ -31,7 +31,9 @@ def config_text(task: pipeline.Task) -> str:
         ("init_outputs", task.init_outputs),
     ):
         for output in outputs:
-            lines += _connection(section, output.connection, pipeline.DATASET_TYPES[output.dataset_type], False)
+            lines += _connection(
+                section, output.connection, pipeline.DATASET_TYPES[output.dataset_type], False
+            )
     return "\n".join(lines) + "\n"
 
 

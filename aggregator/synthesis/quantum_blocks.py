@@ -42,7 +42,12 @@ class QuantumBlocks:
         values = self._datasets.values(task.kind, chunk.rows)
         found = []
         for quantum_id, value, ins, outs, held in zip(
-            self._nodes.quantum_ids(chunk), values, zip(*inputs), zip(*outputs), records, strict=True
+            self._nodes.quantum_ids(chunk),
+            values,
+            zip(*inputs, strict=True),
+            zip(*outputs, strict=True),
+            records,
+            strict=True,
         ):
             found.append(
                 f'{{"quantum_id":"{quantum_id}","task_label":"{task.label}",'
@@ -104,6 +109,20 @@ def edges(graph: nodes.Nodes, task: int, begin: int, end: int) -> tuple[np.ndarr
     return np.concatenate(producers), np.concatenate(consumers)
 
 
+def count_edges(graph: nodes.Nodes) -> int:
+    """Return the number of inputs and outputs of all quanta."""
+    total = 0
+    for task, count in zip(pipeline.TASKS, graph.task_counts, strict=True):
+        total += count * len(task.all_outputs)
+        for begin in range(0, count, _SLICE):
+            rows = np.arange(begin, min(begin + _SLICE, count))
+            total += sum(
+                int(reaches.REACHES[each.reach](graph.survey, rows)[1].sum()) for each in task.inputs
+            )
+    return total
+
+
+_SLICE = 1 << 16
 _PRODUCERS = {
     each.dataset_type: position for position, task in enumerate(pipeline.TASKS) for each in task.all_outputs
 }

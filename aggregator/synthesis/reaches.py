@@ -51,12 +51,16 @@ def _shards(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Int
     return _ragged(survey.tract_of(visits) * survey.shards_per_tract + 3 * detectors, counts), counts
 
 
-def _exposures_of_visit(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integers, dice.Integers]:
+def _exposures_of_visit(
+    survey: survey_module.Survey, rows: dice.Integers
+) -> tuple[dice.Integers, dice.Integers]:
     counts = np.full_like(rows, survey.cells)
     return _ragged(rows * survey.cells, counts), counts
 
 
-def _exposures_of_warp(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integers, dice.Integers]:
+def _exposures_of_warp(
+    survey: survey_module.Survey, rows: dice.Integers
+) -> tuple[dice.Integers, dice.Integers]:
     visits, patches = np.divmod(rows, survey.cells)
     near, numbers = _overlaps(survey.side)
     counts = numbers[patches]
@@ -90,18 +94,24 @@ def _patch_of_coadd(survey: survey_module.Survey, rows: dice.Integers) -> tuple[
     return rows // survey.bands, np.ones_like(rows)
 
 
-def _coadds_of_tract(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integers, dice.Integers]:
+def _coadds_of_tract(
+    survey: survey_module.Survey, rows: dice.Integers
+) -> tuple[dice.Integers, dice.Integers]:
     counts = np.full_like(rows, survey.cells * survey.bands)
     return _ragged(rows * survey.cells * survey.bands, counts), counts
 
 
-def _visits_of_night(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integers, dice.Integers]:
+def _visits_of_night(
+    survey: survey_module.Survey, rows: dice.Integers
+) -> tuple[dice.Integers, dice.Integers]:
     first = rows * survey.visits_per_night
     counts = np.minimum(survey.visits_per_night, survey.visits - first)
     return _ragged(first, counts), counts
 
 
-REACHES: Final[dict[str, Callable[[survey_module.Survey, dice.Integers], tuple[dice.Integers, dice.Integers]]]] = {
+REACHES: Final[
+    dict[str, Callable[[survey_module.Survey, dice.Integers], tuple[dice.Integers, dice.Integers]]]
+] = {
     "same": _same,
     "detector": _detector,
     "flat": _flat,

@@ -127,7 +127,7 @@ def plan(quanta: int) -> Survey:
     """Return a survey with exactly so many quanta; `parameters.MIN_QUANTA` at least."""
     side = _MAX_SIDE
     # Each task should have a good number of quanta: rather more visits than more detectors.
-    while side > 2 and count_quanta(Survey(side, 8, 0)) > quanta:
+    while side > 2 and count_quanta(Survey(side, 24, 0)) > quanta:
         side -= 1
     low, high = 2, max(3, quanta)
     while high - low > 1:

@@ -1,0 +1,142 @@
+"""Making a synthetic run from beginning to end."""
+
+import dataclasses
+import logging
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from aggregator import progress
+from aggregator.synthesis import (
+    fates,
+    graph,
+    makers,
+    nodes,
+    parameters,
+    pipeline,
+    quantum_blocks,
+    repository,
+    state,
+)
+from schemas import blocks as block_format
+
+_log = logging.getLogger(__name__)
+
+GRAPH = "predicted.qg"
+"""The predicted graph's name in the repository."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Campaign:
+    """A complete synthetic run."""
+
+    root: str
+    """The repository."""
+
+    counts: dict[str, Any]
+    """Numbers of quanta (in all, by task, by fate), datasets, and edges."""
+
+    seconds: float
+    """Time that was needed; 0 if it was there already."""
+
+    @property
+    def predicted(self) -> str:
+        """The predicted graph."""
+        return os.path.join(self.root, GRAPH)
+
+    def lines(self) -> list[str]:
+        """Return the numbers as text."""
+        counts = self.counts
+        special = ", ".join(f"{n} {name}" for name, n in counts["fates"].items() if n)
+        made = f"in {self.seconds:.1f} s" if self.seconds else "earlier"
+        return [
+            f"Made {made}: {counts['quanta']} quanta of {len(counts['tasks'])} tasks in {self.root}",
+            f"Quanta: {special}",
+            f"Datasets: {counts['datasets']}, inputs and outputs of quanta: {counts['edges']}",
+            f"Next: aggregator aggregate-graph {self.predicted} {self.root} -o provenance.qg -j 2",
+        ]
+
+
+def synthesize(
+    root: str, asked: parameters.Parameters, *, n_processes: int = 1, interactive: bool | None = None
+) -> Campaign:
+    """Make a synthetic run, or go on with one that was interrupted; a complete one is left as it is.
+
+    Parameters
+    ----------
+    root
+        Directory of the run; it becomes a repository, with the predicted graph in it.
+    asked
+        Parameters of the run.
+    n_processes
+        Number of processes.
+    interactive
+        Whether to show progress bars; by default if standard error is a terminal.
+
+    Raises
+    ------
+    RefusedError
+        Raised if the parameters make no run, or the directory holds something else.
+    """
+    started = time.monotonic()
+    parameters.check(asked)
+    root = os.path.abspath(root)
+    with state.State(root, asked) as held:
+        if held.counts is not None:
+            return Campaign(root, held.counts, 0.0)
+        repository.create(root, asked)
+        plan = makers.Plan(root, asked)
+        begin(plan, held)
+        totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
+        with progress.Progress(totals, None, interactive) as shown:
+            _make_files(root, plan, held, n_processes, shown)
+            shown.phase("writing the graph")
+            path = os.path.join(root, GRAPH)
+            graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
+        held.finish(count(plan.graph, held.parts.read_fates()))
+        return Campaign(root, held.counts or {}, time.monotonic() - started)
+
+
+def begin(plan: makers.Plan, held: state.State) -> None:
+    """Choose what everything else is made with, unless that was done before."""
+    if not held.parts.has_begun:
+        held.parts.write_fates(fates.choose(plan.asked, plan.graph))
+        samples = graph.sample(plan.graph, plan.blocks)
+        held.parts.write_dictionary(block_format.train_dictionary(samples, graph.DICTIONARY_SIZE))
+
+
+def _n_inputs(made: nodes.Nodes) -> int:
+    return sum(made.counts[each.name] for each in pipeline.OVERALL_INPUTS)
+
+
+def _make_files(
+    root: str, plan: makers.Plan, held: state.State, n_processes: int, shown: progress.Progress
+) -> None:
+    shown.phase("adding inputs")
+    with repository.open_registry(root) as opened:
+        repository.insert_dimension_records(opened, plan.graph)
+        repository.add_inputs(opened, plan.graph, plan.datasets, lambda n: shown.advance("inputs", n))
+    repository.write_init_outputs(plan.graph, plan.datasets)
+    shown.phase("writing files")
+    chunks = plan.graph.chunks()
+    missing = [chunk.number for chunk in chunks if not held.parts.has_part(chunk.number)]
+    done = plan.graph.n_quanta - sum(chunks[number].end - chunks[number].begin for number in missing)
+    shown.advance("quanta", done)
+    for number in makers.make_all(root, plan.asked, missing, n_processes):
+        shown.advance("quanta", chunks[number].end - chunks[number].begin)
+        shown.beat(lambda: f"{n_processes} processes")
+
+
+def count(made: nodes.Nodes, chosen: fates.Fates) -> dict[str, Any]:
+    """Return the numbers that describe a run."""
+    found = np.bincount(chosen, minlength=len(fates.NAMES)).tolist()
+    labels = [task.label for task in pipeline.TASKS]
+    return {
+        "quanta": made.n_quanta,
+        "tasks": dict(zip(labels, made.task_counts, strict=True)),
+        "fates": dict(zip(fates.NAMES, found, strict=True)),
+        "datasets": made.n_datasets,
+        "edges": quantum_blocks.count_edges(made),
+    }

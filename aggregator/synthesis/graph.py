@@ -1,0 +1,200 @@
+"""The predicted graph of a synthetic run, put together from what was made for each chunk."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from aggregator.synthesis import datasets, dimension_data, nodes, parameters, parts, pipeline, quantum_blocks
+from butler import universe
+from schemas import pipeline as formats
+from schemas import predicted_writer
+
+LEVEL: Final = 3
+"""Compression level; the reference's 10 takes much longer for a few per cent."""
+
+DICTIONARY_SIZE: Final = 32_768
+_SAMPLES: Final = 512
+_PIECE: Final = 4096
+"""Quanta whose part of the thin graph is held at once."""
+
+
+def sample(graph: nodes.Nodes, blocks: quantum_blocks.QuantumBlocks) -> list[bytes]:
+    """Return predicted quanta of all tasks, to train a dictionary with; none for a small graph."""
+    if graph.n_quanta < _SAMPLES:
+        return []
+    found = []
+    wanted = _SAMPLES // len(pipeline.TASKS)
+    for task, count in enumerate(graph.task_counts):
+        n = min(wanted, count)
+        chunk = nodes.Chunk(0, task, 0, n, graph.first_rows[task])
+        found += blocks.documents(chunk)
+    return found
+
+
+def header(asked: parameters.Parameters, graph: nodes.Nodes) -> dict[str, Any]:
+    """Return the graph's header (quantum-graph-format.md section 5.2)."""
+    labels = [task.label for task in pipeline.TASKS]
+    return {
+        "version": formats.FORMAT_VERSION,
+        "graph_type": "predicted",
+        "inputs": [pipeline.INPUT_CHAIN],
+        "output": pipeline.OUTPUT_CHAIN,
+        "output_run": pipeline.OUTPUT_RUN,
+        "user": "synthesis",
+        "timestamp": "2026-03-01T23:58:20.000000",
+        "command": f"aggregator synthesize --quanta {asked.quanta} --seed {asked.seed}",
+        "metadata": {"synthetic": True, "seed": asked.seed},
+        "int_size": 8,
+        "n_quanta": graph.n_quanta,
+        "n_datasets": graph.n_datasets,
+        "n_task_quanta": dict(zip(labels, graph.task_counts, strict=True)),
+        "provenance_dataset_id": graph.provenance_id,
+    }
+
+
+def init_quanta(graph: nodes.Nodes) -> list[dict[str, Any]]:
+    """Return the init quanta (section 6.2)."""
+
+    def dataset(name: str, dataset_id: str) -> list[dict[str, Any]]:
+        document = {"dataset_id": dataset_id, "dataset_type_name": name, "data_coordinate": []}
+        return [{**document, "run": pipeline.OUTPUT_RUN}]
+
+    def members(outputs: tuple[pipeline.Output, ...]) -> dict[str, Any]:
+        ids = {each: graph.dataset_ids(each.dataset_type, np.array([0]))[0] for each in outputs}
+        return {each.connection: dataset(each.dataset_type, i) for each, i in ids.items()}
+
+    def quantum(position: int, label: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "quantum_id": graph.init_quantum_id(position),
+            "task_label": label,
+            "data_coordinate": [],
+            "inputs": inputs,
+            "outputs": outputs,
+            "datastore_records": {},
+        }
+
+    packages = {formats.PACKAGES_TYPE: dataset(formats.PACKAGES_TYPE, graph.packages_id)}
+    found = [quantum(-1, "", {}, packages)]
+    for position, task in enumerate(pipeline.TASKS):
+        inputs = members(task.init_inputs)
+        found.append(quantum(position, task.label, inputs, members(task.all_init_outputs)))
+    return found
+
+
+def write(
+    path: str,
+    asked: parameters.Parameters,
+    graph: nodes.Nodes,
+    described: datasets.Datasets,
+    pipeline_json: bytes,
+    held: parts.Parts,
+) -> None:
+    """Write the predicted graph.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    asked
+        Parameters of the run.
+    graph, described
+        The run's nodes and datasets.
+    pipeline_json
+        The pipeline graph.
+    held
+        What was made for each chunk.
+    """
+    dimensions = universe.Universe.from_config(msgspec.json.decode(pipeline_json)["dimensions"])
+    chunks = graph.chunks()
+    with predicted_writer.PredictedWriter(path, held.read_dictionary(), LEVEL) as out:
+        out.single("header", msgspec.json.encode(header(asked, graph)))
+        out.single("pipeline_graph", pipeline_json)
+        thin = ThinGraph(graph, described)
+        out.stream("thin_graph", thin.size(), thin.pieces())
+        out.stream(
+            "dimension_data",
+            sum(map(len, _dimension_pieces(graph, dimensions))),
+            _dimension_pieces(graph, dimensions),
+        )
+        out.single("init_quanta", msgspec.json.encode(init_quanta(graph)))
+        out.quanta(held.read_part(chunk.number)[1] for chunk in chunks)
+        sizes = np.concatenate([held.read_part(chunk.number)[0] for chunk in chunks])
+        out.addresses(graph.all_quantum_ids(), sizes)
+
+
+def _dimension_pieces(graph: nodes.Nodes, dimensions: universe.Universe) -> Iterator[bytes]:
+    """Yield the document of dimension data (section 6.3)."""
+    before = None
+    for element, row in dimension_data.rows(graph.survey, dimensions):
+        encoded = msgspec.json.encode(row)
+        if element != before:
+            yield b'%s"%s":[%s' % (b"{" if before is None else b"],", element.encode(), encoded)
+            before = element
+        else:
+            yield b"," + encoded
+    yield b"]}"
+
+
+_ID = 36
+"""Length of an id."""
+
+
+class ThinGraph:
+    """The document of a thin graph (section 6.1), in pieces.
+
+    Parameters
+    ----------
+    graph, described
+        The run's nodes and datasets.
+    """
+
+    def __init__(self, graph: nodes.Nodes, described: datasets.Datasets) -> None:
+        self._nodes = graph
+        self._datasets = described
+
+    def size(self) -> int:
+        """Return the size of the document in bytes, without making its larger part, the edges."""
+        n_edges = sum(len(producers) for producers, _ in self._edges())
+        length = len('["",""],') + 2 * _ID
+        edges = max(0, n_edges * length - 1)
+        return sum(map(len, self._quanta())) + edges + len("]}")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the document."""
+        yield from self._quanta()
+        before = ""
+        for producers, consumers in self._edges():
+            if not len(producers):
+                continue
+            ids = (self._texts(ends) for ends in (producers, consumers))
+            yield (before + ",".join([f'["{a}","{b}"]' for a, b in zip(*ids, strict=True)])).encode()
+            before = ","
+        yield b"]}"
+
+    def _texts(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+        return self._nodes.quantum_texts(positions)
+
+    def _edges(self) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        for task, count in enumerate(self._nodes.task_counts):
+            for begin in range(0, count, _PIECE):
+                yield quantum_blocks.edges(self._nodes, task, begin, min(begin + _PIECE, count))
+
+    def _quanta(self) -> Iterator[bytes]:
+        """Yield the document up to the first edge."""
+        for position, task in enumerate(pipeline.TASKS):
+            before = "," if position else '{"quanta":{'
+            yield f'{before}"{task.label}":['.encode()
+            for begin in range(0, self._nodes.task_counts[position], _PIECE):
+                end = min(begin + _PIECE, self._nodes.task_counts[position])
+                first = self._nodes.first_rows[position]
+                values = self._datasets.values(task.kind, np.arange(begin, end))
+                ids = self._texts(np.arange(first + begin, first + end))
+                found = [
+                    f'{{"quantum_id":"{i}","data_coordinate":{datasets.coordinate(value)}}}'
+                    for i, value in zip(ids, values, strict=True)
+                ]
+                yield ("," if begin else "").encode() + ",".join(found).encode()
+            yield b"]"
+        yield b'},"edges":['

@@ -1,0 +1,76 @@
+"""What is made on the way to a synthetic run: its fates, and the predicted blocks of each chunk."""
+
+import os
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas import files
+
+_DIRECTORY: Final = ".synthesis"
+
+
+class Parts:
+    """Files in a directory of the run that is removed in the end.
+
+    Parameters
+    ----------
+    root
+        Directory of the run.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.directory = os.path.join(root, _DIRECTORY)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def read_dictionary(self) -> bytes:
+        """Return the compression dictionary."""
+        return self._read("dictionary")
+
+    def write_dictionary(self, dictionary: bytes) -> None:
+        """Keep the compression dictionary."""
+        files.write_atomically(self._path("dictionary"), [dictionary])
+
+    def read_fates(self) -> npt.NDArray[np.uint8]:
+        """Return the fate of each quantum, without reading them all."""
+        return np.memmap(self._path("fates"), dtype=np.uint8, mode="r")
+
+    def write_fates(self, fates: npt.NDArray[np.uint8]) -> None:
+        """Keep the fates, which nothing is made without."""
+        files.write_atomically(self._path("fates"), [fates.tobytes()])
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether dictionary and fates are there."""
+        return os.path.exists(self._path("dictionary")) and os.path.exists(self._path("fates"))
+
+    def _read(self, name: str) -> bytes:
+        with open(self._path(name), "rb") as stream:
+            return stream.read()
+
+    def write_part(self, number: int, blocks: list[bytes]) -> None:
+        """Keep the predicted blocks of a chunk, when all its files have been written."""
+        path = self._path(f"part-{number:06}")
+        sizes = np.array([len(blocks), *map(len, blocks)], dtype="<i8")
+        with open(files.temporary_name(path), "wb") as stream:
+            stream.write(sizes.tobytes())
+            stream.writelines(blocks)
+        os.rename(files.temporary_name(path), path)
+
+    def read_part(self, number: int) -> tuple[npt.NDArray[np.int64], bytes]:
+        """Return the sizes of a chunk's predicted blocks, and the blocks."""
+        data = self._read(f"part-{number:06}")
+        n = int(np.frombuffer(data, dtype="<i8", count=1)[0])
+        sizes = np.frombuffer(data, dtype="<i8", count=n, offset=8).astype(np.int64)
+        return sizes, data[8 * (n + 1) :]
+
+    def has_part(self, number: int) -> bool:
+        """Return whether a chunk is complete; after a failure of the machine a part can be incomplete."""
+        try:
+            sizes, data = self.read_part(number)
+        except (OSError, ValueError, IndexError):
+            return False
+        return bool(sizes.sum() == len(data))

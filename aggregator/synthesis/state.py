@@ -1,0 +1,87 @@
+"""What is kept of a synthesis under way, so that it can go on after it was killed."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from typing import Any, Final, Self
+
+import msgspec
+
+from aggregator.synthesis import parameters, parts
+from schemas import errors, files
+
+DESCRIPTION: Final = "synthesis.json"
+"""File in the repository with the parameters and, when all is done, the counts."""
+
+
+class State:
+    """The state of a synthesis, locked; a context manager that unlocks it.
+
+    Parameters
+    ----------
+    root
+        Directory of the run.
+    asked
+        Parameters of the run.
+
+    Raises
+    ------
+    RefusedError
+        Raised if the directory has something else in it, a run with other parameters, or a process that
+        works on it.
+    """
+
+    def __init__(self, root: str, asked: parameters.Parameters) -> None:
+        self._description = os.path.join(root, DESCRIPTION)
+        self.parts = parts.Parts(root)
+        self._asked = asked
+        self.counts: dict[str, Any] | None = None
+        found = _read(root, self._description)
+        if found is None:
+            os.makedirs(root, exist_ok=True)
+            self._describe(None)
+        elif found.get("parameters") != asked.document():
+            raise errors.RefusedError(
+                f"{root}: there is a synthetic run with other parameters, see {DESCRIPTION}. "
+                "Delete it, or choose another directory."
+            )
+        else:
+            self.counts = found.get("counts")
+        self._lock = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            os.close(self._lock)
+            raise errors.RefusedError(f"{root}: another process is making this run.") from exc
+        if self.counts is None:
+            os.makedirs(self.parts.directory, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._lock)
+
+    def _describe(self, counts: dict[str, Any] | None) -> None:
+        document = {"parameters": self._asked.document(), "counts": counts}
+        files.write_atomically(self._description, [msgspec.json.format(msgspec.json.encode(document)), b"\n"])
+
+    def finish(self, counts: dict[str, Any]) -> None:
+        """Note that the run is complete, and remove what was only needed on the way."""
+        self._describe(counts)
+        self.counts = counts
+        shutil.rmtree(self.parts.directory)
+
+
+def _read(root: str, path: str) -> dict[str, Any] | None:
+    """Return the description of a run, or nothing if the directory is empty."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:
+        try:
+            document: dict[str, Any] = msgspec.json.decode(stream.read(), type=dict[str, Any])
+            return document
+        except msgspec.DecodeError as exc:
+            raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
+    if os.path.isdir(root) and os.listdir(root):
+        raise errors.RefusedError(f"{root}: is not empty. Choose another directory.")
+    return None
