@@ -119,8 +119,8 @@ def write(
             _dimension_pieces(graph, dimensions),
         )
         out.single("init_quanta", msgspec.json.encode(init_quanta(graph)))
-        out.quanta(held.read_part(chunk.number)[1] for chunk in chunks)
-        sizes = np.concatenate([held.read_part(chunk.number)[0] for chunk in chunks])
+        out.quanta(held.read_blocks(chunk.number) for chunk in chunks)
+        sizes = np.concatenate([held.read_sizes(chunk.number) for chunk in chunks])
         out.addresses(graph.all_quantum_ids(), sizes)
 
 

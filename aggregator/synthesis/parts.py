@@ -53,24 +53,32 @@ class Parts:
 
     def write_part(self, number: int, blocks: list[bytes]) -> None:
         """Keep the predicted blocks of a chunk, when all its files have been written."""
-        path = self._path(f"part-{number:06}")
+        path = self._part(number)
         sizes = np.array([len(blocks), *map(len, blocks)], dtype="<i8")
         with open(files.temporary_name(path), "wb") as stream:
             stream.write(sizes.tobytes())
             stream.writelines(blocks)
         os.rename(files.temporary_name(path), path)
 
-    def read_part(self, number: int) -> tuple[npt.NDArray[np.int64], bytes]:
-        """Return the sizes of a chunk's predicted blocks, and the blocks."""
-        data = self._read(f"part-{number:06}")
-        n = int(np.frombuffer(data, dtype="<i8", count=1)[0])
-        sizes = np.frombuffer(data, dtype="<i8", count=n, offset=8).astype(np.int64)
-        return sizes, data[8 * (n + 1) :]
+    def read_sizes(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the sizes of a chunk's predicted blocks."""
+        with open(self._part(number), "rb") as stream:
+            n = int.from_bytes(stream.read(8), "little")
+            return np.frombuffer(stream.read(8 * n), dtype="<i8", count=n).astype(np.int64)
+
+    def read_blocks(self, number: int) -> bytes:
+        """Return a chunk's predicted blocks."""
+        with open(self._part(number), "rb") as stream:
+            stream.seek(8 + 8 * int.from_bytes(stream.read(8), "little"))
+            return stream.read()
 
     def has_part(self, number: int) -> bool:
         """Return whether a chunk is complete; after a failure of the machine a part can be incomplete."""
         try:
-            sizes, data = self.read_part(number)
-        except (OSError, ValueError, IndexError):
+            sizes = self.read_sizes(number)
+            return os.path.getsize(self._part(number)) == 8 + 8 * len(sizes) + int(sizes.sum())
+        except (OSError, ValueError):
             return False
-        return bool(sizes.sum() == len(data))
+
+    def _part(self, number: int) -> str:
+        return self._path(f"part-{number:06}")
