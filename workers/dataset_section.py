@@ -24,6 +24,7 @@ from schemas import (
 )
 
 _TABLES = ("dataset.id", "edge.id", "input.id")
+_QUOTED_SIZE = addresses.TEXT_SIZE + len('"",')
 
 
 @dataclasses.dataclass(slots=True)
@@ -144,10 +145,10 @@ class RangeBuilder:
             run + b',"produced":false,"producer":"',
             run + b',"produced":true,"producer":"',
         )
-        producers = addresses.hex_digits(quanta)
+        producers = addresses.text_list(quanta)
         gathered.rows.append(table)
         gathered.documents.extend(
-            self._names[kind] + coordinates[c] + ends[p] + addresses.dashed(producers[q]).encode() + b'"'
+            b'%b%b%b%b"' % (self._names[kind], coordinates[c], ends[p], producers[q])
             for kind, c, p, q in zip(
                 kinds[keep].tolist(),
                 opened.part("dataset.coordinate", *span)[keep].tolist(),
@@ -179,14 +180,15 @@ class RangeBuilder:
         table = table[order]
         edge_order = np.argsort(edge_ids, kind="stable")
         edge_ids = edge_ids[edge_order]
-        texts = [f'"{addresses.dashed(d)}"' for d in addresses.hex_digits(consumers[edge_order])]
+        texts = _quoted(consumers[edge_order])
         starts = np.searchsorted(edge_ids, table["id"], "left").tolist()
         ends = np.searchsorted(edge_ids, table["id"], "right").tolist()
-        digits = addresses.hex_digits(np.ascontiguousarray(table["id"]))
         return table, [
             b'{"dataset_id":"%b%b,"consumers":[%b]}'
-            % (addresses.dashed(d).encode(), documents[i], ",".join(texts[a:b]).encode())
-            for d, i, a, b in zip(digits, order.tolist(), starts, ends, strict=True)
+            % (text, documents[i], texts[a * _QUOTED_SIZE : b * _QUOTED_SIZE - 1])
+            for text, i, a, b in zip(
+                addresses.text_list(table["id"]), order.tolist(), starts, ends, strict=True
+            )
         ]
 
     def _outside_document(
@@ -230,6 +232,15 @@ class RangeBuilder:
         framed = [blocks.frame(self._codec.compress(d), int_size) for d in documents]
         table["size"] = [len(block) for block in framed]
         return framed
+
+
+def _quoted(ids: addresses.Ids) -> bytes:
+    """Return ids as the elements of a JSON array, with a comma after each."""
+    result = np.empty((len(ids), _QUOTED_SIZE), dtype=np.uint8)
+    result[:, 0] = result[:, -2] = ord('"')
+    result[:, -1] = ord(",")
+    result[:, 1:-2] = addresses.texts(ids)
+    return result.tobytes()
 
 
 def _distinct(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:

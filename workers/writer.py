@@ -110,14 +110,14 @@ class Writer:
             return
         problems = {quantum: f"{path}: {reason}" for quantum, path, reason in opened.values("problems")}
         view = memoryview(data)
-        result = np.zeros_like(sizes)
-        for i, begin in enumerate(blocks.offsets(sizes).tolist()):
-            block: bytes | memoryview = view[begin : begin + int(sizes[i])]
-            if not as_it_is[i]:
-                block = self._changed(name, bytes(block), problems if accepted[i] else None)
-            out.write(block)
-            result[i] = len(block)
-        self._sizes[name][shard] = result
+        pieces: list[bytes | memoryview] = []
+        for begin, size, same, judged in zip(
+            blocks.offsets(sizes).tolist(), sizes.tolist(), as_it_is.tolist(), accepted.tolist(), strict=True
+        ):
+            block = view[begin : begin + size]
+            pieces.append(block if same else self._changed(name, bytes(block), problems if judged else None))
+        out.write(b"".join(pieces))
+        self._sizes[name][shard] = np.array([len(piece) for piece in pieces], dtype=sizes.dtype)
 
     def _changed(self, name: str, block: bytes, problems: dict[str, str] | None) -> bytes:
         """Return a block of a quantum that is blocked, or whose files can't be read.
