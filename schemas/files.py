@@ -53,6 +53,9 @@ def writing(path: str) -> Iterator[None]:
 def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
     """Write a file so that it appears complete and synced, or not at all.
 
+    If the machine loses power right after, the rename may be lost; for parts of a checkpoint that costs a
+    scan, and syncing the directory as well would double the waiting.
+
     Raises
     ------
     AggregatorError
@@ -71,4 +74,3 @@ def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-    sync_directory(os.path.dirname(path) or ".")
