@@ -13,7 +13,7 @@ from typing import IO, Self
 import numpy as np
 import numpy.typing as npt
 
-from schemas import addresses, blocks, container, files
+from schemas import addresses, blocks, container, files, predicted_documents
 
 BLOCKS = "quantum_datasets.mb"
 """Member with a block for each regular quantum."""
@@ -108,6 +108,16 @@ class PredictedWriter:
         with self._member(container.single(name)) as out:
             for piece in self._codec.compress_stream(size, pieces):
                 out.write(piece)
+
+    def thin_graph(self, quanta: predicted_documents.Quanta, edges: predicted_documents.Edges) -> None:
+        """Write the thin graph (section 6.1)."""
+        size = predicted_documents.thin_graph_size(quanta, edges)
+        self.stream("thin_graph", size, predicted_documents.thin_graph_pieces(quanta, edges))
+
+    def dimension_data(self, rows: predicted_documents.Rows) -> None:
+        """Write the dimension data (section 6.3)."""
+        size = sum(map(len, predicted_documents.dimension_pieces(rows)))
+        self.stream("dimension_data", size, predicted_documents.dimension_pieces(rows))
 
     def quanta(self, pieces: Iterable[bytes]) -> None:
         """Write the blocks of all regular quanta (see `Frames`), grouped by task in pipeline order."""

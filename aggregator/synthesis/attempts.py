@@ -118,7 +118,8 @@ class _Table:
         begins = numbers.uniform(groups) * 80_000.0
         # Of a process in which nothing runs, the place found is not used, and may be beyond the last one.
         first = np.searchsorted(group, np.arange(groups))
-        return begins[group] + elapsed - np.append(elapsed, 0.0)[first][group]
+        result: dice.Floats = begins[group] + elapsed - np.append(elapsed, 0.0)[first][group]
+        return result
 
     def _count_records(self, log_size: int, task: pipeline.Task, n: int, numbers: dice.Dice) -> dice.Integers:
         mean = log_texts.count_records(task.label, log_size * task.weight, _COMMON)

@@ -90,7 +90,7 @@ def synthesize(
         plan = makers.Plan(root, asked)
         begin(plan, held)
         totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
-        with progress.Progress(totals, None, interactive) as shown:
+        with progress.Progress(totals, started, None, interactive) as shown:
             _make_files(root, plan, held, n_processes, shown)
             shown.phase("writing the graph")
             path = os.path.join(root, GRAPH)

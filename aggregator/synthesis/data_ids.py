@@ -17,7 +17,7 @@ _SHARDS: Final = 131_072
 
 
 def _texts(names: tuple[str, ...], rows: dice.Integers) -> list[str]:
-    return np.array(names, dtype=object)[rows].tolist()
+    return [names[row] for row in rows.tolist()]
 
 
 def _visit_columns(survey: survey_module.Survey, visits: dice.Integers) -> dict[str, list[Any]]:

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from aggregator.synthesis import data_ids, dice, nodes, pipeline
+from aggregator.synthesis import data_ids, dice, nodes, pipeline, survey
 from butler import config as butler_config
-from butler import datastore, records, universe
+from butler import datastore, ingest, records, universe
 from schemas import pipeline as formats
 from workers import catalog
 
@@ -48,7 +48,7 @@ class Datasets:
         self._groups = {name: self._universe.group(kind.dimensions) for name, kind in data_ids.KINDS.items()}
         needed: dict[str, set[str]] = {}
         for entry in self._catalog.entries:
-            instrument = None if entry.instrument_at is None else data_ids.survey_module.INSTRUMENT
+            instrument = None if entry.instrument_at is None else survey.INSTRUMENT
             request = (entry.definition.name, entry.definition.storage_class, entry.group, instrument)
             for element, attributes in self._store.needed_attributes([request]).items():
                 needed.setdefault(element, set()).update(attributes)
@@ -91,27 +91,18 @@ class Datasets:
         return [path(each, run, dataset_id) for each, dataset_id in zip(values, ids, strict=True)]
 
     def record_documents(self, name: str, rows: dice.Integers) -> list[tuple[str, str]]:
-        """Return of overall inputs the id and the JSON of the datastore record, with its key."""
+        """Return the id of overall inputs and the JSON of their datastore records with the key."""
         kind = pipeline.DATASET_TYPES[name]
         values = self.values(kind.kind, rows)
         ids = self._nodes.dataset_ids(name, rows)
-        if not values:
-            return []
         planned = self.plan(name, values[0]).files[0]
-        table = self.store.records_table
-        tail = msgspec.json.encode(
-            {
-                "storage_class": planned.storage_class,
-                "component": planned.component,
-                "checksum": None,
-                "file_size": -1,
-            }
-        ).decode()[1:]
+        head = f'{{"{self.store.records_table}":[{{"formatter":"{planned.formatter}","path":"'
+        tail = (
+            f'","storage_class":"{planned.storage_class}","component":"{planned.component}",'
+            f'"checksum":null,"file_size":{ingest.UNKNOWN_SIZE}}}]}}'
+        )
         return [
-            (
-                f'"{dataset_id}"',
-                f'"{dataset_id.replace("-", "")}":{{"{table}":[{{"formatter":"{planned.formatter}","path":"{path}",{tail}]}}',
-            )
+            (f'"{dataset_id}"', f'"{dataset_id.replace("-", "")}":{head}{path}{tail}')
             for dataset_id, path in zip(ids, self.paths(name, values, ids), strict=True)
         ]
 

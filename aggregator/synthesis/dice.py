@@ -1,5 +1,7 @@
 """Numbers that look random, the same on every machine and with every version of numpy."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +26,8 @@ class Dice:
 
     def uniform(self, *shape: int) -> Floats:
         """Return numbers between 0 and 1."""
-        raw = self._bits.random_raw(int(np.prod(shape, dtype=np.int64)))
-        return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)).reshape(shape) * 2.0**-53
+        raw = np.asarray(self._bits.random_raw(math.prod(shape)), dtype=np.uint64)
+        return (raw >> np.uint64(11)).astype(np.float64).reshape(shape) * np.float64(2.0**-53)
 
     def below(self, limit: int, *shape: int) -> Integers:
         """Return integers from 0 to below a limit."""
@@ -33,7 +35,8 @@ class Dice:
 
     def bell(self, *shape: int) -> Floats:
         """Return numbers around 0 with standard deviation 1, none beyond 3.5."""
-        return (self.uniform(4, *shape).sum(axis=0) - 2.0) * 3.0**0.5
+        total: Floats = self.uniform(4, *shape).sum(axis=0)
+        return (total - 2.0) * np.float64(3.0**0.5)
 
     def permutation(self, n: int) -> Integers:
         """Return the integers below n in any order."""

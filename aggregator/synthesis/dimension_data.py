@@ -21,7 +21,7 @@ _WIDTH: Final = 1.4
 
 
 def _polygon(lon: float, lat: float, width: float, height: float) -> bytes:
-    """Return a region with corners at given longitude and latitude in degrees, as the reference encodes it."""
+    """Return a region from its corner and extent in degrees, as the reference encodes it."""
     corners = ((lon, lat), (lon + width, lat), (lon + width, lat + height), (lon, lat + height))
     numbers = []
     for x, y in corners:
@@ -175,7 +175,7 @@ class DimensionData:
 
 
 def rows(survey: survey_module.Survey, dimensions: universe.Universe) -> Iterator[tuple[str, list[Any]]]:
-    """Iterate over element and row of each record as graphs have them, for the elements that a universe has."""
+    """Iterate over element and row of each record, of the elements that a universe has."""
     return _rows(DimensionData(survey).elements(), dimensions)
 
 

@@ -70,7 +70,7 @@ class Execution:
         size = max(0, round((self._asked.metadata_size - _METADATA_REST) * task.weight))
         section = metadata_texts.section(task.label, size)
         places = self._places(task, chunk)
-        ids = self._nodes.quantum_ids(chunk)
+        ids = self._nodes.ids_of_chunk(chunk)
         done: list[str] = []
         found = attempts.make(self._asked, chunk, chunk_fates, section)
         for i, (tried, luck) in enumerate(found):

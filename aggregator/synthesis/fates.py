@@ -55,7 +55,7 @@ class _Successors:
 
     def are_leaves(self) -> npt.NDArray[np.bool_]:
         """Return which quanta nothing depends on."""
-        return self._begins[1:] == self._begins[:-1]
+        return np.asarray(np.diff(self._begins) == 0)
 
     def below(self, quantum: int, limit: int) -> npt.NDArray[np.int64] | None:
         """Return all that depends on a quantum, or nothing if that is more than a limit."""
@@ -135,6 +135,6 @@ def _stop(fates: Fates, stops: Fates, n_blocked: int, graph: nodes.Nodes, number
     rest = stops[placed:]
     if len(rest) > len(leaves):
         raise errors.RefusedError(
-            f"{len(stops)} failures block more than {n_blocked} quanta; choose a larger share of blocked ones."
+            f"{len(stops)} failures block more than {n_blocked} quanta; choose a larger share of blocked."
         )
     fates[leaves[numbers.permutation(len(leaves))][: len(rest)]] = rest

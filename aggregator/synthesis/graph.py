@@ -8,8 +8,8 @@ import numpy as np
 
 from aggregator.synthesis import datasets, dimension_data, nodes, parameters, parts, pipeline, quantum_blocks
 from butler import universe
+from schemas import addresses, predicted_writer
 from schemas import pipeline as formats
-from schemas import predicted_writer
 
 LEVEL: Final = 3
 """Compression level; the reference's 10 takes much longer for a few per cent."""
@@ -111,90 +111,28 @@ def write(
     with predicted_writer.PredictedWriter(path, held.read_dictionary(), LEVEL) as out:
         out.single("header", msgspec.json.encode(header(asked, graph)))
         out.single("pipeline_graph", pipeline_json)
-        thin = ThinGraph(graph, described)
-        out.stream("thin_graph", thin.size(), thin.pieces())
-        out.stream(
-            "dimension_data",
-            sum(map(len, _dimension_pieces(graph, dimensions))),
-            _dimension_pieces(graph, dimensions),
-        )
+        out.thin_graph(lambda: _quanta(graph, described), lambda: _edges(graph))
+        out.dimension_data(lambda: dimension_data.rows(graph.survey, dimensions))
         out.single("init_quanta", msgspec.json.encode(init_quanta(graph)))
         out.quanta(held.read_blocks(chunk.number) for chunk in chunks)
         sizes = np.concatenate([held.read_sizes(chunk.number) for chunk in chunks])
-        out.addresses(graph.all_quantum_ids(), sizes)
+        out.addresses(graph.quantum_ids(np.arange(graph.n_quanta)), sizes)
 
 
-def _dimension_pieces(graph: nodes.Nodes, dimensions: universe.Universe) -> Iterator[bytes]:
-    """Yield the document of dimension data (section 6.3)."""
-    before = None
-    for element, row in dimension_data.rows(graph.survey, dimensions):
-        encoded = msgspec.json.encode(row)
-        if element != before:
-            yield b'%s"%s":[%s' % (b"{" if before is None else b"],", element.encode(), encoded)
-            before = element
-        else:
-            yield b"," + encoded
-    yield b"]}"
+def _quanta(
+    graph: nodes.Nodes, described: datasets.Datasets
+) -> Iterator[tuple[str, addresses.Ids, list[str]]]:
+    """Yield label, ids and data coordinates of all quanta in pieces."""
+    for task, first, count in zip(pipeline.TASKS, graph.first_rows, graph.task_counts, strict=False):
+        for begin in range(0, count, _PIECE):
+            rows = np.arange(begin, min(begin + _PIECE, count))
+            coordinates = map(datasets.coordinate, described.values(task.kind, rows))
+            yield task.label, graph.quantum_ids(rows + first), list(coordinates)
 
 
-_ID = 36
-"""Length of an id."""
-
-
-class ThinGraph:
-    """The document of a thin graph (section 6.1), in pieces.
-
-    Parameters
-    ----------
-    graph, described
-        The run's nodes and datasets.
-    """
-
-    def __init__(self, graph: nodes.Nodes, described: datasets.Datasets) -> None:
-        self._nodes = graph
-        self._datasets = described
-
-    def size(self) -> int:
-        """Return the size of the document in bytes, without making its larger part, the edges."""
-        n_edges = sum(len(producers) for producers, _ in self._edges())
-        length = len('["",""],') + 2 * _ID
-        edges = max(0, n_edges * length - 1)
-        return sum(map(len, self._quanta())) + edges + len("]}")
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the document."""
-        yield from self._quanta()
-        before = ""
-        for producers, consumers in self._edges():
-            if not len(producers):
-                continue
-            ids = (self._texts(ends) for ends in (producers, consumers))
-            yield (before + ",".join([f'["{a}","{b}"]' for a, b in zip(*ids, strict=True)])).encode()
-            before = ","
-        yield b"]}"
-
-    def _texts(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
-        return self._nodes.quantum_texts(positions)
-
-    def _edges(self) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        for task, count in enumerate(self._nodes.task_counts):
-            for begin in range(0, count, _PIECE):
-                yield quantum_blocks.edges(self._nodes, task, begin, min(begin + _PIECE, count))
-
-    def _quanta(self) -> Iterator[bytes]:
-        """Yield the document up to the first edge."""
-        for position, task in enumerate(pipeline.TASKS):
-            before = "," if position else '{"quanta":{'
-            yield f'{before}"{task.label}":['.encode()
-            for begin in range(0, self._nodes.task_counts[position], _PIECE):
-                end = min(begin + _PIECE, self._nodes.task_counts[position])
-                first = self._nodes.first_rows[position]
-                values = self._datasets.values(task.kind, np.arange(begin, end))
-                ids = self._texts(np.arange(first + begin, first + end))
-                found = [
-                    f'{{"quantum_id":"{i}","data_coordinate":{datasets.coordinate(value)}}}'
-                    for i, value in zip(ids, values, strict=True)
-                ]
-                yield ("," if begin else "").encode() + ",".join(found).encode()
-            yield b"]"
-        yield b'},"edges":['
+def _edges(graph: nodes.Nodes) -> Iterator[tuple[addresses.Ids, addresses.Ids]]:
+    """Yield producers and consumers of all edges in pieces."""
+    for task, count in enumerate(graph.task_counts):
+        for begin in range(0, count, _PIECE):
+            ends = quantum_blocks.edges(graph, task, begin, min(begin + _PIECE, count))
+            yield graph.quantum_ids(ends[0]), graph.quantum_ids(ends[1])

@@ -48,8 +48,6 @@ def ids(seed: int, numbers: npt.NDArray[np.int64]) -> addresses.Ids:
 
 def texts(seed: int, numbers: npt.NDArray[np.int64]) -> list[str]:
     """Return the ids of nodes in their usual form."""
-    d = ids(seed, numbers).tobytes().hex()
-    return [
-        f"{d[i : i + 8]}-{d[i + 8 : i + 12]}-{d[i + 12 : i + 16]}-{d[i + 16 : i + 20]}-{d[i + 20 : i + 32]}"
-        for i in range(0, len(d), 32)
-    ]
+    joined = addresses.texts(ids(seed, numbers)).tobytes().decode()
+    size = addresses.TEXT_SIZE
+    return [joined[i : i + size] for i in range(0, len(joined), size)]

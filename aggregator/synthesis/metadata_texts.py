@@ -42,7 +42,9 @@ class Section:
 @functools.cache
 def section(label: str, size: int) -> Section:
     """Return the metadata of a task, of about a size in bytes."""
-    texts, scales, total, number = [], [], 0, 0
+    texts: list[str] = []
+    scales: list[float] = []
+    total = number = 0
     while not texts or total + _SECTION_SIZE // 2 < size:
         name = (
             label

@@ -1,4 +1,4 @@
-"""Numbers of all quanta and datasets of a run: what identifies them, and which shard of the graph they are in."""
+"""Numbers of all quanta and datasets of a run, from which their ids follow."""
 
 import dataclasses
 from typing import Final
@@ -115,17 +115,17 @@ class Nodes:
         step = _STEPS.get(name, 1)
         return self._first[name] + rows * step
 
-    def quantum_ids(self, chunk: Chunk) -> list[str]:
+    def ids_of_chunk(self, chunk: Chunk) -> list[str]:
         """Return the ids of the quanta of a chunk."""
         return self.quantum_texts(np.arange(chunk.first, chunk.first + chunk.end - chunk.begin))
 
-    def quantum_texts(self, positions: dice.Integers) -> list[str]:
+    def quantum_ids(self, positions: dice.Integers) -> addresses.Ids:
         """Return the ids of quanta at positions in the graph."""
-        return identifiers.texts(self.seed, self._first_quantum + positions)
+        return identifiers.ids(self.seed, self._first_quantum + positions)
 
-    def all_quantum_ids(self) -> addresses.Ids:
-        """Return the ids of all quanta, in the order of the graph."""
-        return identifiers.ids(self.seed, self._first_quantum + np.arange(self.n_quanta))
+    def quantum_texts(self, positions: dice.Integers) -> list[str]:
+        """Return the same ids in their usual form."""
+        return identifiers.texts(self.seed, self._first_quantum + positions)
 
     def chunks(self) -> list[Chunk]:
         """Return all chunks, in the order of the graph."""

@@ -42,7 +42,7 @@ class QuantumBlocks:
         values = self._datasets.values(task.kind, chunk.rows)
         found = []
         for quantum_id, value, ins, outs, held in zip(
-            self._nodes.quantum_ids(chunk),
+            self._nodes.ids_of_chunk(chunk),
             values,
             zip(*inputs, strict=True),
             zip(*outputs, strict=True),
