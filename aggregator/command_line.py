@@ -206,7 +206,7 @@ def create(repo: str, database_url: str | None, namespace: str | None, dimension
     help="Number of processes.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of all content.")
-@click.option("--small-files", is_flag=True, help="Logs and metadata of 2 kB, unless given otherwise.")
+@click.option("--small-files", is_flag=True, help="Logs and metadata of 2.6 kB, unless given otherwise.")
 @click.option("--log-size", type=int, default=None, help="Mean size of logs in bytes [default: 22000].")
 @click.option(
     "--metadata-size", type=int, default=None, help="Mean size of metadata in bytes [default: 7000]."

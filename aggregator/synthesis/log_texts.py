@@ -49,6 +49,8 @@ _WARNINGS: Final = (1, 5, 7)
 
 _EXECUTOR: Final = ("executor", "quantum_executor.py", "execute")
 _MIN_RECORDS: Final = 3
+_REST: Final = 450
+"""Typical size of what a log holds besides its records, in bytes."""
 
 
 def _record(name: str, file: str, function: str, message: str, line: int, level: int) -> str:
@@ -93,7 +95,7 @@ def tail(process: int, label: str, data_id: str, run: str) -> str:
 
 def count_records(label: str, size: float, common: int) -> int:
     """Return how many records make a log of a size, given the size of their common end."""
-    return max(_MIN_RECORDS, round((size - 250) / (record_size(label) + common + 1)))
+    return max(_MIN_RECORDS, round((size - _REST) / (record_size(label) + common + 1)))
 
 
 @functools.cache

@@ -64,7 +64,7 @@ class Parameters:
 SHARES: Final = ("failed", "blocked", "retried", "caveats", "aborted", "corrupt")
 """The fields that are shares of all quanta."""
 
-SMALL: Final = {"log_size": 2_000, "metadata_size": 2_000}
+SMALL: Final = {"log_size": 2_600, "metadata_size": 2_600}
 """Sizes with which a million quanta fit the page cache: each file takes one page."""
 
 
