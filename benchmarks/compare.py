@@ -21,7 +21,7 @@ from typing import Any
 
 from oracle import compare, reference, runs
 
-from benchmarks import measure, realistic_run
+from benchmarks import measure, synthetic_run
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 COPIED = ("gen3.sqlite3", "butler.yaml", "predicted.qg")
@@ -170,8 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, compare, print; return 1 if results differ or a command fails."""
     given = parse(arguments)
     given.workdir = given.workdir.resolve()
-    run = realistic_run.make(given.workdir, quanta=given.quanta)
-    about = {"run": realistic_run.describe(run), "machine": machine(), "processes": given.processes}
+    run = synthetic_run.make(given.workdir, quanta=given.quanta)
+    about = {"run": synthetic_run.describe(run), "machine": machine(), "processes": given.processes}
     print(json.dumps(about, indent=1), flush=True)
     cases, problem = [], None
     try:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.resume --quanta 20000 --workdir DIR
 
-makes (or reuses) a realistic run, aggregates a copy without disturbance, kills all processes of a second
+makes (or reuses) a synthetic run, aggregates a copy without disturbance, kills all processes of a second
 aggregation when 90 % of its shards have their digests, and times the same command again. The graph and the
 database of the disturbed copy must equal those of the other.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import realistic_run
+from benchmarks import synthetic_run
 
 SHARE = 0.9
 """Share of shards whose digests are committed when the run is killed."""
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("bench-out"))
     options = parser.parse_args()
-    run: Any = realistic_run.make(options.workdir, quanta=options.quanta)
+    run: Any = synthetic_run.make(options.workdir, quanta=options.quanta)
     full, again = [], []
     for _ in range(options.repeat):
         plain = fresh_copy(run.root, "undisturbed")

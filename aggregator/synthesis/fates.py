@@ -50,12 +50,14 @@ class _Successors:
         producers = np.concatenate([p.astype(np.int32) for p, _ in pieces])
         consumers = np.concatenate([c.astype(np.int32) for _, c in pieces])
         order = np.argsort(producers, kind="stable")
-        self._consumers = consumers[order]
-        self._begins = np.searchsorted(producers[order], np.arange(graph.n_quanta + 1)).astype(np.int64)
+        self._consumers, self._producers = consumers[order], producers[order]
+        self._begins = np.searchsorted(self._producers, np.arange(graph.n_quanta + 1)).astype(np.int64)
 
-    def are_leaves(self) -> npt.NDArray[np.bool_]:
-        """Return which quanta nothing depends on."""
-        return np.asarray(np.diff(self._begins) == 0)
+    def ends(self, chosen: Fates) -> npt.NDArray[np.int64]:
+        """Return quanta that can fail without blocking more than is blocked already."""
+        alive = np.zeros(len(chosen), dtype=np.bool_)
+        alive[self._producers[chosen[self._consumers] != BLOCKED]] = True
+        return np.flatnonzero(~alive & (chosen == SUCCESS))
 
     def below(self, quantum: int, limit: int) -> npt.NDArray[np.int64] | None:
         """Return all that depends on a quantum, or nothing if that is more than a limit."""
@@ -115,7 +117,8 @@ def _stop(fates: Fates, stops: Fates, n_blocked: int, graph: nodes.Nodes, number
         return
     successors = _Successors(graph)
     left, placed = n_blocked, 0
-    tasks = numbers.below(len(pipeline.TASKS), _TRIES).tolist()
+    # Early tasks first: much is below them, and nothing of it may have failed before.
+    tasks = np.sort(numbers.below(len(pipeline.TASKS), _TRIES)).tolist()
     for task, luck in zip(tasks, numbers.uniform(_TRIES).tolist(), strict=True):
         if not left or placed == len(stops):
             break
@@ -127,14 +130,14 @@ def _stop(fates: Fates, stops: Fates, n_blocked: int, graph: nodes.Nodes, number
         if below is None or not len(below) or not np.isin(fates[below], (SUCCESS, BLOCKED)).all():
             continue
         new = below[fates[below] == SUCCESS]
-        if len(new) <= left:
+        if 0 < len(new) <= left:
             fates[quantum] = stops[placed]
             fates[new] = BLOCKED
             left, placed = left - len(new), placed + 1
-    leaves = np.flatnonzero(successors.are_leaves() & (fates == SUCCESS))
+    ends = successors.ends(fates)
     rest = stops[placed:]
-    if len(rest) > len(leaves):
+    if len(rest) > len(ends):
         raise errors.RefusedError(
             f"{len(stops)} failures block more than {n_blocked} quanta; choose a larger share of blocked."
         )
-    fates[leaves[numbers.permutation(len(leaves))][: len(rest)]] = rest
+    fates[ends[numbers.permutation(len(ends))][: len(rest)]] = rest

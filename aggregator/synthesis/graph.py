@@ -43,7 +43,7 @@ def header(asked: parameters.Parameters, graph: nodes.Nodes) -> dict[str, Any]:
         "output": pipeline.OUTPUT_CHAIN,
         "output_run": pipeline.OUTPUT_RUN,
         "user": "synthesis",
-        "timestamp": "2026-03-01T23:58:20.000000",
+        "timestamp": "2026-03-01T23:58:20.648512",
         "command": f"aggregator synthesize --quanta {asked.quanta} --seed {asked.seed}",
         "metadata": {"synthetic": True, "seed": asked.seed},
         "int_size": 8,

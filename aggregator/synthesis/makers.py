@@ -114,14 +114,8 @@ def make_all(
 def _ready(helpers: Sequence["_Helper"]) -> list["_Helper"]:
     """Wait until there is an answer, or a process has ended; return those with answers."""
     standard_connection.wait([*(h.pipe for h in helpers), *(h.process.sentinel for h in helpers)])
-    found = [helper for helper in helpers if helper.pipe.poll()]
-    if not found:
-        dead = next(helper for helper in helpers if helper.process.exitcode is not None)
-        code = dead.process.exitcode
-        raise errors.FatalWorkerError(
-            f"A process ended with exit code {code}; what is complete stays. Run the same command again."
-        )
-    return found
+    # The pipe of a dead process is ready, too.
+    return [helper for helper in helpers if helper.process.exitcode is not None or helper.pipe.poll()]
 
 
 class _Helper:
@@ -151,12 +145,14 @@ class _Helper:
         """Return the number of a complete chunk."""
         try:
             answer = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join(1.0)
             answer = f"its process ended with exit code {self.process.exitcode}"
         if isinstance(answer, int):
             return answer
-        raise errors.FatalWorkerError(f"Making files failed: {answer}; what is complete stays.")
+        raise errors.FatalWorkerError(
+            f"{self.process.name} failed: {answer}; what is complete stays. Run the same command again."
+        )
 
 
 def serve(pipe: Any, root: str, asked: parameters.Parameters) -> None:

@@ -66,7 +66,7 @@ def _edges(outputs: tuple[pipeline.Output, ...]) -> dict[str, Any]:
 
 
 def _task(task: pipeline.Task, dimensions: universe.Universe, init_index: int, index: int) -> dict[str, Any]:
-    inputs: dict[str, dict[str, Any]] = {"inputs": {}, "prerequisite_inputs": {}}
+    inputs: dict[str, dict[str, Any]] = {"prerequisite_inputs": {}, "inputs": {}}
     for each in sorted(task.inputs, key=lambda each: each.connection):
         kind = pipeline.DATASET_TYPES[each.dataset_type]
         section = inputs["prerequisite_inputs" if each.prerequisite else "inputs"]

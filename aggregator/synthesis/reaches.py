@@ -47,8 +47,9 @@ def _flat(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integ
 
 def _shards(survey: survey_module.Survey, rows: dice.Integers) -> tuple[dice.Integers, dice.Integers]:
     visits, detectors = np.divmod(rows, survey.cells)
-    counts = 12 + detectors * 5 % 7
-    return _ragged(survey.tract_of(visits) * survey.shards_per_tract + 3 * detectors, counts), counts
+    found = np.array([survey.shards(detector) for detector in range(survey.cells)], dtype=np.int64)
+    firsts, counts = found[detectors, 0], found[detectors, 1]
+    return _ragged(survey.tract_of(visits) * survey.shards_per_tract + firsts, counts), counts
 
 
 def _exposures_of_visit(

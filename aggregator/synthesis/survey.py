@@ -81,7 +81,12 @@ class Survey:
     @property
     def shards_per_tract(self) -> int:
         """Parts of the reference catalogue that cover a tract."""
-        return 3 * self.cells + 20
+        return max(first + count for first, count in map(self.shards, range(self.cells)))
+
+    @staticmethod
+    def shards(detector: int) -> tuple[int, int]:
+        """Return the first of the parts that a detector sees, and their number."""
+        return 3 * detector, 12 + detector * 5 % 7
 
     def tract_of(self, visits: Rows) -> Rows:
         """Return the tract of each visit."""
