@@ -46,6 +46,9 @@ _NOT_ALLOWED: Final[_Oops] = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 
+_USELESS: Final = ("does not exist", "authentication failed", "no password supplied", "no pg_hba.conf entry")
+"""Parts of messages about connections that will not be made either the next time."""
+
 
 class DatasetId(sqlalchemy.types.UserDefinedType[str]):
     """A native UUID, 32 lowercase hexadecimal digits on our side."""
@@ -133,7 +136,7 @@ class Postgresql(database.Database):
     def _cannot_connect(self, error: BaseException) -> errors.AggregatorError:
         text = _one_line(error)
         # The driver does not pass on the server's codes at this stage.
-        if "FATAL" in text and any(word in text for word in ("does not exist", "password", "pg_hba.conf")):
+        if any(word in text for word in _USELESS):
             return errors.RefusedError(
                 f"{self.place}: {text}. See registry.db in butler.yaml, db-auth.yaml and the PG* variables."
             )
@@ -239,8 +242,9 @@ def _adapt(connection: psycopg.Connection[Any], _: Any) -> None:
 
 def _shown(url: sqlalchemy.URL) -> str:
     """Return a URL for people: without any password."""
-    kept = {name: value for name, value in url.query.items() if name in ("host", "port")}
-    return url.set(drivername="postgresql", password=None, query=kept).render_as_string()
+    plain = sqlalchemy.URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    options = [f"{name}={value}" for name, value in url.query.items() if name in ("host", "port")]
+    return plain.render_as_string() + ("?" if options else "") + "&".join(options)
 
 
 def _is_lost(error: BaseException) -> bool:
