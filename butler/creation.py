@@ -65,15 +65,12 @@ def create_repository(
     with _directory(directory), _database(url.replace(config.ROOT_TAG, directory), namespace) as db:
         schema = tables.Tables(db, universe.Universe.from_config(dimensions))
         schema.define_all()
-        with db.writing() as connection:
-            db.prepare(connection)
-            _fill(schema, connection, dimensions)
+        db.write(lambda connection: _fill(schema, connection, dimensions))
         try:
             _check_absent(path)
             files.write_atomically(path, [text.encode()])
         except BaseException:
-            with db.writing() as connection:
-                schema.metadata.drop_all(connection)
+            db.write(schema.metadata.drop_all)
             raise
 
 
@@ -166,15 +163,16 @@ def _database(url: str, namespace: str | None) -> Iterator[database.Database]:
     try:
         yield db
     except BaseException:
-        db.close()
         db.discard()
         raise
-    db.close()
+    finally:
+        db.close()
 
 
 def _fill(schema: tables.Tables, connection: sqlalchemy.Connection, dimensions: dict[str, Any]) -> None:
     """Make all tables, and the rows that they have from the start."""
     db = schema.db
+    db.prepare(connection)
     if sqlalchemy.inspect(connection).get_table_names(schema=db.namespace):
         raise errors.RefusedError(
             f"{db.place}: there are tables in it already; nothing was changed. "

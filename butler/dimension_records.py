@@ -53,11 +53,15 @@ def insert(registry: tables.Tables, element: str, records: Sequence[Mapping[str,
     columns, values = _columns(registry, entry, records)
     if not records:
         return
-    with registry.db.writing() as connection:
-        table = element_tables.element(registry, element)
-        registry.db.insert_rows(connection, table, columns, list(zip(*values, strict=True)))
+    table = element_tables.element(registry, element)
+    rows = list(zip(*values, strict=True))
+
+    def write(connection: sqlalchemy.Connection) -> None:
+        registry.db.insert_rows(connection, table, columns, rows)
         if entry.governor:
             _summarize(registry, connection, element, values[0])
+
+    registry.db.write(write)
 
 
 def find(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,8 +137,17 @@ class Repository:
     def schema(self) -> dict[str, Any]:
         """Return the definitions of everything in the database."""
         if self.server is None:
-            return dict(registry_rows.schema(self.root / "gen3.sqlite3"))
+            found = registry_rows.schema(self.root / "gen3.sqlite3")
+            # The reference has the unique constraints of a table in any order.
+            return {name: sorted(re.split(r",? ?\n\t?", sql), key=_rank) for name, sql in found.items()}
         return {name: sorted(self.query(sql)) for name, sql in _CATALOGUE.items()}
+
+    def is_empty(self) -> bool:
+        """Return whether not even the schema of the tables exists, or no file."""
+        if self.server is None:
+            return not (self.root / "gen3.sqlite3").exists()
+        query = f"SELECT nspname FROM pg_namespace WHERE nspname = '{NAMESPACE}'"
+        return not self.server.query(str(self.database), query)
 
     def tables(self) -> list[str]:
         """Return the names of all tables."""
@@ -160,11 +170,15 @@ class Repository:
         return found
 
 
+def _rank(line: str) -> str:
+    """Put constraints behind everything else, and sort them."""
+    return line if line.startswith("CONSTRAINT") else ""
+
+
 _IN_NAMESPACE = f"= '{NAMESPACE}'::regnamespace"
 _CATALOGUE = {
     "columns": "SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, "
-    "a.attidentity, coalesce(pg_get_expr(d.adbin, d.adrelid), ''), "
-    "coalesce(col_description(c.oid, a.attnum), '') "
+    "a.attidentity, coalesce(pg_get_expr(d.adbin, d.adrelid), '') "
     "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
     "LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum "
     f"WHERE c.relkind = 'r' AND a.attnum > 0 AND c.relnamespace {_IN_NAMESPACE}",
@@ -175,4 +189,4 @@ _CATALOGUE = {
     f"cycle, cache_size FROM pg_sequences WHERE schemaname = '{NAMESPACE}'",
     "others": f"SELECT relname, relkind::text FROM pg_class WHERE relnamespace {_IN_NAMESPACE}",
 }
-"""Queries that describe all there is in a schema of PostgreSQL."""
+"""Queries that describe all there is in a schema of PostgreSQL, but for the comments on its columns."""
