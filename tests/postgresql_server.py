@@ -33,6 +33,7 @@ SETTINGS = {
     "full_page_writes": "off",
     "max_wal_size": "4GB",
     "deadlock_timeout": "100ms",
+    "autovacuum": "off",
     "timezone": "UTC",
 }
 """Nothing has to survive a crash of the machine."""
