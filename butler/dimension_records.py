@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy
 
-from butler import batch, element_tables, elements, tables
+from butler import batch, database, definitions, element_tables, elements, tables
 from schemas import errors
 
 _FETCH: Final = 10_000
@@ -159,9 +159,17 @@ def _checked(entry: elements.Element, column: elements.Column, values: list[Any]
     for kind in set(map(type, present)):
         if not issubclass(kind, allowed) or (kind is bool and bool not in allowed):
             raise errors.RefusedError(
-                f"A record of {entry.name} has a {column.name} of type {kind.__name__}; "
+                f"A record of {entry.name} has {column.name} of type {kind.__name__}; "
                 f"it has to be {allowed[0].__name__}."
             )
+    if column.type == "string" and column.length is not None and column.length <= definitions.LONGEST_VARCHAR:
+        # Longer ones are stored as texts of any length.
+        for value in present:
+            if len(value) > column.length:
+                raise errors.RefusedError(
+                    f"A record of {entry.name} has {column.name} {value!r}; it has to have at most "
+                    f"{column.length} characters."
+                )
     if column.type == "hash":
         return [None if value is None else base64.b64encode(value).decode() for value in values]
     return values
@@ -172,13 +180,13 @@ def _timespan(entry: elements.Element, value: Any) -> tuple[int, int] | None:
         return None
     try:
         begin, end = value
-        if begin < end and isinstance(begin, int) and isinstance(end, int):
+        if isinstance(begin, int) and isinstance(end, int) and 0 <= begin < end <= database.MAX_TIMESPAN:
             return begin, end
     except (TypeError, ValueError):
         pass
     raise errors.RefusedError(
         f"A record of {entry.name} has the timespan {value!r}; it has to be its begin and its end, later, "
-        "as integers: nanoseconds TAI."
+        f"as integers: nanoseconds TAI, from 0 to {database.MAX_TIMESPAN}."
     )
 
 

@@ -171,7 +171,7 @@ class Postgresql(database.Database):
                 "Have its administrator run CREATE EXTENSION btree_gist in it."
             )
         if self._missing:
-            connection.execute(sqlalchemy.schema.CreateSchema(str(self.namespace)))
+            connection.execute(sqlalchemy.schema.CreateSchema(str(self.namespace), if_not_exists=True))
 
     def discard(self) -> None:
         """Remove the schema if it was made, and nothing else is in it."""

@@ -15,6 +15,7 @@ import sqlalchemy
 from butler import (
     batch,
     collections,
+    connections,
     database,
     dataset_types,
     dimension_records,
@@ -62,7 +63,7 @@ def open_registry(
     AggregatorError
         Raised if the database can't be read at the moment.
     """
-    db = connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    db = connections.connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
     if warn is not None:
         db.warn = warn
     try:
@@ -72,52 +73,6 @@ def open_registry(
     except BaseException:
         db.close()
         raise
-
-
-def connect(
-    url: str,
-    namespace: str | None,
-    *,
-    writeable: bool,
-    create: bool = False,
-    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
-) -> database.Database:
-    """Open a database, whatever is in it.
-
-    Parameters
-    ----------
-    create
-        Whether a file may not exist yet, or a schema; they are made with the first tables.
-    url, namespace, writeable, busy_timeout_ms
-        As for `open_registry`.
-
-    Raises
-    ------
-    RefusedError
-        Raised if there is no such database, or it is of an unknown kind.
-    """
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        # What is wrong with it may be a password.
-        raise errors.RefusedError("This is not a database URL; see registry.db in butler.yaml.") from None
-    if parsed.get_backend_name() == "postgresql":
-        # It takes as long to import as all the rest of this package.
-        from butler import postgresql
-
-        return postgresql.Postgresql(
-            parsed, namespace, writeable=writeable, create=create, lock_timeout_ms=busy_timeout_ms
-        )
-    shown = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() != "sqlite":
-        raise errors.RefusedError(f"{shown}: {parsed.get_backend_name()} is not supported by this version.")
-    if not parsed.database or parsed.database == ":memory:":
-        raise errors.RefusedError(f"{shown}: names no database file; see registry.db in butler.yaml.")
-    if namespace is not None:
-        raise errors.RefusedError(
-            f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
-        )
-    return sqlite.Sqlite(parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms)
 
 
 def _read_universe(db: database.Database, attributes: dict[str, str]) -> universe.Universe:
