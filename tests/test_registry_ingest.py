@@ -1,7 +1,9 @@
 """Ingesting batches: the same rows as the reference, all or none."""
 
 import contextlib
+import random
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,12 +45,54 @@ def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defens
 
 
 def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
-    target.registry.ingest(RUN, target.offered)
-    for table, column in (("dataset", "id"), ("file_datastore_records", "dataset_id")):
+    """Also with random ids, which some software makes: neighbours go to neighbouring pages of the indices."""
+    chance = random.Random(1)
+    ids = {
+        dataset[0]: uuid.UUID(int=chance.getrandbits(128), version=4).hex
+        for dataset in target.offered.datasets
+    }
+    datasets = [(ids[dataset_id], *rest) for dataset_id, *rest in target.offered.datasets]
+    files = [(*file[:2], ids[file[2]], *file[3:]) for file in target.offered.files]
+    target.registry.ingest(RUN, batch.Batch(datasets, files))
+    tables = {"dataset": "id"} | dict.fromkeys(("file_datastore_records", "dataset_location"), "dataset_id")
+    for table, column in tables.items():
         rows = target.database.query(f"SELECT {column} FROM {table} ORDER BY {target.database.row_place}")[
             -61:
         ]
         assert rows == sorted(rows)
+        assert set(rows) == {(dataset_id,) for dataset_id in ids.values()}
+    tags = target.registry.dataset_type("clean_image").tag_table
+    rows = target.database.query(f"SELECT dataset_id FROM {tags} ORDER BY {target.database.row_place}")
+    rows = [row for row in rows if row[0] in set(ids.values())]
+    assert len(rows) > 20
+    assert rows == sorted(rows)
+
+
+def test_existing_ids(target: registry_rows.Target) -> None:
+    target.registry.ingest(RUN, target.offered)
+    known = [dataset_id for dataset_id, _, _ in target.offered.datasets[:7]]
+    assert sorted(target.registry.existing_ids(RUN, {*known, NEW + "1"})) == sorted(known)
+    assert target.registry.existing_ids("in/raw", set(known)) == []
+
+
+def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
+    visits = registry_rows.add_visits(target.database, 25_000)
+    rows = [target.registry.dataset_type(name) for name in ("clean_image", "clean_log")]
+    pairs = [
+        registry_rows.make(row, ("SampleCam", detector, visit), f"{row.id:02x}{detector:02x}{visit:028x}")
+        for visit in visits
+        for detector in (1, 2)
+        for row in rows
+    ]
+    offered = registry_rows.join(*pairs)
+    assert len(offered.datasets) == 100_000
+    assert target.registry.ingest(RUN, offered) == batch.IngestResult(100_000, 0, ())
+    # One of them gets another id: all others are found again, by joins.
+    other = registry_rows.make(rows[0], ("SampleCam", 1, 1000), NEW + "1")
+    result = target.registry.ingest(RUN, registry_rows.join(other, *pairs[1:]))
+    assert (result.n_ingested, result.n_skipped) == (0, 99_999)
+    assert [c.other_id for c in result.conflicts] == [pairs[0][0][0]]
+    assert target.database.count("file_datastore_records") == 100_028
 
 
 @pytest.mark.parametrize("defensive", [False, True])

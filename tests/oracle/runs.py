@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from oracle import damage
+from tests import databases
 
 TROUBLE: dict[str, dict[str, str]] = {
     "isr": {
@@ -79,6 +80,14 @@ class OracleRun:
     ``missing_init_outputs``, ``logs_without_content`` (in the database only after the reference's
     ingest-graph, and not readable then).
     """
+
+    postgresql: databases.Postgresql | None = None
+    """The repository's database if it is no SQLite file."""
+
+    @property
+    def tables(self) -> databases.Database:
+        """The repository's database of either kind."""
+        return self.postgresql or databases.Sqlite(self.database)
 
     @property
     def predicted_path(self) -> pathlib.Path:
@@ -161,9 +170,21 @@ def load_run(workdir: pathlib.Path) -> OracleRun:
 
 
 def copy_run(run: OracleRun, destination: pathlib.Path) -> OracleRun:
-    """Copy the repository of a run into a new directory."""
+    """Copy the repository of a run into a new directory, and its database if that lies elsewhere."""
     shutil.copytree(run.root, destination)
-    return dataclasses.replace(run, root=destination.resolve())
+    copy = dataclasses.replace(run, root=destination.resolve())
+    if run.postgresql is None:
+        return copy
+    database = run.postgresql.copy()
+    database.configure(copy.root)
+    (copy.root / "gen3.sqlite3").unlink(missing_ok=True)
+    return dataclasses.replace(copy, postgresql=database)
+
+
+def remove_database(run: OracleRun) -> None:
+    """Remove the database of a copy that does not lie in its directory."""
+    if run.postgresql is not None:
+        run.postgresql.remove()
 
 
 def show(run: OracleRun, *, stage: str = "final", fraction: float = 1.0) -> int:
