@@ -1,5 +1,6 @@
 """The coordinator: feeds scanners, judges what they find in order, and has it ingested and written."""
 
+import itertools
 import logging
 from collections import deque
 
@@ -51,8 +52,15 @@ class Coordinator:
         self._scanned: dict[int, messages.ShardScanned] = {}
         self._committed = 0
         self._verdicts: list[bytes] = []
-        self._bounds: list[bytes] = []
         self._holds = False
+        # Who may read the outputs of each shard, and the shards that wait for each shard to be judged.
+        self._consumers = prepared.division.consumers() if workers.writer is not None else []
+        self._waiting: dict[int, list[int]] = {}
+        for shard, consumers in enumerate(self._consumers):
+            self._waiting.setdefault(consumers[-1], []).append(shard)
+        self._buildable: deque[messages.BuildOutputs] = deque()
+        self._n_edges = self._n_shared = 0
+        self._inputs = messages.InputRanges([], False, 0)
         tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
         self.summary = summary.empty(tasks)
 
@@ -61,7 +69,7 @@ class Coordinator:
         self._report.phase("scanning")
         self._crew.set_up(self._prepared.setup)
         n_shards = self._prepared.division.n_shards
-        while self._committed < n_shards or self._crew.is_busy:
+        while self._committed < n_shards or self._buildable or not self._scanners_idle:
             if not self._stopping.number:
                 self._feed_scanners()
             elif not self._crew.is_busy:
@@ -80,13 +88,21 @@ class Coordinator:
             self._receive()
         self._stopping.check()
 
+    @property
+    def _scanners_idle(self) -> bool:
+        return all(map(self._crew.is_idle, self._crew.scanners))
+
     def _feed_scanners(self) -> None:
-        """Give each scanner the next shards, one round after the other so that all have work."""
+        """Give each scanner something to do, one round after the other so that all have work."""
         for level in range(1, process.MAX_IN_FLIGHT + 1):
             for scanner in self._crew.scanners:
-                if scanner.in_flight < level and self._next_shard < self._prepared.division.n_shards:
-                    scanner.send(self._prepared.division.request(self._next_shard))
-                    self._next_shard += 1
+                if scanner.in_flight < level:
+                    # What is built early is kept by the checkpoint.
+                    if self._buildable:
+                        scanner.send(self._buildable.popleft())
+                    elif self._next_shard < self._prepared.division.n_shards:
+                        scanner.send(self._prepared.division.request(self._next_shard))
+                        self._next_shard += 1
 
     def _receive(self) -> None:
         for _, reply in self._crew.receive():
@@ -128,13 +144,16 @@ class Coordinator:
                 self._report.advance("ingested", sum(self._size_of(line.shard) for line in reply.committed))
             case messages.ShardTaken():
                 self._report.advance("written", self._size_of(reply.shard))
-            case messages.RangeBuilt():
-                self._report.advance("dataset ranges", 1)
+            case messages.OutputsBuilt():
+                self._n_edges += reply.n_edges
+                self._n_shared += reply.n_shared
+            case messages.InputsBuilt():
+                self._n_edges += reply.n_edges
             case messages.GraphWritten():
                 self.summary.graph_path = self._prepared.setup.output_path
                 self.summary.graph_size = reply.size
-            case messages.DatasetRanges():
-                self._bounds = reply.bounds
+            case messages.InputRanges():
+                self._inputs = reply
 
     @staticmethod
     def _n_quanta(scanned: messages.ShardScanned) -> int:
@@ -163,7 +182,18 @@ class Coordinator:
             self._crew.post(self._crew.ingester, request)
             if self._crew.writer is not None:
                 self._crew.post(self._crew.writer, request)
+            self._add_buildable(self._committed)
             self._committed += 1
+
+    def _add_buildable(self, shard: int) -> None:
+        """Have those outputs built whose consumers are all known with this shard, if a graph is due."""
+        if self._holds:
+            self._buildable.clear()
+            return
+        for producer in self._waiting.get(shard, ()):
+            self._buildable.append(
+                messages.BuildOutputs(producer, self._verdicts[producer], self._consumers[producer])
+            )
 
     def _ask(self, worker: process.Worker, request: messages.Request) -> None:
         """Post a request and wait until the worker has answered everything."""
@@ -172,24 +202,31 @@ class Coordinator:
             self._receive()
 
     def _write_graph(self, writer: process.Worker) -> None:
-        """Have the dataset section built by the scanners, and the graph completed by the writer."""
+        """Have what is left of the dataset section built, and the graph completed by the writer."""
         self._report.phase("writing the graph")
-        self._ask(writer, messages.PlanDatasets())
+        self._ask(writer, messages.PlanInputs(self._n_edges, self._n_shared))
         self._crew.post(writer, messages.CopyBlocks())
-        n_ranges = len(self._bounds) + 1
-        self._report.expect("dataset ranges", n_ranges)
-        # Each scanner that takes part reads the ids of all digests once: no more of them than ranges.
-        builders = self._crew.scanners[:n_ranges]
-        for scanner in builders:
-            self._crew.post(scanner, messages.PrepareRanges(self._verdicts, self._bounds))
-        waiting = deque(messages.BuildRange(number) for number in range(n_ranges))
+        bounds = [b"", *self._inputs.bounds, b""]
+        n_shards = self._prepared.division.n_shards
+        ranges = deque(
+            messages.BuildInputs(number, begin, end, self._inputs.careful, n_shards)
+            for number, (begin, end) in enumerate(itertools.pairwise(bounds))
+        )
+        n_ranges, expected = len(ranges), self._n_edges + self._inputs.n_edges
         # From here on nothing is lost by stopping: a graph is put together anew by each run.
-        while waiting or not all(map(self._crew.is_idle, [writer, *builders])):
+        while ranges or not (self._scanners_idle and self._crew.is_idle(writer)):
             self._stopping.check()
-            for scanner in builders:
-                if waiting and self._crew.has_room(scanner):
-                    self._crew.post(scanner, waiting.popleft())
+            for scanner in self._crew.scanners:
+                if ranges and self._crew.has_room(scanner):
+                    self._crew.post(scanner, ranges.popleft())
             self._receive()
+        if self._n_edges != expected:
+            raise errors.FormatError(
+                self._prepared.graph.path,
+                "",
+                f"its quanta read {expected} datasets, but {self._n_edges} are explained by its edges; the "
+                "graph contradicts itself: build it again",
+            )
         self._ask(writer, messages.FinishGraph(n_ranges))
 
 

@@ -57,13 +57,6 @@ class Progress:
         self._phase = name
         _log.info("%s", name.capitalize())
 
-    def expect(self, name: str, total: int) -> None:
-        """Add something to count."""
-        self._totals[name] = total
-        self._done[name] = 0
-        if self._bars is not None:
-            self._tasks[name] = self._bars.add_task(name, total=total, rate="")
-
     def advance(self, name: str, count: int) -> None:
         """Count."""
         self._done[name] += count

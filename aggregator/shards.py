@@ -10,6 +10,7 @@ from schemas import addresses, errors, messages
 _LARGEST = 1000
 _SMALLEST = 50
 _SHARDS_WANTED = 64
+_EDGES_AT_ONCE = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +40,19 @@ class Shards:
     def begin(self, shard: int) -> int:
         """Return the position of a shard's first quantum."""
         return (shard - 1) * self.size
+
+    def consumers(self) -> list[list[int]]:
+        """Return, for each shard, itself and those with quanta that directly follow its own, ascending.
+
+        The outputs of init quanta may be read anywhere.
+        """
+        n_shards = self.n_shards
+        follows = np.eye(n_shards, dtype=bool)
+        follows[0] = True
+        for begin in range(0, len(self.edges), _EDGES_AT_ONCE):
+            pairs = self.edges[begin : begin + _EDGES_AT_ONCE] // self.size + 1
+            follows[pairs[:, 0], pairs[:, 1]] = True
+        return [np.flatnonzero(row).tolist() for row in follows]
 
     def request(self, shard: int) -> messages.ScanShard:
         """Return the message that makes a scanner scan a shard."""

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -48,11 +49,12 @@ def fresh_copy(repo: pathlib.Path, name: str) -> pathlib.Path:
     return copy
 
 
-def timed(copy: pathlib.Path, processes: int) -> float:
-    """Aggregate a copy; return the wall time in seconds."""
-    started = time.monotonic()
+def timed(copy: pathlib.Path, processes: int) -> tuple[float, float]:
+    """Aggregate a copy; return the wall time and the CPU time of all processes in seconds."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command(copy, processes), check=True, capture_output=True)
-    return time.monotonic() - started
+    elapsed, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def killed(copy: pathlib.Path, processes: int, share: float = SHARE) -> tuple[float, float]:
@@ -96,12 +98,16 @@ def main() -> None:
         again.append(timed(disturbed, options.processes))
         compare(plain, disturbed)
         print(
-            f"full run {full[-1]:.2f} s; killed after {after:.2f} s with {share:.0%} of the shards done; "
-            f"again {again[-1]:.2f} s, {again[-1] / full[-1]:.1%} of a full run; same results",
+            f"full run {full[-1][0]:.2f} s ({full[-1][1]:.2f} s CPU); killed after {after:.2f} s with "
+            f"{share:.0%} of the shards done; again {again[-1][0]:.2f} s ({again[-1][1]:.2f} s CPU), "
+            f"{again[-1][0] / full[-1][0]:.1%} of a full run; same results",
             flush=True,
         )
-    ratio = sorted(again)[len(again) // 2] / sorted(full)[len(full) // 2]
-    print(f"median: {ratio:.1%} of a full run")
+    wall, cpu = (
+        sorted(t[i] for t in again)[len(again) // 2] / sorted(t[i] for t in full)[len(full) // 2]
+        for i in (0, 1)
+    )
+    print(f"medians: {wall:.1%} of a full run's wall time, {cpu:.1%} of its CPU time")
 
 
 def compare(plain: pathlib.Path, disturbed: pathlib.Path) -> None:

@@ -46,6 +46,25 @@ def dashed(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+TEXT_SIZE = 36
+"""Characters of the usual form of a UUID."""
+
+
+def texts(ids: Ids) -> npt.NDArray[np.uint8]:
+    """Return the usual form of each id: ASCII codes, shape (n, 36)."""
+    digits = np.frombuffer(ids.tobytes().hex().encode(), dtype=np.uint8).reshape(-1, 32)
+    result = np.full((len(digits), TEXT_SIZE), ord("-"), dtype=np.uint8)
+    for dashes, (begin, end) in enumerate(((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))):
+        result[:, begin + dashes : end + dashes] = digits[:, begin:end]
+    return result
+
+
+def text_list(ids: Ids) -> list[bytes]:
+    """Return the usual form of each id."""
+    joined: list[bytes] = texts(ids).view(f"S{TEXT_SIZE}")[:, 0].tolist()
+    return joined
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class AddressTable:
     """All rows of an address file, sorted by id."""

@@ -54,9 +54,13 @@ class Layout:
         """File whose lock says that a process works on the checkpoint."""
         return self._path("lock")
 
-    def dataset_range(self, number: int) -> str:
-        """Return the path of a part of the dataset section, for the time of writing a graph."""
-        return self._path(f"datasets-{number:05d}.part")
+    def output_datasets(self, shard: int) -> str:
+        """Return the path of the part of the graph's dataset section that holds a shard's outputs."""
+        return self._path(f"shard-{shard:06d}.datasets")
+
+    def input_datasets(self, number: int) -> str:
+        """Return the path of a part with overall inputs, for the time of writing a graph."""
+        return self._path(f"inputs-{number:05d}.part")
 
     def read_dictionary(self) -> bytes:
         """Return the dictionary."""

@@ -136,51 +136,81 @@ class ShardTaken(msgspec.Struct, frozen=True, tag=True):
     """Number of the shard."""
 
 
-class PlanDatasets(msgspec.Struct, frozen=True, tag=True):
-    """To the writer: divide all datasets into ranges of ids."""
+class BuildOutputs(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: build the part of the dataset section that holds a shard's outputs."""
+
+    shard: int
+    """Number of the shard."""
+    verdicts: bytes
+    """Verdict of each quantum, int8."""
+    consumers: list[int]
+    """Shards that may read outputs of this one, ascending."""
 
 
-class DatasetRanges(msgspec.Struct, frozen=True, tag=True):
-    """From the writer: where the ranges begin."""
+class OutputsBuilt(msgspec.Struct, frozen=True, tag=True):
+    """From a scanner: the part of a shard is on disk."""
+
+    shard: int
+    """Number of the shard."""
+    n_edges: int
+    """Edges from its outputs to quanta that read them."""
+    n_shared: int
+    """How many of these quanta take the dataset for an overall input."""
+
+
+class PlanInputs(msgspec.Struct, frozen=True, tag=True):
+    """To the writer: divide the overall inputs into ranges of ids."""
+
+    n_edges: int
+    """Edges from all outputs."""
+    n_shared: int
+    """How many of these look like edges from overall inputs."""
+
+
+class InputRanges(msgspec.Struct, frozen=True, tag=True):
+    """From the writer: how overall inputs are to be found."""
 
     bounds: list[bytes]
     """First id of each range but the first."""
-
-
-class PrepareRanges(msgspec.Struct, frozen=True, tag=True):
-    """To a scanner: what it needs to know to build ranges of the dataset section."""
-
-    verdicts: list[bytes]
-    """Verdicts of each shard."""
-    bounds: list[bytes]
-    """First id of each range but the first."""
+    careful: bool
+    """Whether all edges have to be compared with all outputs."""
+    n_edges: int
+    """Edges that are not from outputs."""
 
 
 class CopyBlocks(msgspec.Struct, frozen=True, tag=True):
     """To the writer: copy the blocks that were not copied yet."""
 
 
-class BuildRange(msgspec.Struct, frozen=True, tag=True):
-    """To a scanner: build one range of the dataset section."""
+class BuildInputs(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: build one range of overall inputs."""
 
     number: int
     """Number of the range."""
+    begin: bytes
+    """First id; empty for no bound."""
+    end: bytes
+    """First id after the range; empty for no bound."""
+    careful: bool
+    """Whether all edges have to be compared with all outputs."""
+    n_shards: int
+    """Number of shards, the one of init quanta included."""
 
 
-class RangeBuilt(msgspec.Struct, frozen=True, tag=True):
+class InputsBuilt(msgspec.Struct, frozen=True, tag=True):
     """From a scanner: a range is on disk."""
 
     number: int
     """Number of the range."""
-    n_datasets: int
-    """Datasets in it."""
+    n_edges: int
+    """Edges from its datasets to quanta that read them."""
 
 
 class FinishGraph(msgspec.Struct, frozen=True, tag=True):
-    """To the writer: put the graph together from digests and this many ranges."""
+    """To the writer: put the graph together from digests, outputs of all shards and this many ranges."""
 
     n_ranges: int
-    """Number of ranges."""
+    """Number of ranges of overall inputs."""
 
 
 class GraphWritten(msgspec.Struct, frozen=True, tag=True):
@@ -205,12 +235,20 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """Traceback, for the log."""
 
 
-Request = (
-    ScanShard | CommitShard | Flush | PlanDatasets | PrepareRanges | CopyBlocks | BuildRange | FinishGraph
-)
+Request = ScanShard | CommitShard | Flush | BuildOutputs | PlanInputs | CopyBlocks | BuildInputs | FinishGraph
 """What workers are told."""
 
-Reply = ShardScanned | Ingested | ShardTaken | DatasetRanges | RangeBuilt | GraphWritten | Ready | Failed
+Reply = (
+    ShardScanned
+    | Ingested
+    | ShardTaken
+    | OutputsBuilt
+    | InputRanges
+    | InputsBuilt
+    | GraphWritten
+    | Ready
+    | Failed
+)
 """What they answer, one reply to each request."""
 
 

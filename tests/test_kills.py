@@ -17,7 +17,16 @@ from oracle import runs
 pytest_plugins = ["oracle.fixtures"]
 
 COORDINATOR = ["start:1", "dictionary:1", "manifest:1", "rename.json:1", "report:2", "ledger:2", "complete:1"]
-SCANNER = ["shard:1", "quantum:1", "quantum:100", "rename.digest:2", "digest:1", "digest:3", "range:1"]
+SCANNER = [
+    "shard:1",
+    "quantum:1",
+    "quantum:100",
+    "rename.digest:2",
+    "digest:1",
+    "digest:3",
+    "outputs:1",
+    "inputs:1",
+]
 INGESTER = ["insert:1", "insert:2", "committed:1", "committed:2"]
 WRITER = ["logs:1", "logs:4", "copy:1", "assembly:1", "output:1", "renamed:1"]
 N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "6"))

@@ -104,9 +104,9 @@ def describe(message: messages.Setup | messages.Request) -> str:
     """Return what a message is about, for people."""
     name = type(message).__name__
     match message:
-        case messages.ScanShard() | messages.CommitShard():
+        case messages.ScanShard() | messages.CommitShard() | messages.BuildOutputs():
             return f"{name} {message.shard}"
-        case messages.BuildRange():
+        case messages.BuildInputs():
             return f"{name} {message.number}"
     return name
 

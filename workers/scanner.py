@@ -7,7 +7,15 @@ import numpy as np
 
 from butler import config, datastore, records, universe
 from schemas import addresses, blocks, checkpoint, digest, errors, fault_points, messages, pipeline, predicted
-from workers import catalog, dataset_section, execution_files, outcome, previous_digest, shard_builder
+from workers import (
+    catalog,
+    execution_files,
+    input_datasets,
+    outcome,
+    output_datasets,
+    previous_digest,
+    shard_builder,
+)
 
 _ROLES = {
     pipeline.LOG_CONNECTION: digest.LOG,
@@ -50,20 +58,19 @@ class Scanner:
         self._files = execution_files.ExecutionFiles(self.catalog)
         self._tasks = {task.label: i for i, task in enumerate(self.graph.pipeline.tasks)}
         self._values: dict[bytes, catalog.Values] = {}
-        self._ranges: dataset_section.RangeBuilder | None = None
+        graph_parts = (self.graph, self.layout, setup.identity, self.codec)
+        self._outputs = output_datasets.OutputDatasets(*graph_parts)
+        self._inputs = input_datasets.InputDatasets(*graph_parts)
 
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
         match request:
             case messages.ScanShard():
                 return self.scan(request)
-            case messages.PrepareRanges():
-                self._ranges = dataset_section.RangeBuilder(
-                    self.graph, self.layout, self._setup.identity, self.codec, request
-                )
-                return messages.Ready()
-            case messages.BuildRange() if self._ranges is not None:
-                return self._ranges.build(request)
+            case messages.BuildOutputs():
+                return self._outputs.build(request)
+            case messages.BuildInputs():
+                return self._inputs.build(request)
         raise TypeError(f"not for a scanner: {request!r}")
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import zipfile
 from typing import IO, Any
 
@@ -15,7 +14,7 @@ from schemas import (
     blocks,
     checkpoint,
     container,
-    dataset_range,
+    dataset_part,
     digest,
     errors,
     fault_points,
@@ -25,9 +24,12 @@ from schemas import (
     predicted,
     verdicts,
 )
-from workers import dataset_section, environment
+from workers import environment, input_datasets, node_addresses
 
-_MAX_SAMPLE = 1_000_000
+_SAMPLE_STEP = 64
+_INPUTS_A_RANGE = 50_000
+_EDGES_A_RANGE = 200_000
+_NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 _COLUMNS = dict(zip(("quanta", "logs", "metadata"), digest.BLOCK_SIZES, strict=True))
 
 
@@ -53,6 +55,9 @@ class Writer:
         self._graph = predicted.PredictedGraph(setup.graph_path)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
         self._shards: dict[int, npt.NDArray[Any]] = {}
+        self._n_edges = self._n_inputs = self._n_from_inputs = 0
+        self._edge_samples: list[addresses.Ids] = []
+        self._input_samples: list[addresses.Ids] = []
         self._ids: dict[int, npt.NDArray[Any]] = {}
         self._sizes: dict[str, dict[int, npt.NDArray[Any]]] = {name: {} for name in _COLUMNS}
         try:
@@ -78,8 +83,8 @@ class Writer:
         match request:
             case messages.CommitShard():
                 return self.take(request)
-            case messages.PlanDatasets():
-                return self.plan()
+            case messages.PlanInputs():
+                return self.plan(request)
             case messages.CopyBlocks():
                 return self.copy_blocks()
             case messages.FinishGraph():
@@ -91,11 +96,22 @@ class Writer:
         fault_points.reached("logs")
         shard = request.shard
         self._shards[shard] = np.frombuffer(request.verdicts, dtype="i1")
-        if shard > 0 and self._logs is not None:
-            with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
+        with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
+            self._count_edges(opened)
+            if shard > 0 and self._logs is not None:
                 self._ids[shard] = opened.column("quantum.id")
                 self._copy(opened, "logs", self._logs)
         return messages.ShardTaken(shard)
+
+    def _count_edges(self, opened: digest.Digest) -> None:
+        """Count what is read by a shard, in all and from outside, and keep a sample."""
+        edges, inputs = opened.column("edge.id"), opened.column("input.id")
+        self._n_edges += len(edges)
+        self._n_inputs += len(inputs)
+        self._n_from_inputs += len(input_datasets.edges_from(edges, inputs))
+        # Copies, since a slice would keep all of the column in memory.
+        self._edge_samples.append(edges[::_SAMPLE_STEP].copy())
+        self._input_samples.append(inputs[::_SAMPLE_STEP].copy())
 
     def _copy(self, opened: digest.Digest, name: str, out: IO[bytes]) -> None:
         """Copy the blocks of a section, without those of quanta that are not accepted."""
@@ -110,14 +126,14 @@ class Writer:
             return
         problems = {quantum: f"{path}: {reason}" for quantum, path, reason in opened.values("problems")}
         view = memoryview(data)
-        result = np.zeros_like(sizes)
-        for i, begin in enumerate(blocks.offsets(sizes).tolist()):
-            block: bytes | memoryview = view[begin : begin + int(sizes[i])]
-            if not as_it_is[i]:
-                block = self._changed(name, bytes(block), problems if accepted[i] else None)
-            out.write(block)
-            result[i] = len(block)
-        self._sizes[name][shard] = result
+        pieces: list[bytes | memoryview] = []
+        for begin, size, same, judged in zip(
+            blocks.offsets(sizes).tolist(), sizes.tolist(), as_it_is.tolist(), accepted.tolist(), strict=True
+        ):
+            block = view[begin : begin + size]
+            pieces.append(block if same else self._changed(name, bytes(block), problems if judged else None))
+        out.write(b"".join(pieces))
+        self._sizes[name][shard] = np.array([len(piece) for piece in pieces], dtype=sizes.dtype)
 
     def _changed(self, name: str, block: bytes, problems: dict[str, str] | None) -> bytes:
         """Return a block of a quantum that is blocked, or whose files can't be read.
@@ -142,17 +158,18 @@ class Writer:
                 document = nodes.with_failure(document, problems)
         return blocks.frame(self._codec.compress(document), int_size)
 
-    def plan(self) -> messages.DatasetRanges:
-        """Divide all datasets into ranges of ids."""
-        samples, total = [], 0
-        for shard in self._shards:
-            with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
-                ids = opened.column("dataset.id")
-            total += len(ids)
-            step = max(1, len(ids) * len(self._shards) // _MAX_SAMPLE)
-            samples.append(ids[::step])
-        sample = np.concatenate(samples) if samples else np.zeros(0, dtype=addresses.ID_TYPE)
-        return messages.DatasetRanges(dataset_section.plan_bounds(sample, total))
+    def plan(self, request: messages.PlanInputs) -> messages.InputRanges:
+        """Divide what is read but no output into ranges of ids.
+
+        Every edge should be from an output, or from what a scanner took for an overall input, not both.
+        """
+        careful = request.n_shared > 0 or request.n_edges + self._n_from_inputs != self._n_edges
+        if careful:
+            samples, n_ids, per_range = self._edge_samples, self._n_edges, _EDGES_A_RANGE
+        else:
+            samples, n_ids, per_range = self._input_samples, self._n_inputs, _INPUTS_A_RANGE
+        bounds = input_datasets.plan_bounds(np.concatenate([*samples, _NO_IDS]), n_ids, per_range)
+        return messages.InputRanges(bounds, careful, self._n_edges - request.n_edges)
 
     def copy_blocks(self) -> messages.Ready:
         """Copy quanta and metadata of all shards."""
@@ -170,9 +187,14 @@ class Writer:
     def finish(self, request: messages.FinishGraph) -> messages.GraphWritten:
         """Complete the file, sync it and move it to its place."""
         fault_points.reached("assembly")
-        tables = self._copy_datasets(request.n_ranges)
+        inputs = [self._layout.input_datasets(number) for number in range(request.n_ranges)]
+        parts = [self._layout.output_datasets(shard) for shard in sorted(self._shards)] + inputs
+        with self._archive.open("datasets.mb", "w", force_zip64=True) as out:
+            for path in parts:
+                with dataset_part.Part(path) as part:
+                    part.copy_blocks(out)
         self._write_single_blocks()
-        self._write_addresses(tables)
+        self._write_addresses(parts)
         self._archive.close()
         fd = os.open(self._partial, os.O_RDONLY)
         try:
@@ -184,19 +206,9 @@ class Writer:
         fault_points.reached("renamed")
         self._finished = True
         files.sync_directory(os.path.dirname(self._path) or ".")
-        for number in range(request.n_ranges):
-            os.unlink(self._layout.dataset_range(number))
+        for path in inputs:
+            os.unlink(path)
         return messages.GraphWritten(os.path.getsize(self._path))
-
-    def _copy_datasets(self, n_ranges: int) -> list[str]:
-        """Copy the parts of the dataset section; return their paths."""
-        paths = [self._layout.dataset_range(number) for number in range(n_ranges)]
-        with self._archive.open("datasets.mb", "w", force_zip64=True) as out:
-            for path in paths:
-                with open(path, "rb") as stream:
-                    dataset_range.read_table(stream, path)
-                    shutil.copyfileobj(stream, out, 1 << 20)
-        return paths
 
     def _write_single_blocks(self) -> None:
         header = msgspec.json.decode(self._graph.header_json)
@@ -221,69 +233,10 @@ class Writer:
             self._archive.writestr(container.single(name), self._codec.compress(document))
         self._archive.writestr(container.DICTIONARY, self._codec.dictionary)
 
-    def _write_addresses(self, paths: list[str]) -> None:
-        """Write `nodes.addr`, range by range, so that memory stays bounded."""
-        quanta, places = self._quantum_places()
-        order = np.argsort(quanta, kind="stable")
-        quanta, places = quanta[order], places[order]
-        at = np.empty(len(order), dtype=np.int64)
-        at[order] = np.arange(len(order))
-        first_row = self._first_rows()
-        int_size = self._graph.header.int_size
-        n_rows = len(quanta) + sum(self._n_rows(path) for path in paths)
-        with self._archive.open(nodes.ADDRESSES, "w", force_zip64=True) as out:
-            out.write(addresses.encode_header(int_size, n_rows, len(nodes.COMPONENTS)))
-            begin, index, offset = 0, 0, 0
-            for number, path in enumerate(paths):
-                with open(path, "rb") as stream:
-                    table = dataset_range.read_table(stream, path)
-                end = len(quanta)
-                if number < len(paths) - 1:
-                    end = int(np.searchsorted(quanta, table["id"][-1:], "right")[0]) if len(table) else begin
-                rows = _dataset_places(table, offset, first_row, at, places)
-                ids = np.concatenate([np.ascontiguousarray(table["id"]), quanta[begin:end]])
-                merged = np.argsort(ids, kind="stable")
-                rows = np.concatenate([rows, places[begin:end]])[merged]
-                out.write(addresses.encode_rows(ids[merged], index, rows, int_size))
-                begin, index, offset = end, index + len(ids), offset + int(table["size"].sum())
-
-    def _n_rows(self, path: str) -> int:
-        with open(path, "rb") as stream:
-            return len(dataset_range.read_table(stream, path))
-
-    def _first_rows(self) -> npt.NDArray[np.int64]:
-        """Return the position of each shard's first quantum among all; shard 0 has none of them."""
-        counts = np.zeros(max(self._ids, default=0) + 2, dtype=np.int64)
-        for shard, ids in self._ids.items():
-            counts[shard + 1] = len(ids)
-        return np.cumsum(counts)
-
-    def _quantum_places(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Return ids and addresses of all quanta, in shard order."""
+    def _write_addresses(self, parts: list[str]) -> None:
         shards = sorted(self._ids)
-        n = sum(map(len, self._ids.values()))
-        places = np.zeros((n, 2 * len(nodes.COMPONENTS)), dtype=np.int64)
-        for name in _COLUMNS:
-            column = 2 * nodes.COMPONENTS.index(name)
-            sizes = np.concatenate([*(self._sizes[name][s] for s in shards), np.zeros(0, dtype=np.int64)])
-            places[:, column] = np.where(sizes > 0, blocks.offsets(sizes), 0)
-            places[:, column + 1] = sizes
-        return np.concatenate([*(self._ids[s] for s in shards), np.zeros(0, dtype="S16")]), places
-
-
-def _dataset_places(
-    table: npt.NDArray[Any],
-    offset: int,
-    first_row: npt.NDArray[np.int64],
-    at: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Return the addresses of datasets; logs and metadata share the blocks of their quanta."""
-    rows = np.zeros((len(table), 2 * len(nodes.COMPONENTS)), dtype=np.int64)
-    rows[:, 0] = offset + blocks.offsets(table["size"])
-    rows[:, 1] = table["size"]
-    for role, column in ((digest.LOG, 2 * nodes.LOGS), (digest.METADATA, 2 * nodes.METADATA)):
-        chosen = np.flatnonzero((table["role"] == role) & (table["shard"] > 0))
-        quantum = at[first_row[table["shard"][chosen]] + table["row"][chosen]]
-        rows[chosen, column : column + 2] = places[quantum, column : column + 2]
-    return rows
+        sizes = {name: [by_shard[shard] for shard in shards] for name, by_shard in self._sizes.items()}
+        quanta = node_addresses.QuantumAddresses([self._ids[shard] for shard in shards], sizes)
+        datasets = node_addresses.DatasetAddresses(parts, len(self._shards))
+        with self._archive.open(nodes.ADDRESSES, "w", force_zip64=True) as out:
+            node_addresses.write(out, quanta, datasets, self._graph.header.int_size)
