@@ -21,7 +21,7 @@ PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait before each repetition of a transaction, give or take a third; a minute in all."""
 
 MAX_TIMESPAN: Final = 4102444800000000000
-"""End of an unbounded timespan, nanoseconds TAI; its begin is 0."""
+"""End of an unbounded timespan, nanoseconds TAI; its begin is 0. An empty one has them exchanged."""
 
 _Result = TypeVar("_Result")
 

@@ -228,6 +228,8 @@ class Postgresql(database.Database):
         (found,) = values
         if found is None:
             return None
+        if found.isempty:
+            return database.MAX_TIMESPAN, 0
         return found.lower or 0, database.MAX_TIMESPAN if found.upper is None else found.upper
 
     def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:

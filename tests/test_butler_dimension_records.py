@@ -143,6 +143,15 @@ def test_regions_of_the_reference(made: Any, butler: Any) -> None:
         assert record == {"skymap": new.SKYMAP, "id": 5, "region": region.encode()}
 
 
+@pytest.mark.parametrize("span", [daf.Timespan.makeEmpty(), daf.Timespan(None, None)], ids=["empty", "all"])
+def test_timespans_of_the_reference(made: Any, butler: Any, span: Any) -> None:
+    made.insert()
+    butler.registry.insertDimensionData("day_obs", {"instrument": new.CAMERA, "id": 1, "timespan": span})
+    with made.registry() as opened:
+        [record] = opened.dimension_records("day_obs", day_obs=1)
+        assert record["timespan"] == span.nsec
+
+
 def test_find_by_dimensions(made: Any) -> None:
     made.insert()
     with made.registry() as opened:
