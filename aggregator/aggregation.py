@@ -56,7 +56,7 @@ def aggregate_graph(
     started, cpu = time.monotonic(), _cpu_seconds()
     with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
         try:
-            done = _aggregate(asked, stopping)
+            done = _aggregate(asked, stopping, started)
         except errors.AggregatorError as exc:
             if exc.exit_code == errors.RefusedError.exit_code:
                 # Only the ingester can tell that the database does not fit; what others did by then goes.
@@ -78,7 +78,9 @@ def _cpu_seconds() -> float:
     return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in _ALL_PROCESSES)
 
 
-def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> summary.Summary:
+def _aggregate(
+    asked: request.Request, stopping: interruption.Interruption, started: float
+) -> summary.Summary:
     config = asked.config
     workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
     try:
@@ -90,10 +92,12 @@ def _aggregate(asked: request.Request, stopping: interruption.Interruption) -> s
         )
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
-        with progress.Progress(totals, config.log_status_interval, config.interactive_status) as report:
+        shown = progress.Progress(totals, started, config.log_status_interval, config.interactive_status)
+        with shown as report:
             running = coordinator.Coordinator(config, prepared, workers, judge, report, stopping)
             running.run()
             running.summary.peaks = workers.peaks()
+        running.summary.phases = report.seconds
     except interruption.Interrupted as exc:
         workers.stop(0.0 if exc.at_once else crew.STOP_SECONDS)
         raise

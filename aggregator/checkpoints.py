@@ -18,7 +18,7 @@ class Checkpoint:
     Parameters
     ----------
     directory
-        Where it lies; made if it does not exist.
+        Where it lies; made if it does not exist, within a directory that does.
     temporary
         Whether to remove it when it is closed.
 
@@ -33,10 +33,14 @@ class Checkpoint:
         self._temporary = temporary
         self._is_new = not os.path.exists(directory)
         try:
-            os.makedirs(directory, exist_ok=True)
+            if self._is_new:
+                os.mkdir(directory)
             self.lock = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
-            raise errors.RefusedError(f"{directory}: can't write the checkpoint ({exc.strerror})") from exc
+            raise errors.RefusedError(
+                f"{directory}: can't write the checkpoint ({exc.strerror}). The directory above must exist; "
+                "--checkpoint-dir gives another place, --no-checkpoint keeps none."
+            ) from exc
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

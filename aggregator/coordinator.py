@@ -227,7 +227,11 @@ class Coordinator:
                 f"its quanta read {expected} datasets, but {self._n_edges} are explained by its edges; the "
                 "graph contradicts itself: build it again",
             )
-        self._ask(writer, messages.FinishGraph(n_ranges))
+        self._crew.post(writer, messages.FinishGraph(n_ranges))
+        # Whoever sees the graph can count on it that all outputs are ingested.
+        while self._crew.is_busy:
+            self._receive()
+        self._ask(writer, messages.PublishGraph())
 
 
 def check_complete(done: summary.Summary, config: configuration.AggregatorConfig) -> None:

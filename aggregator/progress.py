@@ -18,18 +18,25 @@ class Progress:
     ----------
     totals
         What is counted, in the order of display, with its total.
+    began
+        Time (`time.monotonic`) when the work began.
     interval
         Seconds between lines in the log.
     interactive
         Whether to show bars instead; by default if standard error is a terminal.
     """
 
-    def __init__(self, totals: dict[str, int], interval: float | None, interactive: bool | None) -> None:
+    def __init__(
+        self, totals: dict[str, int], began: float, interval: float | None, interactive: bool | None
+    ) -> None:
         self._totals = dict(totals)
         self._done = dict.fromkeys(totals, 0)
         self._interval = interval or _INTERVAL_SECONDS
         self._started = self._last = time.monotonic()
         self._phase = "starting"
+        self._phase_began = began
+        self.seconds: dict[str, float] = {}
+        """How long each phase took; the last one is added at the end."""
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
         if sys.stderr.isatty() if interactive is None else interactive:
@@ -54,8 +61,14 @@ class Progress:
 
     def phase(self, name: str) -> None:
         """Tell that something else begins."""
+        self._end_phase()
         self._phase = name
         _log.info("%s", name.capitalize())
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
 
     def advance(self, name: str, count: int) -> None:
         """Count."""
@@ -92,5 +105,6 @@ class Progress:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._end_phase()
         if self._bars is not None:
             self._bars.stop()

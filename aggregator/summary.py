@@ -58,6 +58,9 @@ class Summary:
     elapsed: float = 0.0
     """Seconds."""
 
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds that each phase took, in order."""
+
     cpu: float = 0.0
     """CPU seconds of all processes."""
 
@@ -109,7 +112,8 @@ class Summary:
             result.append(f"Quanta whose files can't be read: {len(self.problems)}")
         if self.graph_path is not None:
             result.append(f"Provenance graph: {self.graph_path} ({self.graph_size / 1e6:.1f} MB)")
-        result.append(f"Elapsed: {self.elapsed:.1f} s, CPU: {self.cpu:.1f} s")
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
+        result.append(f"Elapsed: {self.elapsed:.1f} s ({phases}), CPU: {self.cpu:.1f} s")
         peaks = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.peaks.items())
         result.append(f"Peak memory in MB: {peaks}")
         return result

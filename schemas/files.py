@@ -1,9 +1,10 @@
 """Durable files: written aside, synced, renamed."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from schemas import fault_points
+from schemas import errors, fault_points
 
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
@@ -31,17 +32,38 @@ def temporary_name(path: str) -> str:
     return f"{path}.{os.getpid()}.tmp"
 
 
-def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
-    """Write a file so that it appears complete and synced, or not at all.
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn errors of writing a file into one that says which, and what to do.
 
     Raises
     ------
-    OSError
+    AggregatorError
+        If the file can't be written.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise errors.AggregatorError(
+            f"{path}: can't write it ({exc.strerror}). Make room there, or mend what is wrong, and run the "
+            "same command again."
+        ) from exc
+
+
+def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file so that it appears complete and synced, or not at all.
+
+    If the machine loses power right after, the rename may be lost; for parts of a checkpoint that costs a
+    scan, and syncing the directory as well would double the waiting.
+
+    Raises
+    ------
+    AggregatorError
         If it can't be written; nothing is left behind then.
     """
     temporary = temporary_name(path)
     try:
-        with open(temporary, "wb") as stream:
+        with writing(path), open(temporary, "wb") as stream:
             for piece in pieces:
                 stream.write(piece)
             stream.flush()
@@ -52,4 +74,3 @@ def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-    sync_directory(os.path.dirname(path) or ".")

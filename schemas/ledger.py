@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas import addresses
+from schemas import addresses, files
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def read_all(path: str) -> list[Line]:
 def append(path: str, lines: Iterable[Line]) -> None:
     """Add lines; a line that was cut off before is closed first."""
     text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-    with open(path, "ab+") as stream:
+    with files.writing(path), open(path, "ab+") as stream:
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":

@@ -213,6 +213,10 @@ class FinishGraph(msgspec.Struct, frozen=True, tag=True):
     """Number of ranges of overall inputs."""
 
 
+class PublishGraph(msgspec.Struct, frozen=True, tag=True):
+    """To the writer: everything is ingested; move the graph to its place."""
+
+
 class GraphWritten(msgspec.Struct, frozen=True, tag=True):
     """From the writer: the graph is in its place."""
 
@@ -235,7 +239,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """Traceback, for the log."""
 
 
-Request = ScanShard | CommitShard | Flush | BuildOutputs | PlanInputs | CopyBlocks | BuildInputs | FinishGraph
+Request = (
+    ScanShard
+    | CommitShard
+    | Flush
+    | BuildOutputs
+    | PlanInputs
+    | CopyBlocks
+    | BuildInputs
+    | FinishGraph
+    | PublishGraph
+)
 """What workers are told."""
 
 Reply = (

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from oracle import compare, runs
 
 import aggregator
-from schemas import nodes, provenance, statuses
+from schemas import container, nodes, provenance, statuses
 
 pytest_plugins = ["oracle.fixtures"]
 
@@ -40,7 +41,8 @@ def undisturbed(clean_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempP
 
 
 def aggregate(case: kills.Case, **config: Any) -> Any:
-    options = aggregator.AggregatorConfig(output_path=str(case.output), mock_storage_classes=True, **config)
+    config = {"output_path": str(case.output), "mock_storage_classes": True} | config
+    options = aggregator.AggregatorConfig(**config)
     return aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), options)
 
 
@@ -145,7 +147,7 @@ def test_unreadable_file_holds_its_quantum(
     assert case.leftovers() == []
 
 
-def _as_nobody(case: kills.Case) -> subprocess.CompletedProcess[str]:
+def _as_nobody(case: kills.Case, *more: str) -> subprocess.CompletedProcess[str]:
     """Aggregate as a user without privileges."""
     # That user may have no access to the libraries: aggregating another copy before imports all of them.
     code = (
@@ -161,7 +163,7 @@ def _as_nobody(case: kills.Case) -> subprocess.CompletedProcess[str]:
             for path in filter(pathlib.Path.exists, other.files(entry)):
                 path.chmod(0o644)
         other.database.chmod(0o644)
-        options = ["--mock-storage-classes", "-o", str(case.output)]
+        options = ["--mock-storage-classes", "-o", str(case.output), *more]
         command = [sys.executable, "-c", code, str(case.run.root), str(other.root), *options]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -206,6 +208,27 @@ def test_read_only_database(case: kills.Case) -> None:
     assert not case.output.exists()
     os.chmod(case.run.database, 0o644)
     assert _as_nobody(case).returncode == 0
+
+
+@needs_root
+def test_checkpoint_directory_that_cannot_be_written(case: kills.Case) -> None:
+    _give_away(case)
+    directory = case.output.parent / "closed"
+    directory.mkdir(mode=0o755)
+    for place in (directory, directory / "checkpoint"):
+        done = _as_nobody(case, "--checkpoint-dir", str(place))
+        assert done.returncode == 2
+        assert f"{place}: can't write the checkpoint (Permission denied)" in done.stderr
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["output_path", "checkpoint_dir"])
+def test_directory_that_does_not_exist(case: kills.Case, option: str) -> None:
+    place = case.output.parent / "missing" / "place"
+    with pytest.raises(aggregator.RefusedError, match=f"{place.parent}.* must exist"):
+        aggregate(case, **{option: str(place)})
+    assert not place.parent.exists()
+    assert case.leftovers() == []
 
 
 @needs_root
@@ -312,6 +335,18 @@ def _graph_truncated(case: kills.Case) -> None:
     os.truncate(case.run.predicted_path, case.run.predicted_path.stat().st_size // 2)
 
 
+def _graph_newer(case: kills.Case) -> None:
+    with container.Container(str(case.run.predicted_path)) as opened:
+        header = json.loads(opened.read_block("header"))
+        codec = opened.codec
+    with zipfile.ZipFile(case.run.predicted_path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[container.single("header")] = codec.compress(json.dumps(header | {"version": 99}).encode())
+    with zipfile.ZipFile(case.run.predicted_path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
 def _repository_unknown(case: kills.Case) -> None:
     with sqlite3.connect(case.run.database) as db:
         db.execute("update butler_attributes set value = '99.0.0' where name like 'version:%Datasets%'")
@@ -322,6 +357,7 @@ def _repository_unknown(case: kills.Case) -> None:
 REFUSED: dict[str, tuple[Callable[[kills.Case], Any], str]] = {
     "graph missing": (lambda case: case.run.predicted_path.unlink(), "can't open the graph"),
     "graph truncated": (_graph_truncated, "not a quantum graph file, or truncated"),
+    "graph of a newer version": (_graph_newer, "version 99"),
     "graph no graph": (lambda case: case.run.predicted_path.write_text("{}"), "not a quantum graph file"),
     "repository missing": (lambda case: (case.run.root / "butler.yaml").unlink(), "butler.yaml"),
     "repository of unknown versions": (_repository_unknown, "99.0.0"),
@@ -411,24 +447,41 @@ def test_locked_database_is_told_after_a_wait(case: kills.Case, monkeypatch: pyt
     aggregate(case)
 
 
-def test_full_disk_leaves_nothing_half_written(case: kills.Case, undisturbed: Any) -> None:
-    """Digests, graph and database are limited in size by turns; the next run goes on."""
+def _limited(case: kills.Case, size: int, *options: str) -> str:
+    """Aggregate with a limit on the size of files, in bytes; return the error."""
     code = (
         "import resource, sys; n = int(sys.argv.pop(1))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))\n"
         "import aggregator.command_line as c; c.main()"
     )
-    for limit in (2_000, 20_000, 200_000):
-        command = [
-            *(sys.executable, "-c", code, str(limit), "aggregate-graph"),
-            *(str(case.run.predicted_path), str(case.run.root), "-o", str(case.output), "-j", "2"),
-            "--mock-storage-classes",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 1, done.stderr
-        assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")], done.stderr
-        assert not case.output.exists()
+    command = [
+        *(sys.executable, "-c", code, str(size), "aggregate-graph"),
+        *(str(case.run.predicted_path), str(case.run.root), "-o", str(case.output), "-j", "2"),
+        *("--mock-storage-classes", *options),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert not case.output.exists()
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    return error
+
+
+@pytest.mark.parametrize("full", ["records", "digests", "database", "graph"])
+def test_full_disk_leaves_nothing_half_written(case: kills.Case, undisturbed: Any, full: str) -> None:
+    """The file that has no room is named, and the next run goes on."""
+    if full == "graph":
+        # Then there is nothing left to write but the graph.
+        aggregate(case, dry_run=True)
+        case.output.unlink()
+    database_size = case.run.database.stat().st_size
+    limit, name = {
+        "records": (10, "records"),
+        "digests": (2_000, ".digest"),
+        "database": (database_size + 10_000, case.run.database.name),
+        "graph": (30_000, f"{case.output.name}.partial"),
+    }[full]
+    assert name in _limited(case, limit, *["--dry-run"] * (full == "graph"))
     aggregate(case)
     assert case.content() == undisturbed
     assert case.leftovers() == []

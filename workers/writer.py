@@ -1,5 +1,6 @@
 """The writer: puts the provenance graph together from digests and verdicts (quantum-graph-format.md 7, 9)."""
 
+import contextlib
 import logging
 import os
 import zipfile
@@ -61,25 +62,31 @@ class Writer:
         self._ids: dict[int, npt.NDArray[Any]] = {}
         self._sizes: dict[str, dict[int, npt.NDArray[Any]]] = {name: {} for name in _COLUMNS}
         try:
-            self._archive = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
+            self._stream = open(self._partial, "wb")  # noqa: SIM115
         except OSError as exc:
             raise errors.RefusedError(f"{self._partial}: can't write it ({exc.strerror})") from exc
+        self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
         # Logs are most of the file: they are copied while scanning goes on, the rest at the end.
         self._logs: IO[bytes] | None = self._archive.open("logs.mb", "w", force_zip64=True)
-        self._finished = False
+        self._published = False
 
     def close(self) -> None:
         """Close everything; remove what is not complete."""
         self._graph.close()
-        if not self._finished:
-            if self._logs is not None:
-                self._logs.close()
-            self._archive.close()
+        if not self._published:
+            # Without a file there is nothing that the archive would still want to write.
+            self._archive.fp = None
+            with contextlib.suppress(OSError):
+                self._stream.close()
             if os.path.exists(self._partial):
                 os.unlink(self._partial)
 
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
+        with files.writing(self._partial):
+            return self._answer(request)
+
+    def _answer(self, request: messages.Request) -> messages.Reply:
         match request:
             case messages.CommitShard():
                 return self.take(request)
@@ -89,6 +96,8 @@ class Writer:
                 return self.copy_blocks()
             case messages.FinishGraph():
                 return self.finish(request)
+            case messages.PublishGraph():
+                return self.publish()
         raise TypeError(f"not for the writer: {request!r}")
 
     def take(self, request: messages.CommitShard) -> messages.ShardTaken:
@@ -184,8 +193,8 @@ class Writer:
                         self._copy(opened, name, out)
         return messages.Ready()
 
-    def finish(self, request: messages.FinishGraph) -> messages.GraphWritten:
-        """Complete the file, sync it and move it to its place."""
+    def finish(self, request: messages.FinishGraph) -> messages.Ready:
+        """Complete the file and sync it."""
         fault_points.reached("assembly")
         inputs = [self._layout.input_datasets(number) for number in range(request.n_ranges)]
         parts = [self._layout.output_datasets(shard) for shard in sorted(self._shards)] + inputs
@@ -196,18 +205,20 @@ class Writer:
         self._write_single_blocks()
         self._write_addresses(parts)
         self._archive.close()
-        fd = os.open(self._partial, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        for path in inputs:
+            os.unlink(path)
+        return messages.Ready()
+
+    def publish(self) -> messages.GraphWritten:
+        """Move the file to its place."""
         fault_points.reached("output")
         os.rename(self._partial, self._path)
         fault_points.reached("renamed")
-        self._finished = True
+        self._published = True
         files.sync_directory(os.path.dirname(self._path) or ".")
-        for path in inputs:
-            os.unlink(path)
         return messages.GraphWritten(os.path.getsize(self._path))
 
     def _write_single_blocks(self) -> None:
