@@ -217,8 +217,8 @@ def _find_union(
     for name, value in data_id.items():
         _check_dimension(registry, entry, name)
         query = query.where(column == value)
-    with registry.db.reading() as connection:
-        for value in connection.execute(query).scalars():
+    with registry.db.reading() as connection, connection.execute(query) as found:
+        for value in found.scalars():
             yield {entry.key.name: value}
 
 
@@ -235,8 +235,8 @@ def _find(
     names = [column.name for column in entry.columns if column.type != "timespan"]
     encoded = [column.name for column in entry.columns if column.type in ("hash", "region")]
     temporal = len(names) < len(entry.columns)
-    with registry.db.reading() as connection:
-        for row in connection.execute(query).mappings():
+    with registry.db.reading() as connection, connection.execute(query) as found:
+        for row in found.mappings():
             record = {name: row[name] for name in names}
             for name in encoded:
                 if record[name] is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from butler import collections, creation, datastore, registry
+from butler import collections, creation, datastore, records, registry
 from butler import config as config_module
 from schemas import errors, files
 from tests import registry_rows
@@ -162,14 +162,26 @@ def test_our_ingest_into_our_repository(made: Any, butler: Any) -> None:
 def test_paths_are_those_of_the_reference(made: Any, butler: Any) -> None:
     # The compact universe has to do with the default file templates.
     made.insert()
-    store = datastore.Datastore(config_module.load(made.root), made.registry().universe, True)
-    assert store.stores[0].root == str(made.root)
-    for name, data_id in (("image", {"instrument": new.CAMERA, "visit": 101, "detector": 1}),):
-        kind = daf.DatasetType(name, butler.dimensions.conform(data_id), "StructuredDataDict")
-        butler.registry.registerDatasetType(kind)
-        butler.collections.register("run")
-        path = butler.getURI(butler.put({}, name, data_id, run="run")).relative_to(butler._datastore.root)
-        assert path == "run/image/20260301/g/G-1/101/image_NewCam_g_G-1_101_S1_run.yaml"
+    butler.collections.register("run")
+    data_id = {"instrument": new.CAMERA, "visit": 101, "detector": 1}
+    dimensions = butler.dimensions.conform(data_id)
+    butler.registry.registerDatasetType(daf.DatasetType("image", dimensions, "StructuredDataDict"))
+    ref = butler.put({}, "image", data_id, run="run")
+    with made.registry() as opened:
+        universe = opened.universe
+        store = datastore.Datastore(config_module.load(made.root), universe, True)
+        request = ("image", "StructuredDataDict", universe.group(data_id), new.CAMERA)
+        wanted = store.needed_attributes([request])
+        rows = [
+            (element, [record[name] for name in universe.record_columns(element)])
+            for element in wanted
+            for record in opened.dimension_records(element)
+        ]
+        store.set_records(records.RecordTable.build(universe, wanted, rows))
+    [file] = store.plan(*request).files
+    path = file.path(butler.registry.expandDataId(ref.dataId).full_values, "run", str(ref.id))
+    assert path == "run/image/20260301/g/G-1/101/image_NewCam_g_G-1_101_S1_run.yaml"
+    assert butler.getURI(ref).ospath == str(made.root / path)
 
 
 def refuse(root: pathlib.Path, match: str, **options: Any) -> None:
