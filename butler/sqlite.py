@@ -1,10 +1,11 @@
 """SQLite as a Butler database (butler-repository.md sections 3, 4 and 12)."""
 
+import contextlib
 import itertools
 import os
 import sqlite3
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -71,11 +72,13 @@ class Sqlite(database.Database):
             raise
         return connection
 
-    def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
+    def failure(self, error: BaseException) -> errors.AggregatorError:
         """Make the error that says what failed, where, and what to do next."""
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, sqlite3.IntegrityError):
+            return database.ConstraintError(f"{self.place}: the database refuses a row: {error}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
-            return errors.RefusedError(f"{self.place}: {error.orig}; see registry.db in butler.yaml.")
+            return errors.RefusedError(f"{self.place}: {error}; see registry.db in butler.yaml.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             advice = f"another process held it for {self._wait:g} s; try again when that has finished"
         elif code == sqlite3.SQLITE_READONLY:
@@ -84,7 +87,7 @@ class Sqlite(database.Database):
             advice = "free some space and try again; the transaction was rolled back"
         else:
             advice = "the transaction was rolled back"
-        return errors.AggregatorError(f"{self.place}: {error.orig} ({advice}).")
+        return errors.AggregatorError(f"{self.place}: {error} ({advice}).")
 
     def identifier(self, name: str) -> str:
         """Return the name as it is: SQLite has no limit."""
@@ -113,6 +116,20 @@ class Sqlite(database.Database):
 
     def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
         """Do nothing: a writing transaction has locked the whole file when it began."""
+
+    @contextlib.contextmanager
+    def staged(
+        self,
+        connection: sqlalchemy.Connection,
+        columns: Sequence[sqlalchemy.Column[Any]],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> Iterator[sqlalchemy.Table]:
+        """Lay rows into a temporary table, which is dropped in the end."""
+        stage = sqlalchemy.Table("ingest_stage", sqlalchemy.MetaData(), *columns, prefixes=["TEMPORARY"])
+        stage.create(connection, checkfirst=False)
+        self.insert_rows(connection, stage, stage.columns.keys(), rows)
+        yield stage
+        stage.drop(connection, checkfirst=False)
 
     def insert_rows(
         self,
