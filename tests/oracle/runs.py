@@ -116,7 +116,13 @@ class OracleRun:
 
 
 def make_oracle_run(
-    workdir: pathlib.Path, *, visits: int = 14, detectors: int = 5, patches: int = 4, trouble: bool = True
+    workdir: pathlib.Path,
+    *,
+    visits: int = 14,
+    detectors: int = 5,
+    patches: int = 4,
+    trouble: bool = True,
+    name: str = "u/oracle/run.1",
 ) -> OracleRun:
     """Execute a run in several passes with the reference, and let things go wrong on the way.
 
@@ -129,6 +135,8 @@ def make_oracle_run(
         three visits).  All troubles happen only with 14 visits, 5 detectors and 4 patches, or more.
     trouble
         Whether things go wrong at all.
+    name
+        Name of the output run.
 
     Returns
     -------
@@ -142,10 +150,10 @@ def make_oracle_run(
     root = (workdir / "repo").resolve()
     root.mkdir(parents=True)
     plans = {**(TROUBLE if trouble else {}), **NOTHING}
-    graph = repository.build(root, repository.Size(visits, detectors, patches), plans)
+    graph = repository.build(root, repository.Size(visits, detectors, patches), plans, name)
     quanta = execution.order(graph)
     manifest = execution.manifest(root, graph, quanta)
-    run = OracleRun(workdir, root, repository.RUN, repository.CHAIN, manifest, {})
+    run = OracleRun(workdir, root, name, repository.CHAIN, manifest, {})
     for number in range(PASSES if trouble else 1):
         if number == 1:
             _mark(run, "rerun_failed", _delete(run, "isr", ["_metadata"], visit=110, detector=1))
@@ -158,7 +166,7 @@ def make_oracle_run(
         _rewrite_logs(run)
         _lose_init_outputs(run)
     _snapshot(run, "final")
-    (workdir / "run.json").write_text(json.dumps({"manifest": run.manifest, "marks": run.marks}))
+    (workdir / "run.json").write_text(json.dumps({"run": name, "manifest": run.manifest, "marks": run.marks}))
     return run
 
 
@@ -166,7 +174,7 @@ def load_run(workdir: pathlib.Path) -> OracleRun:
     """Return a run that was made earlier in a directory."""
     content = json.loads((workdir / "run.json").read_text())
     root = (workdir / "repo").resolve()
-    return OracleRun(workdir, root, "u/oracle/run.1", "u/oracle", content["manifest"], content["marks"])
+    return OracleRun(workdir, root, content["run"], "u/oracle", content["manifest"], content["marks"])
 
 
 def copy_run(run: OracleRun, destination: pathlib.Path) -> OracleRun:
