@@ -1,20 +1,21 @@
-"""Measure how fast datasets get into a SQLite repository: new ones, and ones that exist already.
+"""Measure how fast datasets get into a repository: new ones, and ones that exist already.
 
-Works on a copy of the sample repository, with visits and detectors added; the datasets are of three
-types and two dimension groups. Run it from the top of the source tree:
-``python -m benchmarks.ingest_rows [--datasets N] [--batch N]``.
+Works on a copy of the sample repository, with visits and detectors added, in SQLite or in a PostgreSQL server
+of its own; the datasets are of three types and two dimension groups. Run it from the top of the source tree:
+``python -m benchmarks.ingest_rows [--database postgresql] [--datasets N] [--batch N]``.
 """
 
 import argparse
+import contextlib
 import pathlib
 import random
-import sqlite3
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
 
 from butler import batch, registry
+from tests import databases, postgresql_repository, postgresql_server, registry_rows
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "tests" / "data" / "sample.zip"
 RUN = "u/sample/benchmark"
@@ -22,16 +23,26 @@ DETECTORS = 50
 """Detectors of a visit; each has two datasets, and the visit has one more."""
 
 
-def add_records(path: pathlib.Path, table: str, rows: Iterator[dict[str, int | str]]) -> None:
-    """Add dimension records like the first one, with other values."""
-    connection = sqlite3.connect(path)
-    connection.row_factory = sqlite3.Row
-    first = dict(connection.execute(f"SELECT * FROM {table}").fetchone())
-    marks = ", ".join("?" * len(first))
-    for row in rows:
-        connection.execute(f"INSERT INTO {table} VALUES ({marks})", tuple({**first, **row}.values()))
-    connection.commit()
-    connection.close()
+def add_detectors(database: databases.Database) -> None:
+    """Add detectors to the sample."""
+    others = ", ".join(name for name in database.columns("detector") if name not in ("id", "full_name"))
+    recursion = f"WITH RECURSIVE n(d) AS (SELECT 3 UNION ALL SELECT d + 1 FROM n WHERE d < {DETECTORS})"
+    select = f"SELECT d, 'R0/S' || d || '.y', {others} FROM detector, n WHERE id = 1"
+    database.execute(f"{recursion} INSERT INTO detector (id, full_name, {others}) {select}")
+
+
+@contextlib.contextmanager
+def sample(kind: str) -> Iterator[databases.Database]:
+    """Make a database with the content of the sample's."""
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        with zipfile.ZipFile(SAMPLE) as archive:
+            path = pathlib.Path(archive.extract("repo/gen3.sqlite3", scratch))
+        if kind == "sqlite":
+            yield databases.Sqlite(path)
+        else:
+            server = stack.enter_context(postgresql_server.running())
+            yield postgresql_repository.load(server, path)
 
 
 def file_of(dataset_id: str, name: str, visit: int, detector: int) -> batch.File:
@@ -43,7 +54,7 @@ def file_of(dataset_id: str, name: str, visit: int, detector: int) -> batch.File
     return (*store, dataset_id, path, formatter, "StructuredDataDict", None)
 
 
-def make_batches(opened: registry.Registry, visits: int, size: int) -> list[batch.Batch]:
+def make_batches(opened: registry.Registry, visits: range, size: int) -> list[batch.Batch]:
     """Make the rows of all visits, with ids that grow with time."""
     image = opened.register_dataset_type("bench_image", "StructuredDataDict", ["visit", "detector"])
     log = opened.register_dataset_type("bench_log", "StructuredDataDict", ["visit", "detector"])
@@ -51,7 +62,7 @@ def make_batches(opened: registry.Registry, visits: int, size: int) -> list[batc
     datasets: list[batch.Dataset] = []
     files: list[batch.File] = []
     start = time.time_ns() // 1_000_000
-    for visit in range(1000, 1000 + visits):
+    for visit in visits:
         wanted = [(kind, ("SampleCam", d, visit)) for d in range(1, DETECTORS + 1) for kind in (image, log)]
         for kind, values in [*wanted, (summary, ("SampleCam", visit))]:
             moment = start + len(datasets) // 50
@@ -78,23 +89,19 @@ def measure(opened: registry.Registry, label: str, batches: list[batch.Batch], *
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--datasets", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=10_000)
     options = parser.parse_args()
-    visits = options.datasets // (2 * DETECTORS + 1) + 1
-    with tempfile.TemporaryDirectory() as scratch:
-        with zipfile.ZipFile(SAMPLE) as archive:
-            path = pathlib.Path(archive.extract("repo/gen3.sqlite3", scratch))
-        names = ({"id": d, "full_name": f"R0/S{d}.y"} for d in range(3, DETECTORS + 1))
-        add_records(path, "detector", names)
-        add_records(path, "visit", ({"id": v, "name": f"v{v}"} for v in range(1000, 1000 + visits)))
-        with registry.open_registry(f"sqlite:///{path}", None, writeable=True) as opened:
+    with sample(options.database) as database:
+        add_detectors(database)
+        visits = registry_rows.add_visits(database, options.datasets // (2 * DETECTORS + 1) + 1)
+        with database.open() as opened:
             opened.register_run(RUN)
             batches = make_batches(opened, visits, options.batch)
             measure(opened, "new, plain inserts", batches, defensive=False)
             measure(opened, "existing, plain inserts first", batches, defensive=False)
             measure(opened, "existing, looking first", batches, defensive=True)
-        print(f"database: {path.stat().st_size / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ class Collections:
         table, run, insert = self._tables.collection, self._tables.run, self._tables.db.insert_or_ignore
         is_new = False
         if self.find(name) is None:
-            result = self._connection.execute(insert(table).values(name=name, type=int(kind)))
-            is_new = result.rowcount == 1
+            added = insert(table).values(name=name, type=int(kind)).returning(table.c.collection_id)
+            is_new = self._connection.execute(added).first() is not None
         [row] = self.find_all([name])
         self._of_type(row, kind)
         if kind is CollectionType.RUN:

@@ -67,8 +67,8 @@ class RepositoryConfig:
     root: str
     """Absolute path of the directory that ``<butlerRoot>`` stands for."""
 
-    database: str
-    """SQLAlchemy URL of the registry database."""
+    database: str = dataclasses.field(repr=False)
+    """SQLAlchemy URL of the registry database; it may hold a password."""
 
     namespace: str | None
     """Schema of the registry's tables; `None` for the connection's default."""
@@ -173,18 +173,20 @@ class _Reader:
         if not isinstance(url, str):
             raise errors.RefusedError(f"{self.path}: 'registry: db' is {url!r}; it has to be a database URL.")
         url = url.replace(ROOT_TAG, self.root)
-        if url.startswith("sqlite:"):
+        if "://" not in url:
+            # What was wrong with it may be a password.
+            raise errors.RefusedError(f"{self.path}: 'registry: db' is not a database URL.")
+        parts = ("username", "password", "host", "port", "database")
+        if url.startswith("sqlite:") or all(registry.get(key) is None for key in parts):
             return url
         # Scanners read this configuration, too, and have no other use for this large library.
         import sqlalchemy
 
         try:
             parsed = sqlalchemy.make_url(url)
-        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-            raise errors.RefusedError(
-                f"{self.path}: 'registry: db' is not a database URL: {error}"
-            ) from error
-        for key in ("username", "password", "host", "port", "database"):
+        except (sqlalchemy.exc.ArgumentError, ValueError):
+            raise errors.RefusedError(f"{self.path}: 'registry: db' is not a database URL.") from None
+        for key in parts:
             if getattr(parsed, key) is None and registry.get(key) is not None:
                 parsed = parsed.set(**{key: registry[key]})
                 url = parsed.render_as_string(hide_password=False)

@@ -4,9 +4,8 @@ The batch is laid into temporary tables and joined with the repository's, inside
 going to write, so no statement grows with the batch.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -93,22 +92,12 @@ class _Examination:
                 definitions.integer("dataset_type_id"),
                 *(self.registry.key_column(dimension, dimension) for dimension in required[name]),
             ]
-            with self._staged(columns, rows) as stage:
+            with self.registry.db.staged(self.connection, columns, rows) as stage:
                 self._find_ids(stage, tags, required[name])
                 self._find_data_ids(stage, tags, required[name])
                 for dimension in required[name]:
                     if self.registry.dimensions.has_table(dimension):
                         self._find_missing_records(stage, dimension)
-
-    @contextlib.contextmanager
-    def _staged(
-        self, columns: Sequence[sqlalchemy.Column[Any]], rows: Sequence[tuple[Any, ...]]
-    ) -> Iterator[sqlalchemy.Table]:
-        stage = sqlalchemy.Table("ingest_stage", sqlalchemy.MetaData(), *columns, prefixes=["TEMPORARY"])
-        stage.create(self.connection, checkfirst=False)
-        self.registry.db.insert_rows(self.connection, stage, stage.columns.keys(), rows)
-        yield stage
-        stage.drop(self.connection, checkfirst=False)
 
     def _find_ids(self, stage: sqlalchemy.Table, tags: sqlalchemy.Table, required: Sequence[str]) -> None:
         dataset, dataset_type = self.registry.dataset, self.registry.dataset_type
@@ -174,7 +163,7 @@ class _Examination:
         for name, rows in groups.items():
             column = sqlalchemy.Column("dataset_id", self.registry.db.uuid_type)
             records = self.registry.records(name)
-            with self._staged([column], rows) as stage:
+            with self.registry.db.staged(self.connection, [column], rows) as stage:
                 query = sqlalchemy.select(stage.c.dataset_id).join(
                     records, records.c.dataset_id == stage.c.dataset_id
                 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy
 import yaml
 
-from butler import config, database, managers, registry, tables, universe, yaml_files
+from butler import config, connections, database, managers, tables, universe, yaml_files
 from schemas import errors, files
 
 DEFAULT_DATABASE: Final = f"sqlite:///{config.ROOT_TAG}/gen3.sqlite3"
@@ -59,21 +59,18 @@ def create_repository(
     path = os.path.join(directory, "butler.yaml")
     _check_absent(path)
     url = database_url or DEFAULT_DATABASE
-    _check_password(url)
+    _check_url(url)
     dimensions = _parse(compact_dimensions() if dimension_config is None else dimension_config)
     text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
     with _directory(directory), _database(url.replace(config.ROOT_TAG, directory), namespace) as db:
         schema = tables.Tables(db, universe.Universe.from_config(dimensions))
         schema.define_all()
-        with db.writing() as connection:
-            db.prepare(connection)
-            _fill(schema, connection, dimensions)
+        db.write(lambda connection: _fill(schema, connection, dimensions))
         try:
             _check_absent(path)
             files.write_atomically(path, [text.encode()])
         except BaseException:
-            with db.writing() as connection:
-                schema.metadata.drop_all(connection)
+            db.write(schema.metadata.drop_all)
             raise
 
 
@@ -93,10 +90,17 @@ def _check_absent(path: str) -> None:
         raise errors.RefusedError(f"{path}: there is a repository here already. Choose another directory.")
 
 
-def _check_password(url: str) -> None:
-    # Only what a URL of this form can hide a password in; whether it is a good one is found out later.
+def _check_url(url: str) -> None:
+    """Refuse what can't stand in butler.yaml; whether it is a good URL is found out later."""
     with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):
         parsed = sqlalchemy.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and not (parsed.database or "/").startswith(
+            ("/", ":", config.ROOT_TAG)
+        ):
+            raise errors.RefusedError(
+                f"{url}: which file this is would depend on where the repository is used. "
+                f"Give an absolute path (sqlite:////...), or one that begins with {config.ROOT_TAG}."
+            )
         if parsed.password is not None or "password" in parsed.query:
             raise errors.RefusedError(
                 f"{parsed.render_as_string(hide_password=True)}: the database URL goes into butler.yaml, "
@@ -162,19 +166,20 @@ def _directory(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _database(url: str, namespace: str | None) -> Iterator[database.Database]:
-    db = registry.connect(url, namespace, writeable=True, create=True)
+    db = connections.connect(url, namespace, writeable=True, create=True)
     try:
         yield db
     except BaseException:
-        db.close()
         db.discard()
         raise
-    db.close()
+    finally:
+        db.close()
 
 
 def _fill(schema: tables.Tables, connection: sqlalchemy.Connection, dimensions: dict[str, Any]) -> None:
     """Make all tables, and the rows that they have from the start."""
     db = schema.db
+    db.prepare(connection)
     if sqlalchemy.inspect(connection).get_table_names(schema=db.namespace):
         raise errors.RefusedError(
             f"{db.place}: there are tables in it already; nothing was changed. "

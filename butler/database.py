@@ -5,8 +5,10 @@ A class per database derives from `Database`; everything above it is SQLAlchemy'
 
 import abc
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import sqlalchemy
 
@@ -15,9 +17,24 @@ from schemas import errors
 WRITING = "butler_writing"
 """Execution option of a connection whose transaction is going to write."""
 
+PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds to wait before each repetition of a transaction, give or take a third; a minute in all."""
+
+MAX_TIMESPAN: Final = 4102444800000000000
+"""End of an unbounded timespan, nanoseconds TAI; its begin is 0. An empty one has them exchanged."""
+
+_Result = TypeVar("_Result")
+
 
 class ConstraintError(errors.AggregatorError):
     """A constraint of the database refused a row; the transaction is rolled back."""
+
+
+class TransientError(errors.AggregatorError):
+    """The transaction is rolled back through no fault of its own; the same again may succeed."""
+
+
+def _say_nothing(_: str) -> None: ...
 
 
 class Database(abc.ABC):
@@ -34,6 +51,9 @@ class Database(abc.ABC):
     writeable
         Whether transactions may write.
     """
+
+    warn: Callable[[str], object] = staticmethod(_say_nothing)
+    """Told about transactions that have to be repeated."""
 
     uuid_type: sqlalchemy.types.TypeEngine[Any]
     """Column type of dataset ids; values are 32 lowercase hexadecimal digits on our side."""
@@ -52,6 +72,47 @@ class Database(abc.ABC):
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def read(self, work: Callable[[sqlalchemy.Connection], _Result]) -> _Result:
+        """Call a function with a transaction that only reads, repeatedly if need be.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if the database fails.
+        """
+        return self._repeated(self.reading, work)
+
+    def write(self, work: Callable[[sqlalchemy.Connection], _Result]) -> _Result:
+        """Call a function with a transaction that writes; all of it is repeated if need be.
+
+        If the connection was lost during the commit, the function may meet the rows of its first call.
+
+        Raises
+        ------
+        ConstraintError
+            Raised if a constraint refuses a row.
+        AggregatorError
+            Raised if the database fails in another way, or is open for reading only.
+        """
+        return self._repeated(self.writing, work)
+
+    def _repeated(
+        self,
+        transaction: Callable[[], contextlib.AbstractContextManager[sqlalchemy.Connection]],
+        work: Callable[[sqlalchemy.Connection], _Result],
+    ) -> _Result:
+        for pause in PAUSES:
+            try:
+                with transaction() as connection:
+                    return work(connection)
+            except TransientError as error:
+                # Those who have met should not meet again.
+                seconds = pause * random.uniform(0.67, 1.33)
+                self.warn(f"{error} Trying again in {seconds:.1f} s.")
+                time.sleep(seconds)
+        with transaction() as connection:
+            return work(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlalchemy.Connection]:
@@ -87,10 +148,8 @@ class Database(abc.ABC):
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlalchemy.exc.IntegrityError as error:
-            raise ConstraintError(f"{self.place}: the database refuses a row: {error.orig}") from error
         except sqlalchemy.exc.DBAPIError as error:
-            raise self.failure(error) from error
+            raise self.failure(error.orig or error) from error
 
     @abc.abstractmethod
     def prepare(self, connection: sqlalchemy.Connection) -> None:
@@ -107,8 +166,8 @@ class Database(abc.ABC):
         """Remove what was made only to create a repository that did not come about."""
 
     @abc.abstractmethod
-    def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
-        """Make the error that says what failed, where, and what to do next."""
+    def failure(self, error: BaseException) -> errors.AggregatorError:
+        """Make the error that says what failed, where, and what to do next, from one of the driver."""
 
     @abc.abstractmethod
     def identifier(self, name: str) -> str:
@@ -137,6 +196,15 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
         """Keep other writers out of these tables until the transaction ends."""
+
+    @abc.abstractmethod
+    def staged(
+        self,
+        connection: sqlalchemy.Connection,
+        columns: Sequence[sqlalchemy.Column[Any]],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> contextlib.AbstractContextManager[sqlalchemy.Table]:
+        """Lay rows into a temporary table, to be joined with others."""
 
     @abc.abstractmethod
     def insert_rows(

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy
 
-from butler import batch, element_tables, elements, tables
+from butler import batch, database, definitions, element_tables, elements, tables
 from schemas import errors
 
 _FETCH: Final = 10_000
@@ -53,11 +53,15 @@ def insert(registry: tables.Tables, element: str, records: Sequence[Mapping[str,
     columns, values = _columns(registry, entry, records)
     if not records:
         return
-    with registry.db.writing() as connection:
-        table = element_tables.element(registry, element)
-        registry.db.insert_rows(connection, table, columns, list(zip(*values, strict=True)))
+    table = element_tables.element(registry, element)
+    rows = list(zip(*values, strict=True))
+
+    def write(connection: sqlalchemy.Connection) -> None:
+        registry.db.insert_rows(connection, table, columns, rows)
         if entry.governor:
             _summarize(registry, connection, element, values[0])
+
+    registry.db.write(write)
 
 
 def find(
@@ -155,9 +159,17 @@ def _checked(entry: elements.Element, column: elements.Column, values: list[Any]
     for kind in set(map(type, present)):
         if not issubclass(kind, allowed) or (kind is bool and bool not in allowed):
             raise errors.RefusedError(
-                f"A record of {entry.name} has a {column.name} of type {kind.__name__}; "
+                f"A record of {entry.name} has {column.name} of type {kind.__name__}; "
                 f"it has to be {allowed[0].__name__}."
             )
+    if column.type == "string" and column.length is not None and column.length <= definitions.LONGEST_VARCHAR:
+        # Longer ones are stored as texts of any length.
+        for value in present:
+            if len(value) > column.length:
+                raise errors.RefusedError(
+                    f"A record of {entry.name} has {column.name} {value!r}; it has to have at most "
+                    f"{column.length} characters."
+                )
     if column.type == "hash":
         return [None if value is None else base64.b64encode(value).decode() for value in values]
     return values
@@ -168,13 +180,13 @@ def _timespan(entry: elements.Element, value: Any) -> tuple[int, int] | None:
         return None
     try:
         begin, end = value
-        if begin < end and isinstance(begin, int) and isinstance(end, int):
+        if isinstance(begin, int) and isinstance(end, int) and 0 <= begin < end <= database.MAX_TIMESPAN:
             return begin, end
     except (TypeError, ValueError):
         pass
     raise errors.RefusedError(
         f"A record of {entry.name} has the timespan {value!r}; it has to be its begin and its end, later, "
-        "as integers: nanoseconds TAI."
+        f"as integers: nanoseconds TAI, from 0 to {database.MAX_TIMESPAN}."
     )
 
 
@@ -205,8 +217,8 @@ def _find_union(
     for name, value in data_id.items():
         _check_dimension(registry, entry, name)
         query = query.where(column == value)
-    with registry.db.reading() as connection:
-        for value in connection.execute(query).scalars():
+    with registry.db.reading() as connection, connection.execute(query) as found:
+        for value in found.scalars():
             yield {entry.key.name: value}
 
 
@@ -223,8 +235,8 @@ def _find(
     names = [column.name for column in entry.columns if column.type != "timespan"]
     encoded = [column.name for column in entry.columns if column.type in ("hash", "region")]
     temporal = len(names) < len(entry.columns)
-    with registry.db.reading() as connection:
-        for row in connection.execute(query).mappings():
+    with registry.db.reading() as connection, connection.execute(query) as found:
+        for row in found.mappings():
             record = {name: row[name] for name in names}
             for name in encoded:
                 if record[name] is not None:

@@ -55,27 +55,32 @@ def ingest(
         return batch.IngestResult(0, 0, ())
     if not defensive:
         try:
-            with registry.db.writing() as connection:
-                _insert(registry, connection, _run_id(registry, connection, run), offered)
-                fault_points.reached("insert")
+            return registry.db.write(lambda connection: _ingest_at_once(registry, connection, run, offered))
         except database.ConstraintError:
             pass  # The careful way finds out what exists.
-        else:
-            return batch.IngestResult(len(offered.datasets), 0, ())
     for _ in range(ATTEMPTS - 1):
         try:
-            return _ingest_carefully(registry, run, offered)
+            return registry.db.write(lambda connection: _ingest_carefully(registry, connection, run, offered))
         except database.ConstraintError:
             continue
-    return _ingest_carefully(registry, run, offered)
+    return registry.db.write(lambda connection: _ingest_carefully(registry, connection, run, offered))
 
 
-def _ingest_carefully(registry: tables.Tables, run: str, offered: batch.Batch) -> batch.IngestResult:
-    with registry.db.writing() as connection:
-        run_id = _run_id(registry, connection, run)
-        findings = conflicts.examine(registry, connection, run_id, offered)
-        _insert(registry, connection, run_id, findings.new)
-        fault_points.reached("insert")
+def _ingest_at_once(
+    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, offered: batch.Batch
+) -> batch.IngestResult:
+    _insert(registry, connection, _run_id(registry, connection, run), offered)
+    fault_points.reached("insert")
+    return batch.IngestResult(len(offered.datasets), 0, ())
+
+
+def _ingest_carefully(
+    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, offered: batch.Batch
+) -> batch.IngestResult:
+    run_id = _run_id(registry, connection, run)
+    findings = conflicts.examine(registry, connection, run_id, offered)
+    _insert(registry, connection, run_id, findings.new)
+    fault_points.reached("insert")
     return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
 
 

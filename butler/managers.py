@@ -56,13 +56,16 @@ def read_attributes(db: database.Database) -> dict[str, str]:
         Raised if the database fails.
     """
     table = attribute_table(sqlalchemy.MetaData(schema=db.namespace))
-    with db.reading() as connection:
+
+    def read(connection: sqlalchemy.Connection) -> dict[str, str]:
         if not sqlalchemy.inspect(connection).has_table(table.name, schema=db.namespace):
             raise errors.RefusedError(
                 f"{db.place}: is not the database of a Butler repository; it has no table {table.name}."
             )
         rows = connection.execute(table.select())
         return {row.name: row.value for row in rows}
+
+    return db.read(read)
 
 
 def check(attributes: Mapping[str, str], place: str, *, writeable: bool) -> None:

@@ -6,7 +6,7 @@ Implements butler-repository.md sections 5 to 8 and the checks of section 11.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,6 +15,7 @@ import sqlalchemy
 from butler import (
     batch,
     collections,
+    connections,
     database,
     dataset_types,
     dimension_records,
@@ -33,7 +34,12 @@ _DatasetTypeRow = dataset_types.DatasetTypeRow
 
 
 def open_registry(
-    url: str, namespace: str | None, *, writeable: bool, busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS
+    url: str,
+    namespace: str | None,
+    *,
+    writeable: bool,
+    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+    warn: Callable[[str], object] | None = None,
 ) -> Registry:
     """Open the database of an existing repository.
 
@@ -47,6 +53,8 @@ def open_registry(
         Whether to open it for writing. Otherwise nothing in or beside the database is changed.
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
+    warn
+        Told about each transaction that has to be repeated, and why.
 
     Raises
     ------
@@ -55,7 +63,9 @@ def open_registry(
     AggregatorError
         Raised if the database can't be read at the moment.
     """
-    db = connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    db = connections.connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
+    if warn is not None:
+        db.warn = warn
     try:
         attributes = managers.read_attributes(db)
         managers.check(attributes, db.place, writeable=writeable)
@@ -63,48 +73,6 @@ def open_registry(
     except BaseException:
         db.close()
         raise
-
-
-def connect(
-    url: str,
-    namespace: str | None,
-    *,
-    writeable: bool,
-    create: bool = False,
-    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
-) -> database.Database:
-    """Open a database, whatever is in it.
-
-    Parameters
-    ----------
-    create
-        Whether a file that does not exist is made.
-    url, namespace, writeable, busy_timeout_ms
-        As for `open_registry`.
-
-    Raises
-    ------
-    RefusedError
-        Raised if there is no such database, or it is of an unknown kind.
-    """
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise errors.RefusedError(
-            f"{url!r} is not a database URL; see registry.db in butler.yaml."
-        ) from error
-    shown = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() != "sqlite":
-        raise errors.RefusedError(
-            f"{shown}: {parsed.get_backend_name()} is not supported by this version yet."
-        )
-    if not parsed.database or parsed.database == ":memory:":
-        raise errors.RefusedError(f"{shown}: names no database file; see registry.db in butler.yaml.")
-    if namespace is not None:
-        raise errors.RefusedError(
-            f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
-        )
-    return sqlite.Sqlite(parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms)
 
 
 def _read_universe(db: database.Database, attributes: dict[str, str]) -> universe.Universe:
@@ -188,18 +156,23 @@ class Registry:
         AggregatorError
             Raised if one is registered with another definition; none is added then.
         """
-        with self._db.reading() as connection:
-            found = dataset_types.find_all(self._tables, connection, [each.name for each in wanted])
+        found = self._find_dataset_types([each.name for each in wanted])
         for each in wanted:
             if each.name in found:
                 dataset_types.check(self._db.place, found[each.name], each)
         missing = [each for each in wanted if each.name not in found]
+
+        def add(connection: sqlalchemy.Connection) -> None:
+            for each in missing:
+                found[each.name] = dataset_types.register(self._tables, connection, each)
+                dataset_types.check(self._db.place, found[each.name], each)
+
         if missing:
-            with self._db.writing() as connection:
-                for each in missing:
-                    found[each.name] = dataset_types.register(self._tables, connection, each)
-                    dataset_types.check(self._db.place, found[each.name], each)
+            self._db.write(add)
         return found
+
+    def _find_dataset_types(self, names: Sequence[str]) -> dict[str, _DatasetTypeRow]:
+        return self._db.read(lambda connection: dataset_types.find_all(self._tables, connection, names))
 
     def dataset_types(self, names: Iterable[str]) -> dict[str, _DatasetTypeRow]:
         """Look dataset types up.
@@ -210,8 +183,7 @@ class Registry:
             Raised if some are not registered; names all of them.
         """
         wanted = list(names)
-        with self._db.reading() as connection:
-            found = dataset_types.find_all(self._tables, connection, wanted)
+        found = self._find_dataset_types(wanted)
         if missing := sorted(set(wanted) - found.keys()):
             raise errors.AggregatorError(
                 f"{self._db.place}: not registered: dataset type {', '.join(missing)}. Register them first."
@@ -224,8 +196,7 @@ class Registry:
 
     def collection(self, name: str) -> collections.CollectionRow | None:
         """Look a collection up."""
-        with self._db.reading() as connection:
-            return self._collections(connection).find(name)
+        return self._db.read(lambda connection: self._collections(connection).find(name))
 
     def children(self, chain: str) -> list[str]:
         """Return the names of a chain's children in search order.
@@ -235,9 +206,12 @@ class Registry:
         AggregatorError
             Raised if there is no such collection.
         """
-        with self._db.reading() as connection:
+
+        def look(connection: sqlalchemy.Connection) -> list[str]:
             rows = self._collections(connection)
             return [row.name for row in rows.children(rows.find_all([chain])[0])]
+
+        return self._db.read(look)
 
     def flatten(self, names: Iterable[str]) -> list[str]:
         """Return collections with chains replaced by their members, each collection once (section 6).
@@ -247,8 +221,8 @@ class Registry:
         AggregatorError
             Raised if some do not exist.
         """
-        with self._db.reading() as connection:
-            return self._collections(connection).flatten(names)
+        wanted = list(names)
+        return self._db.read(lambda connection: self._collections(connection).flatten(wanted))
 
     def register_run(self, name: str) -> None:
         """Make sure that a RUN collection exists (section 6).
@@ -258,11 +232,9 @@ class Registry:
         AggregatorError
             Raised if the name is taken by a collection of another type.
         """
-        with self._db.reading() as connection:
-            exists = self._collections(connection).is_complete_run(name)
-        if not exists:
-            with self._db.writing() as connection:
-                self._collections(connection).register(name, collections.CollectionType.RUN)
+        kind = collections.CollectionType.RUN
+        if not self._db.read(lambda connection: self._collections(connection).is_complete_run(name)):
+            self._db.write(lambda connection: self._collections(connection).register(name, kind))
 
     def register_chain(self, name: str) -> bool:
         """Make sure that a CHAINED collection exists (section 6).
@@ -277,8 +249,8 @@ class Registry:
         AggregatorError
             Raised if the name is taken by a collection of another type.
         """
-        with self._db.writing() as connection:
-            return self._collections(connection).register(name, collections.CollectionType.CHAINED)[1]
+        kind = collections.CollectionType.CHAINED
+        return self._db.write(lambda connection: self._collections(connection).register(name, kind)[1])
 
     def update_output_chain(self, chain: str, run: str, inputs: Sequence[str]) -> None:
         """Put a run in front of an output chain (section 6).
@@ -300,12 +272,15 @@ class Registry:
         AggregatorError
             Raised if a collection does not exist or is of the wrong type.
         """
-        with self._db.writing() as connection:
+
+        def update(connection: sqlalchemy.Connection) -> None:
             rows = self._collections(connection)
             _, is_new = rows.register(chain, collections.CollectionType.CHAINED)
             if is_new:
                 rows.extend(chain, rows.flatten(inputs))
             rows.prepend(chain, [run])
+
+        self._db.write(update)
 
     def insert_dimension_records(self, element: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Insert dimension records in one transaction; see `butler.dimension_records.insert`."""
@@ -322,8 +297,7 @@ class Registry:
     def count_run_datasets(self, run: str) -> int:
         """Return the number of datasets in a run; 0 if there is no such run."""
         query = self._of_run(run, sqlalchemy.func.count())
-        with self._db.reading() as connection:
-            count: int = connection.execute(query).scalar_one()
+        count: int = self._db.read(lambda connection: connection.execute(query).scalar_one())
         return count
 
     def has_dataset_of_type(self, run: str, dataset_type: str) -> bool:
@@ -335,17 +309,19 @@ class Registry:
             .where(table.c.name == dataset_type)
             .limit(1)
         )
-        with self._db.reading() as connection:
-            return connection.execute(query).first() is not None
+        return self._db.read(lambda connection: connection.execute(query).first() is not None)
 
-    def existing_ids(self, run: str) -> Iterator[str]:
-        """Iterate over the ids of a run's datasets, 32 hexadecimal digits each, in no particular order.
+    def existing_ids(self, run: str, among: Container[str]) -> list[str]:
+        """Return those of some ids that are in a run, 32 hexadecimal digits each, in no particular order.
 
-        They are streamed. Nothing can be committed until the iterator is exhausted or closed.
+        All ids of the run are streamed through, so no statement grows with their number.
         """
         query = self._of_run(run, self._tables.dataset.c.id).execution_options(yield_per=_FETCH)
-        with self._db.reading() as connection:
-            yield from connection.execute(query).scalars()
+
+        def look(connection: sqlalchemy.Connection) -> list[str]:
+            return [found for found in connection.execute(query).scalars() if found in among]
+
+        return self._db.read(look)
 
     def _of_run(self, run: str, column: sqlalchemy.ColumnElement[Any]) -> sqlalchemy.Select[Any]:
         dataset, collection = self._tables.dataset, self._tables.collection

@@ -5,7 +5,7 @@ import itertools
 import os
 import sqlite3
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -22,9 +22,6 @@ CACHE_KIB = 65_536
 
 ROWS_PER_STATEMENT = 500
 """Rows in one INSERT: keeps the cursors of all indices open, which saves a third of the time."""
-
-MAX_TIMESPAN = 4102444800000000000
-"""End of an unbounded timespan, nanoseconds TAI."""
 
 
 class Sqlite(database.Database):
@@ -86,11 +83,13 @@ class Sqlite(database.Database):
             if not n_tables:
                 os.unlink(self.place)
 
-    def failure(self, error: sqlalchemy.exc.DBAPIError) -> errors.AggregatorError:
+    def failure(self, error: BaseException) -> errors.AggregatorError:
         """Make the error that says what failed, where, and what to do next."""
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, sqlite3.IntegrityError):
+            return database.ConstraintError(f"{self.place}: the database refuses a row: {error}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
-            return errors.RefusedError(f"{self.place}: {error.orig}; see registry.db in butler.yaml.")
+            return errors.RefusedError(f"{self.place}: {error}; see registry.db in butler.yaml.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             advice = f"another process held it for {self._wait:g} s; try again when that has finished"
         elif code == sqlite3.SQLITE_READONLY:
@@ -99,7 +98,7 @@ class Sqlite(database.Database):
             advice = "free some space and try again; the transaction was rolled back"
         else:
             advice = "the transaction was rolled back"
-        return errors.AggregatorError(f"{self.place}: {error.orig} ({advice}).")
+        return errors.AggregatorError(f"{self.place}: {error} ({advice}).")
 
     def identifier(self, name: str) -> str:
         """Return the name as it is: SQLite has no limit."""
@@ -119,7 +118,7 @@ class Sqlite(database.Database):
                 nullable=nullable,
                 server_default=None if nullable else sqlalchemy.text(default),
             )
-            for end, default in (("begin", "0"), ("end", str(MAX_TIMESPAN)))
+            for end, default in (("begin", "0"), ("end", str(database.MAX_TIMESPAN)))
         ]
 
     def timespan_values(self, timespan: tuple[int, int] | None) -> tuple[Any, ...]:
@@ -137,6 +136,20 @@ class Sqlite(database.Database):
 
     def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
         """Do nothing: a writing transaction has locked the whole file when it began."""
+
+    @contextlib.contextmanager
+    def staged(
+        self,
+        connection: sqlalchemy.Connection,
+        columns: Sequence[sqlalchemy.Column[Any]],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> Iterator[sqlalchemy.Table]:
+        """Lay rows into a temporary table, which is dropped in the end."""
+        stage = sqlalchemy.Table("ingest_stage", sqlalchemy.MetaData(), *columns, prefixes=["TEMPORARY"])
+        stage.create(connection, checkfirst=False)
+        self.insert_rows(connection, stage, stage.columns.keys(), rows)
+        yield stage
+        stage.drop(connection, checkfirst=False)
 
     def insert_rows(
         self,

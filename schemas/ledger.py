@@ -38,7 +38,8 @@ class Line(msgspec.Struct, frozen=True):
 
 def place(database: str, namespace: str | None) -> str:
     """Return the name of a database in the ledger; a password in its URL stays out."""
-    database = re.sub(r"//([^/@:]*):[^/@]*@", r"//\1@", database)
+    database = re.sub(r"//([^/@:]*):.*@", r"//\1@", database)
+    database = re.sub(r"([?&]\w*password)=[^&]*", r"\1", database)
     return database if namespace is None else f"{database}#{namespace}"
 
 

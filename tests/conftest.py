@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import postgresql_server
+from tests import databases, postgresql_server
 
 DATA = pathlib.Path(__file__).parent / "data"
 
@@ -30,10 +30,14 @@ class Sample:
 
 @pytest.fixture
 def sample(tmp_path: pathlib.Path) -> Sample:
+    return _unpack(tmp_path)
+
+
+def _unpack(directory: pathlib.Path) -> Sample:
     with zipfile.ZipFile(DATA / "sample.zip") as archive:
-        archive.extractall(tmp_path)
+        archive.extractall(directory)
     expected = json.loads((DATA / "expected.json").read_text())
-    return Sample(tmp_path, tmp_path / "repo", expected)
+    return Sample(directory, directory / "repo", expected)
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,40 @@ def postgresql() -> Iterator[postgresql_server.Server]:
     """Run a PostgreSQL server; it is started when the first test wants it."""
     with postgresql_server.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_samples(
+    postgresql: postgresql_server.Server, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[databases.Postgresql, databases.Postgresql]:
+    """Return the sample before and after its aggregation, in databases that are not to be changed."""
+    pytest.importorskip("lsst.daf.butler")
+    from tests import postgresql_repository
+
+    root = _unpack(tmp_path_factory.mktemp("sample")).root
+    files = root / "repo" / "gen3.sqlite3", root / "after_aggregate.sqlite3"
+    before, after = (postgresql_repository.load(postgresql, file) for file in files)
+    return before, after
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sample_databases(
+    request: pytest.FixtureRequest, sample: Sample
+) -> Iterator[tuple[databases.Database, databases.Database]]:
+    """Return a copy of the sample's database before its aggregation, and one from after it to be read."""
+    if request.param == "sqlite":
+        yield (
+            databases.Sqlite(sample.repo / "gen3.sqlite3"),
+            databases.Sqlite(sample.root / "after_aggregate.sqlite3"),
+        )
+        return
+    before, after = request.getfixturevalue("postgresql_samples")
+    copy = before.copy()
+    yield copy, after
+    copy.remove()
+
+
+@pytest.fixture
+def database(sample_databases: tuple[databases.Database, databases.Database]) -> databases.Database:
+    """Return a copy of the sample's database before its aggregation."""
+    return sample_databases[0]

@@ -78,7 +78,7 @@ class Case:
                 value["consumers"] = sorted(value["consumers"])
                 datasets[dataset.dataset_id] = value
             blocks = {q: (repr(graph.logs(q)), repr(graph.metadata(q))) for q in quanta}
-        return compare.database_rows(self.run.database), quanta, datasets, blocks
+        return compare.database_rows(self.run.tables), quanta, datasets, blocks
 
 
 def wait_for(marker: pathlib.Path, running: Any, seconds: float = 60.0) -> int:

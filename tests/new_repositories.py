@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lsst.daf.butler as daf
+import pytest
 
 from butler import config, creation, registry
-from tests import postgresql_server, registry_rows
+from tests import databases, postgresql_server
 
 CAMERA = "NewCam"
 SKYMAP = "NewSky"
@@ -54,7 +55,7 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
 """Records of the compact universe, in an order in which they can be inserted."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Maker:
     """Makes repositories on one kind of database."""
 
@@ -66,27 +67,28 @@ class Maker:
 
     def ours(self, name: str, dimensions: Mapping[str, Any] | None = None) -> Repository:
         """Make a repository with our code."""
-        made = self._place(name)
-        creation.create_repository(
-            made.root, database_url=made.url, namespace=made.namespace, dimension_config=dimensions
-        )
+        made = self.place(name)
+        creation.create_repository(made.root, dimension_config=dimensions, **made.options)
         return made
 
     def theirs(self, name: str, dimensions: Mapping[str, Any] | None = None) -> Repository:
         """Make a repository with the reference, and open it once, which completes it."""
-        made = self._place(name)
+        made = self.place(name)
         seed = daf.Config()
-        if made.url is not None:
-            seed["registry", "db"] = made.url
-            seed["registry", "namespace"] = made.namespace
+        if made.options:
+            seed["registry", "db"] = made.options["database_url"]
+            seed["registry", "namespace"] = made.options["namespace"]
         universe = daf.DimensionConfig(creation.compact_dimensions() if dimensions is None else dimensions)
         daf.Butler.makeRepo(str(made.root), config=seed, dimensionConfig=universe)
         made.butler().close()
         return made
 
-    def _place(self, name: str) -> Repository:
-        database = None if self.server is None else self.server.create_database()
-        return Repository(self.root / name, self.server, database)
+    def place(self, name: str) -> Repository:
+        """Return where a repository can be made; on PostgreSQL the database exists, its schema does not."""
+        root = self.root / name
+        if self.server is None:
+            return Repository(root, databases.Sqlite(root / "gen3.sqlite3"))
+        return Repository(root, databases.Postgresql(self.server, self.server.create_database(), NAMESPACE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,21 +98,22 @@ class Repository:
     root: pathlib.Path
     """Its directory."""
 
-    server: postgresql_server.Server | None
-    """PostgreSQL server; without one it is SQLite."""
-
-    database: str | None
-    """Name of its database on the server."""
+    database: databases.Sqlite | databases.Postgresql
+    """Its database."""
 
     @property
-    def url(self) -> str | None:
-        """URL of the database, unless it is the default one."""
-        return None if self.server is None else self.server.url(str(self.database))
+    def options(self) -> dict[str, str]:
+        """What `creation.create_repository` has to be told of the database."""
+        if isinstance(self.database, databases.Sqlite):
+            return {}
+        return {"database_url": self.database.url, "namespace": self.database.namespace}
 
     @property
-    def namespace(self) -> str | None:
-        """Schema of the tables."""
-        return None if self.server is None else NAMESPACE
+    def command(self) -> list[str]:
+        """The same for the command line, with the directory."""
+        names = {"database_url": "--db", "namespace": "--namespace"}
+        options = [text for name, value in self.options.items() for text in (names[name], value)]
+        return ["create", str(self.root), *options]
 
     def butler(self) -> daf.Butler:
         """Open it with the reference."""
@@ -127,52 +130,44 @@ class Repository:
             for element, rows in wanted.items():
                 opened.insert_dimension_records(element, rows)
 
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Ask the database without any code of the product."""
-        if self.server is None:
-            return registry_rows.query(self.root / "gen3.sqlite3", sql)
-        return self.server.query(str(self.database), sql, schema=NAMESPACE)
+    def exists(self) -> bool:
+        """Return whether there is anything of it: files, or the schema of the tables."""
+        if self.root.exists() and any(self.root.iterdir()):
+            return True
+        if isinstance(self.database, databases.Sqlite):
+            return False
+        query = f"SELECT nspname FROM pg_namespace WHERE nspname = '{NAMESPACE}'"
+        return bool(self.database.query(query))
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> Any:
         """Return the definitions of everything in the database."""
-        if self.server is None:
-            return dict(registry_rows.schema(self.root / "gen3.sqlite3"))
-        return {name: sorted(self.query(sql)) for name, sql in _CATALOGUE.items()}
-
-    def tables(self) -> list[str]:
-        """Return the names of all tables."""
-        if self.server is None:
-            found = self.query("SELECT name FROM sqlite_master WHERE type = 'table'")
-        else:
-            found = self.query(f"SELECT tablename FROM pg_tables WHERE schemaname = '{NAMESPACE}'")
-        return sorted(name for (name,) in found)
-
-    def content(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return the sorted rows of all tables, without the dates of ingest; the universe is parsed."""
-        found = {}
-        for table in self.tables():
-            columns = "id, dataset_type_id, run_id" if table == "dataset" else "*"
-            found[table] = sorted(self.query(f'SELECT {columns} FROM "{table}"'), key=repr)
-        found["butler_attributes"] = [
-            (name, json.loads(value) if name.endswith(".json") else value)
-            for name, value in found["butler_attributes"]
-        ]
+        found = self.database.schema()
+        if isinstance(found, dict):
+            # The reference has the unique constraints of a table in any order.
+            return {name: sorted(re.split(r",? ?\n\t?", sql), key=_rank) for name, sql in found.items()}
         return found
 
 
-_IN_NAMESPACE = f"= '{NAMESPACE}'::regnamespace"
-_CATALOGUE = {
-    "columns": "SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, "
-    "a.attidentity, coalesce(pg_get_expr(d.adbin, d.adrelid), ''), "
-    "coalesce(col_description(c.oid, a.attnum), '') "
-    "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-    "LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum "
-    f"WHERE c.relkind = 'r' AND a.attnum > 0 AND c.relnamespace {_IN_NAMESPACE}",
-    "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
-    f"WHERE connamespace {_IN_NAMESPACE}",
-    "indices": f"SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = '{NAMESPACE}'",
-    "sequences": "SELECT sequencename, data_type::text, start_value, min_value, max_value, increment_by, "
-    f"cycle, cache_size FROM pg_sequences WHERE schemaname = '{NAMESPACE}'",
-    "others": f"SELECT relname, relkind::text FROM pg_class WHERE relnamespace {_IN_NAMESPACE}",
-}
-"""Queries that describe all there is in a schema of PostgreSQL."""
+def _rank(line: str) -> str:
+    """Put constraints behind everything else, and sort them."""
+    return line if line.startswith("CONSTRAINT") else ""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def maker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Maker:
+    """Make repositories on each of the databases."""
+    server = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    return Maker(tmp_path, server)
+
+
+@pytest.fixture
+def made(maker: Maker) -> Repository:
+    """Make an empty repository with our code."""
+    return maker.ours("ours")
+
+
+@pytest.fixture
+def butler(made: Repository) -> Iterator[daf.Butler]:
+    """Open it with the reference."""
+    with made.butler() as opened:
+        yield opened

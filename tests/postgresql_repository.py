@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 import sqlite3
 import tempfile
@@ -11,11 +10,10 @@ from typing import Any
 
 import lsst.pipe.base.tests.mocks  # noqa: F401  (makes the reference accept mock storage classes)
 import psycopg.sql
-import yaml
 from lsst.daf.butler import Butler, Config, DatasetType
 from psycopg.types.range import Int8Range
 
-from tests import postgresql_server
+from tests import databases, postgresql_server
 
 NAMESPACE = "ns1"
 """Schema of the tables, unless a test wants another one."""
@@ -24,51 +22,9 @@ UNBOUNDED = (0, 4102444800000000000)
 """Begin and end of an unbounded timespan in SQLite."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """A database of a repository."""
-
-    server: postgresql_server.Server
-    """Where it is."""
-
-    name: str
-    """Its name."""
-
-    namespace: str
-    """The schema that holds the tables."""
-
-    @property
-    def url(self) -> str:
-        """URL for the owner of everything."""
-        return self.server.url(self.name)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask without any code of the product; names need no namespace."""
-        return self.server.query(self.name, statement, schema=self.namespace)
-
-    def execute(self, *statements: str) -> None:
-        """Change something without any code of the product; names need no namespace."""
-        self.server.execute(self.name, *statements, schema=self.namespace)
-
-    def copy(self) -> Place:
-        """Make another database with the same content; nobody may be connected to this one."""
-        return dataclasses.replace(self, name=self.server.create_database(self.name))
-
-    def remove(self) -> None:
-        """Remove the database."""
-        self.server.drop_database(self.name)
-
-    def configure(self, root: pathlib.Path) -> None:
-        """Let a repository's configuration name this database."""
-        path = root / "butler.yaml"
-        content = yaml.safe_load(path.read_text())
-        content["registry"].update(db=self.url, namespace=self.namespace)
-        path.write_text(yaml.safe_dump(content))
-
-
-def make(server: postgresql_server.Server, namespace: str = NAMESPACE) -> Place:
+def make(server: postgresql_server.Server, namespace: str = NAMESPACE) -> databases.Postgresql:
     """Make an empty repository's database with the reference."""
-    place = Place(server, server.create_database(), namespace)
+    place = databases.Postgresql(server, server.create_database(), namespace)
     config = Config()
     config["registry", "db"] = place.url
     config["registry", "namespace"] = namespace
@@ -77,7 +33,9 @@ def make(server: postgresql_server.Server, namespace: str = NAMESPACE) -> Place:
     return place
 
 
-def load(server: postgresql_server.Server, path: pathlib.Path, namespace: str = NAMESPACE) -> Place:
+def load(
+    server: postgresql_server.Server, path: pathlib.Path, namespace: str = NAMESPACE
+) -> databases.Postgresql:
     """Make a database with the content of a repository's SQLite file.
 
     Parameters
@@ -102,7 +60,7 @@ def load(server: postgresql_server.Server, path: pathlib.Path, namespace: str = 
     return place
 
 
-def _register_dataset_types(place: Place, source: sqlite3.Connection) -> None:
+def _register_dataset_types(place: databases.Postgresql, source: sqlite3.Connection) -> None:
     """Make the tables that dataset types need, in the order in which that was done before."""
     groups: dict[int, list[str]] = {}
     for key, name in source.execute("SELECT * FROM dimension_graph_definition"):

@@ -33,6 +33,7 @@ SETTINGS = {
     "full_page_writes": "off",
     "max_wal_size": "4GB",
     "deadlock_timeout": "100ms",
+    "autovacuum": "off",
     "timezone": "UTC",
 }
 """Nothing has to survive a crash of the machine."""
@@ -101,7 +102,7 @@ class Server:
             # Another process has taken the port in the meantime.
             self.stop()
             self.port = 0
-        raise AssertionError((self.directory / "log").read_text(errors="replace"))
+        raise AssertionError(self.log())
 
     def _wait_until_ready(self) -> bool:
         assert self._process is not None
@@ -110,7 +111,7 @@ class Server:
             with contextlib.suppress(psycopg.OperationalError):
                 self.connect("postgres").close()
                 return True
-            if "Address already in use" in (self.directory / "log").read_text(errors="replace"):
+            if "Address already in use" in self.log():
                 return False
             time.sleep(0.02)
         return False
@@ -125,6 +126,10 @@ class Server:
         self._process.stdin.close()
         self._process.wait(60)
         self._process = None
+
+    def log(self) -> str:
+        """Return what the server has written to its log."""
+        return (self.directory / "log").read_text(errors="replace")
 
     def connect(self, database: str, schema: str = "public") -> psycopg.Connection[tuple[Any, ...]]:
         """Connect as the owner, with the schema that names without one are looked for in.

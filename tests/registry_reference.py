@@ -9,6 +9,8 @@ import astropy.time
 import lsst.pipe.base.tests.mocks  # noqa: F401  (makes the reference accept mock storage classes)
 from lsst.daf.butler import Butler, CollectionType, DatasetType, Timespan
 
+from tests import databases
+
 INSTRUMENT = "OracleCam"
 SKYMAP = "OracleSky"
 
@@ -29,8 +31,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 """Dimension groups of all sorts: none, governors, pixelizations, long strings, implied dimensions."""
 
 
-def make(root: pathlib.Path) -> pathlib.Path:
-    """Make a repository with a few dimension records; return its database."""
+def make(root: pathlib.Path) -> databases.Sqlite:
+    """Make a SQLite repository with a few dimension records; return its database."""
     with Butler.from_config(Butler.makeRepo(str(root)), writeable=True) as butler:
         insert = butler.registry.insertDimensionData
         camera = {"visit_max": 1000, "visit_system": 0, "exposure_max": 1000, "detector_max": 1000}
@@ -49,12 +51,12 @@ def make(root: pathlib.Path) -> pathlib.Path:
         insert("skymap", sky)
         insert("tract", {"skymap": SKYMAP, "id": 0})
         insert("patch", {"skymap": SKYMAP, "tract": 0, "id": 0, "cell_x": 0, "cell_y": 0})
-    return root / "gen3.sqlite3"
+    return databases.Sqlite(root / "gen3.sqlite3")
 
 
-def open_butler(database: pathlib.Path) -> Butler:
+def open_butler(root: pathlib.Path) -> Butler:
     """Open a repository with the reference."""
-    return Butler.from_config(str(database.parent), writeable=True)
+    return Butler.from_config(str(root), writeable=True)
 
 
 def dataset_type(

@@ -8,19 +8,21 @@ import pathlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from butler import collections, creation, datastore
+from butler import collections, creation, datastore, records, registry
 from butler import config as config_module
 from schemas import errors, files
 from tests import registry_rows
 
 daf: Any = pytest.importorskip("lsst.daf.butler")
 new: Any = pytest.importorskip("tests.new_repositories")
+
+# Fixtures.
+maker, made, butler = new.maker, new.made, new.butler
 
 CONFIGS = pathlib.Path(daf.__file__).parent / "configs"
 
@@ -62,29 +64,12 @@ def universes() -> list[Any]:
     return [pytest.param(None, id="compact"), pytest.param(MINI, id="mini"), *found]
 
 
-@pytest.fixture(params=["sqlite"])
-def maker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Any:
-    server = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    return new.Maker(tmp_path, server)
-
-
-@pytest.fixture
-def made(maker: Any) -> Any:
-    return maker.ours("ours")
-
-
-@pytest.fixture
-def butler(made: Any) -> Iterator[Any]:
-    with made.butler() as opened:
-        yield opened
-
-
 @pytest.mark.parametrize("dimensions", universes())
 def test_same_as_the_reference_makes(maker: Any, dimensions: dict[str, Any] | None) -> None:
     ours, theirs = maker.ours("ours", dimensions), maker.theirs("theirs", dimensions)
     assert ours.schema() == theirs.schema()
-    assert ours.content() == theirs.content()
-    assert len(ours.content()["butler_attributes"]) == 13
+    assert ours.database.content() == theirs.database.content()
+    assert len(ours.database.content()["butler_attributes"]) == 13
     ours_yaml, theirs_yaml = (yaml.safe_load((x.root / "butler.yaml").read_text()) for x in (ours, theirs))
     for each in (ours_yaml, theirs_yaml):
         each["registry"].pop("db")
@@ -111,51 +96,7 @@ def test_same_tables_for_dataset_types(maker: Any) -> None:
                 butler.registry.registerDatasetType(kind)
                 opened.register_dataset_type(name, "Plot", group, is_calibration=is_calibration)
     assert ours.schema() == theirs.schema()
-    assert ours.content() == theirs.content()
-
-
-def insert_like_us(butler: Any, records: dict[str, list[dict[str, Any]]]) -> None:
-    """Insert the same records with the reference."""
-    for element, rows in records.items():
-        for row in rows:
-            row = dict(row)
-            if row.get("timespan") is not None:
-                row["timespan"] = daf.Timespan(None, None, _nsec=row["timespan"])
-            butler.registry.insertDimensionData(element, row)
-
-
-def test_same_rows_for_dimension_records(maker: Any) -> None:
-    ours, theirs = maker.ours("ours"), maker.theirs("theirs")
-    ours.insert()
-    with theirs.butler() as butler:
-        insert_like_us(butler, new.RECORDS)
-    assert ours.content() == theirs.content()
-    assert len(ours.content()["visit_skypix_overlap_summary"]) == 1
-
-
-def test_reference_finds_our_records(made: Any, butler: Any) -> None:
-    made.insert()
-    for element, rows in new.RECORDS.items():
-        found = {
-            tuple(record.dataId.required_values): record for record in butler.query_dimension_records(element)
-        }
-        assert len(found) == len(rows)
-        for row in rows:
-            keys = [
-                row.get(name, row.get("id", row.get("name")))
-                for name in butler.dimensions[element].required.names
-            ]
-            record = found[tuple(keys)].toDict()
-            if record.get("timespan") is not None:
-                record["timespan"] = record["timespan"].nsec
-            assert {name: value for name, value in record.items() if value is not None} == {
-                name: value for name, value in row.items() if value is not None
-            }
-    assert {record.name for record in butler.query_dimension_records("band")} == {"g", "r"}
-    where = {"where": "visit > 101 AND detector = 2", "instrument": new.CAMERA}
-    found = butler.query_data_ids(["visit", "detector"], **where)
-    assert [data_id["visit"] for data_id in found] == [102, 103]
-    assert len(butler.query_data_ids(["patch", "band"])) == 8
+    assert ours.database.content() == theirs.database.content()
 
 
 def test_reference_puts_gets_and_finds_datasets(made: Any, butler: Any) -> None:
@@ -218,26 +159,29 @@ def test_our_ingest_into_our_repository(made: Any, butler: Any) -> None:
     assert butler.getURI(found[0]).ospath.endswith(pairs[0][1][3])
 
 
-def test_reference_inserts_after_us(made: Any, butler: Any) -> None:
-    made.insert()
-    detector = {"instrument": new.CAMERA, "id": 7, "full_name": "S7"}
-    butler.registry.insertDimensionData("detector", detector)
-    butler.registry.syncDimensionData("detector", detector)
-    with made.registry() as opened:
-        assert [record["id"] for record in opened.dimension_records("detector")] == [0, 1, 2, 7]
-
-
 def test_paths_are_those_of_the_reference(made: Any, butler: Any) -> None:
     # The compact universe has to do with the default file templates.
     made.insert()
-    store = datastore.Datastore(config_module.load(made.root), made.registry().universe, True)
-    assert store.stores[0].root == str(made.root)
-    for name, data_id in (("image", {"instrument": new.CAMERA, "visit": 101, "detector": 1}),):
-        kind = daf.DatasetType(name, butler.dimensions.conform(data_id), "StructuredDataDict")
-        butler.registry.registerDatasetType(kind)
-        butler.collections.register("run")
-        path = butler.getURI(butler.put({}, name, data_id, run="run")).relative_to(butler._datastore.root)
-        assert path == "run/image/20260301/g/G-1/101/image_NewCam_g_G-1_101_S1_run.yaml"
+    butler.collections.register("run")
+    data_id = {"instrument": new.CAMERA, "visit": 101, "detector": 1}
+    dimensions = butler.dimensions.conform(data_id)
+    butler.registry.registerDatasetType(daf.DatasetType("image", dimensions, "StructuredDataDict"))
+    ref = butler.put({}, "image", data_id, run="run")
+    with made.registry() as opened:
+        universe = opened.universe
+        store = datastore.Datastore(config_module.load(made.root), universe, True)
+        request = ("image", "StructuredDataDict", universe.group(data_id), new.CAMERA)
+        wanted = store.needed_attributes([request])
+        rows = [
+            (element, [record[name] for name in universe.record_columns(element)])
+            for element in wanted
+            for record in opened.dimension_records(element)
+        ]
+        store.set_records(records.RecordTable.build(universe, wanted, rows))
+    [file] = store.plan(*request).files
+    path = file.path(butler.registry.expandDataId(ref.dataId).full_values, "run", str(ref.id))
+    assert path == "run/image/20260301/g/G-1/101/image_NewCam_g_G-1_101_S1_run.yaml"
+    assert butler.getURI(ref).ospath == str(made.root / path)
 
 
 def refuse(root: pathlib.Path, match: str, **options: Any) -> None:
@@ -246,17 +190,17 @@ def refuse(root: pathlib.Path, match: str, **options: Any) -> None:
 
 
 def test_refuse_an_existing_repository(made: Any) -> None:
-    before = made.content(), sorted(os.listdir(made.root))
-    refuse(made.root, "butler.yaml: there is a repository here already", database_url=made.url)
-    assert (made.content(), sorted(os.listdir(made.root))) == before
+    before = made.database.content(), sorted(os.listdir(made.root))
+    refuse(made.root, "butler.yaml: there is a repository here already", **made.options)
+    assert (made.database.content(), sorted(os.listdir(made.root))) == before
 
 
 def test_refuse_a_database_with_tables(made: Any, tmp_path: pathlib.Path) -> None:
-    before = made.content()
-    url = made.url or f"sqlite:///{made.root}/gen3.sqlite3"
-    refuse(tmp_path / "a" / "b", "there are tables in it already", database_url=url, namespace=made.namespace)
+    before = made.database.content()
+    options = {"database_url": made.database.url, "namespace": made.database.namespace}
+    refuse(tmp_path / "a" / "b", "there are tables in it already", **options)
     assert not (tmp_path / "a").exists()
-    assert made.content() == before
+    assert made.database.content() == before
 
 
 def test_another_place_for_the_sqlite_file(tmp_path: pathlib.Path) -> None:
@@ -284,12 +228,11 @@ def test_nothing_is_left_after_a_failure(
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", fail)
         for name in ("a/b", "deep"):
-            place = maker._place(name)
+            place = maker.place(name)
             with pytest.raises(errors.AggregatorError, match="No space left on device") as caught:
-                creation.create_repository(place.root, database_url=place.url, namespace=place.namespace)
+                creation.create_repository(place.root, **place.options)
             assert caught.value.exit_code == 1
-            if maker.server is not None:
-                assert place.schema()["others"] == []
+            assert not place.exists()
     assert not (tmp_path / "a").exists()
     assert os.listdir(tmp_path / "deep") == []
     creation.create_repository(tmp_path / "deep")
@@ -298,10 +241,9 @@ def test_nothing_is_left_after_a_failure(
 def test_nothing_is_left_after_a_table_that_cannot_be_made(maker: Any, tmp_path: pathlib.Path) -> None:
     broken = creation.compact_dimensions()
     broken["elements"]["collection"] = {"keys": [{"name": "id", "type": "int"}]}
-    place = maker._place("ours")
-    refuse(
-        place.root, "collection", database_url=place.url, namespace=place.namespace, dimension_config=broken
-    )
+    place = maker.place("ours")
+    refuse(place.root, "collection", **place.options, dimension_config=broken)
+    assert not place.exists()
     assert not place.root.exists()
 
 
@@ -345,19 +287,61 @@ def test_refuse_databases_of_other_kinds(tmp_path: pathlib.Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_refuse_a_file_that_depends_on_the_place(tmp_path: pathlib.Path) -> None:
+    refuse(tmp_path / "repo", "sqlite:////", database_url="sqlite:///here.sqlite3")
+    assert os.listdir(tmp_path) == []
+    creation.create_repository(tmp_path / "repo", database_url="sqlite:///<butlerRoot>/here.sqlite3")
+    assert sorted(os.listdir(tmp_path / "repo")) == ["butler.yaml", "here.sqlite3"]
+
+
+def test_a_file_where_the_directory_should_be(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "repo").write_text("x")
+    with pytest.raises(errors.AggregatorError, match="repo: the repository can't be written there"):
+        creation.create_repository(tmp_path / "repo")
+    assert (tmp_path / "repo").read_text() == "x"
+
+
+def test_default_schema(postgresql: Any, tmp_path: pathlib.Path) -> None:
+    url = postgresql.url(postgresql.create_database())
+    creation.create_repository(tmp_path / "repo", database_url=url)
+    assert "namespace" not in yaml.safe_load((tmp_path / "repo" / "butler.yaml").read_text())["registry"]
+    with daf.Butler.from_config(str(tmp_path / "repo"), writeable=True) as butler:
+        butler.registry.insertDimensionData("instrument", {"name": "A"})
+    found = config_module.load(tmp_path / "repo")
+    with registry.open_registry(found.database, None, writeable=False) as opened:
+        assert [record["name"] for record in opened.dimension_records("instrument")] == ["A"]
+
+
+def test_refuse_a_database_without_the_extension(postgresql: Any, tmp_path: pathlib.Path) -> None:
+    database = postgresql.create_database()
+    postgresql.execute(database, "DELETE FROM pg_extension WHERE extname = 'btree_gist'")
+    refuse(
+        tmp_path / "repo", "CREATE EXTENSION btree_gist", database_url=postgresql.url(database), namespace="a"
+    )
+    assert os.listdir(tmp_path) == []
+    assert postgresql.query(database, "SELECT nspname FROM pg_namespace WHERE nspname = 'a'") == []
+
+
+def test_a_role_that_must_not_create(postgresql: Any, tmp_path: pathlib.Path) -> None:
+    database = postgresql.create_database()
+    postgresql.execute(database, "CREATE ROLE guest LOGIN", "GRANT CONNECT ON DATABASE postgres TO guest")
+    url = postgresql.url(database).replace("keeper@", "guest@")
+    for namespace in ("a", None):
+        with pytest.raises(errors.AggregatorError, match=r"permission denied.*grant the role what it lacks"):
+            creation.create_repository(tmp_path / "repo", database_url=url, namespace=namespace)
+        assert os.listdir(tmp_path) == []
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aggregator.command_line", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_command_line(maker: Any, tmp_path: pathlib.Path) -> None:
-    place = maker._place("repo")
+    place = maker.place("repo")
     dimensions = tmp_path / "mini.yaml"
     dimensions.write_text(yaml.safe_dump(MINI))
-    options = ["--dimension-config", str(dimensions)]
-    if place.url is not None:
-        options += ["--db", place.url, "--namespace", place.namespace]
-    done = run("create", str(place.root), *options)
+    done = run(*place.command, "--dimension-config", str(dimensions))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with place.butler() as butler:
         assert butler.dimensions.namespace == "mini"
@@ -369,3 +353,13 @@ def test_command_line(maker: Any, tmp_path: pathlib.Path) -> None:
     assert missing.returncode == 2
     assert "missing.yaml" in missing.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_only_one_of_several_creates_it(maker: Any) -> None:
+    place = maker.place("repo")
+    command = [sys.executable, "-m", "aggregator.command_line", *place.command]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    messages = [process.communicate(timeout=60)[1] for process in started]
+    assert sorted(process.returncode for process in started) == [0, 2, 2, 2], messages
+    with place.butler() as butler:
+        assert butler.dimensions.namespace == "aggregator_compact"

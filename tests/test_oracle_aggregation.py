@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,14 +38,26 @@ class Pair:
         aggregate(self.ours, self.our_graph if graph else None, n_processes=our_processes, **config)
 
     def check(self, graph: bool = True) -> None:
-        compare.assert_databases_equal(self.theirs.database, self.ours.database)
+        compare.assert_databases_equal(self.theirs.tables, self.ours.tables)
         if graph:
             compare.assert_provenance_equal(self.their_graph, self.our_graph, self.ours.root)
 
 
 @pytest.fixture
-def pair(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> Pair:
-    return Pair(oracle_run, tmp_path)
+def pair(
+    request: pytest.FixtureRequest, oracle_run: runs.OracleRun, tmp_path: pathlib.Path
+) -> Iterator[Pair]:
+    run = oracle_run
+    if getattr(request, "param", "sqlite") == "postgresql":
+        run = request.getfixturevalue("postgresql_oracle_run")
+    made = Pair(run, tmp_path)
+    yield made
+    for each in (made.theirs, made.ours):
+        runs.remove_database(each)
+
+
+on_both = pytest.mark.parametrize("pair", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test on both kinds of databases."""
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +107,47 @@ def test_option(pair: Pair, config: dict[str, Any]) -> None:
     pair.check()
 
 
+@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"our_processes": 1},
+        {"promise_ingest_graph": True},
+        {"update_output_chain": False},
+        {"defensive_ingest": True},
+        {"ingest_batch_size": 10},
+        {"dry_run": True},
+    ],
+    ids=lambda config: ",".join(f"{k}={v}" for k, v in config.items()),
+)
+def test_postgresql(pair: Pair, config: dict[str, Any]) -> None:
+    pair.aggregate(**config)
+    pair.check()
+    assert not list(pair.ours.root.glob("gen3.sqlite3*"))
+
+
+@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
+def test_butler_gets_every_dataset_from_postgresql(pair: Pair) -> None:
+    pair.aggregate(our_processes=2)
+    pair.check()
+    assert (
+        compare.butler_gets_everything(pair.ours.root, pair.ours.run, pair.ours.marks["missing_files"]) > 1000
+    )
+
+
 def test_dry_run_changes_nothing_but_writes_the_graph(pair: Pair, oracle_run: runs.OracleRun) -> None:
     pair.aggregate(dry_run=True, our_processes=2)
     pair.check()
     assert pair.ours.database.read_bytes() == oracle_run.database.read_bytes()
 
 
+@on_both
 def test_incomplete(pair: Pair) -> None:
     pair.aggregate(graph=False, incomplete=True)
     pair.check(graph=False)
 
 
+@on_both
 def test_incomplete_then_complete(pair: Pair) -> None:
     for run in (pair.theirs, pair.ours):
         runs.show(run, stage="pass1", fraction=0.5)
@@ -116,6 +159,7 @@ def test_incomplete_then_complete(pair: Pair) -> None:
     pair.check()
 
 
+@on_both
 def test_dataset_types_registered_before(pair: Pair) -> None:
     for run in (pair.theirs, pair.ours):
         _register_dataset_types(run)
@@ -146,10 +190,11 @@ def test_dataset_types_missing_is_an_error_that_names_them(
         aggregate(copy, register_dataset_types=False)
 
 
+@on_both
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_second_run_skips_everything(pair: Pair, n_processes: int) -> None:
     pair.aggregate()
-    before = compare.database_rows(pair.ours.database)
+    before = compare.database_rows(pair.ours.tables)
     pair.our_graph.unlink()
     pair.their_graph.unlink()
     reference.aggregate(pair.theirs, pair.their_graph)
@@ -157,9 +202,10 @@ def test_second_run_skips_everything(pair: Pair, n_processes: int) -> None:
     pair.check()
     assert done.n_ingested == 0
     assert done.n_skipped > 1000
-    assert compare.database_rows(pair.ours.database) == before
+    assert compare.database_rows(pair.ours.tables) == before
 
 
+@on_both
 def test_reference_takes_over_after_us_and_we_after_the_reference(pair: Pair) -> None:
     for first, second in ((aggregate, reference.aggregate), (reference.aggregate, aggregate)):
         run = pair.ours if first is aggregate else pair.theirs

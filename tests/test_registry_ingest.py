@@ -1,23 +1,28 @@
 """Ingesting batches: the same rows as the reference, all or none."""
 
 import contextlib
+import random
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
 
 from butler import batch, ingest
 from schemas import errors
-from tests import conftest, registry_rows
+from tests import databases, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
 
 
 @pytest.fixture
-def target(sample: conftest.Sample) -> Iterator[registry_rows.Target]:
-    with registry_rows.open_target(sample.root) as opened:
+def target(
+    sample_databases: tuple[databases.Database, databases.Database],
+) -> Iterator[registry_rows.Target]:
+    with registry_rows.open_target(*sample_databases) as opened:
         yield opened
 
 
@@ -26,12 +31,12 @@ def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defens
     start = time.time_ns()
     result = target.registry.ingest(RUN, target.offered, defensive=defensive)
     assert result == batch.IngestResult(61, 0, ())
-    assert registry_rows.content(target.path) == registry_rows.content(target.after)
-    assert registry_rows.schema(target.path) == registry_rows.schema(target.after)
-    [(date,)] = registry_rows.query(target.path, "SELECT DISTINCT ingest_date FROM dataset WHERE run_id = 3")
+    assert target.database.content() == target.after.content()
+    assert target.database.schema() == target.after.schema()
+    [(date,)] = target.database.query("SELECT DISTINCT ingest_date FROM dataset WHERE run_id = 3")
     assert start <= date - 37 * 10**9 <= time.time_ns()
     assert target.registry.count_run_datasets(RUN) == 61
-    assert set(target.registry.existing_ids(RUN)) == {
+    assert registry_rows.ids(target.database, RUN) == {
         dataset_id for dataset_id, _, _ in target.offered.datasets
     }
     assert target.registry.has_dataset_of_type(RUN, "packages")
@@ -40,23 +45,67 @@ def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defens
 
 
 def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
-    target.registry.ingest(RUN, target.offered)
-    for table, column in (("dataset", "id"), ("file_datastore_records", "dataset_id")):
-        rows = registry_rows.query(target.path, f"SELECT {column} FROM {table} ORDER BY rowid")[-61:]
+    """Also with random ids, which some software makes: neighbours go to neighbouring pages of the indices."""
+    chance = random.Random(1)
+    ids = {
+        dataset[0]: uuid.UUID(int=chance.getrandbits(128), version=4).hex
+        for dataset in target.offered.datasets
+    }
+    datasets = [(ids[dataset_id], *rest) for dataset_id, *rest in target.offered.datasets]
+    files = [(*file[:2], ids[file[2]], *file[3:]) for file in target.offered.files]
+    target.registry.ingest(RUN, batch.Batch(datasets, files))
+    tables = {"dataset": "id"} | dict.fromkeys(("file_datastore_records", "dataset_location"), "dataset_id")
+    for table, column in tables.items():
+        rows = target.database.query(f"SELECT {column} FROM {table} ORDER BY {target.database.row_place}")[
+            -61:
+        ]
         assert rows == sorted(rows)
+        assert set(rows) == {(dataset_id,) for dataset_id in ids.values()}
+    tags = target.registry.dataset_type("clean_image").tag_table
+    rows = target.database.query(f"SELECT dataset_id FROM {tags} ORDER BY {target.database.row_place}")
+    rows = [row for row in rows if row[0] in set(ids.values())]
+    assert len(rows) > 20
+    assert rows == sorted(rows)
+
+
+def test_existing_ids(target: registry_rows.Target) -> None:
+    target.registry.ingest(RUN, target.offered)
+    known = [dataset_id for dataset_id, _, _ in target.offered.datasets[:7]]
+    assert sorted(target.registry.existing_ids(RUN, {*known, NEW + "1"})) == sorted(known)
+    assert target.registry.existing_ids("in/raw", set(known)) == []
+
+
+def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
+    visits = registry_rows.add_visits(target.database, 25_000)
+    rows = [target.registry.dataset_type(name) for name in ("clean_image", "clean_log")]
+    pairs = [
+        registry_rows.make(row, ("SampleCam", detector, visit), f"{row.id:02x}{detector:02x}{visit:028x}")
+        for visit in visits
+        for detector in (1, 2)
+        for row in rows
+    ]
+    offered = registry_rows.join(*pairs)
+    assert len(offered.datasets) == 100_000
+    assert target.registry.ingest(RUN, offered) == batch.IngestResult(100_000, 0, ())
+    # One of them gets another id: all others are found again, by joins.
+    other = registry_rows.make(rows[0], ("SampleCam", 1, 1000), NEW + "1")
+    result = target.registry.ingest(RUN, registry_rows.join(other, *pairs[1:]))
+    assert (result.n_ingested, result.n_skipped) == (0, 99_999)
+    assert [c.other_id for c in result.conflicts] == [pairs[0][0][0]]
+    assert target.database.count("file_datastore_records") == 100_028
 
 
 @pytest.mark.parametrize("defensive", [False, True])
 def test_repeating_skips_everything(target: registry_rows.Target, *, defensive: bool) -> None:
     half = batch.Batch(target.offered.datasets[:30], [])
     assert target.registry.ingest(RUN, half).n_ingested == 30
-    before = registry_rows.content(target.path)
+    before = target.database.content()
     assert target.registry.ingest(RUN, half, defensive=defensive) == batch.IngestResult(0, 30, ())
-    assert registry_rows.content(target.path) == before
+    assert target.database.content() == before
     result = target.registry.ingest(RUN, target.offered, defensive=defensive)
     assert result == batch.IngestResult(31, 30, ())
     # Files of skipped datasets are skipped too, as in the reference.
-    assert target.count("file_datastore_records") == 28 + 31
+    assert target.database.count("file_datastore_records") == 28 + 31
 
 
 def test_empty_batch(target: registry_rows.Target) -> None:
@@ -71,7 +120,7 @@ def test_wrong_number_of_values_is_an_error(target: registry_rows.Target) -> Non
     ]
     with pytest.raises(ValueError, match="do not all have 6 values"):
         target.registry.ingest(RUN, registry_rows.join(*pairs))
-    assert target.count("dataset") == 28
+    assert target.database.count("dataset") == 28
 
 
 def test_file_without_dataset_is_an_error(target: registry_rows.Target) -> None:
@@ -92,22 +141,22 @@ def test_composite_has_one_location(target: registry_rows.Target) -> None:
     files = [(*file[:3], f"{component}.json", *file[4:6], component) for component in ("wcs", "psf")]
     assert target.registry.ingest(RUN, batch.Batch([dataset], files)).n_ingested == 1
     records = "SELECT component, path, checksum, file_size FROM file_datastore_records WHERE dataset_id = "
-    rows = registry_rows.query(target.path, f"{records}'{dataset[0]}' ORDER BY component")
+    rows = target.database.query(f"{records}'{dataset[0]}' ORDER BY component")
     assert rows == [("psf", "psf.json", None, -1), ("wcs", "wcs.json", None, -1)]
-    assert target.count("dataset_location") == 29
+    assert target.database.count("dataset_location") == 29
 
 
 def test_two_datastores(target: registry_rows.Target) -> None:
-    registry_rows.execute(target.path, "CREATE TABLE recs_b AS SELECT * FROM file_datastore_records WHERE 0")
+    target.database.execute("CREATE TABLE recs_b AS SELECT * FROM file_datastore_records WHERE path = ''")
     files = [*target.offered.files, *(("recs_b", "Other", *file[2:]) for file in target.offered.files)]
     target.registry.ingest(RUN, batch.Batch(target.offered.datasets, files))
-    assert (target.count("recs_b"), target.count("dataset_location")) == (61, 28 + 2 * 61)
+    assert (target.database.count("recs_b"), target.database.count("dataset_location")) == (61, 28 + 2 * 61)
 
 
 def test_dataset_without_file(target: registry_rows.Target) -> None:
     dataset, _ = target.image(NEW + "1", 1, 101)
     assert target.registry.ingest(RUN, batch.Batch([dataset], [])).n_ingested == 1
-    assert (target.count("dataset"), target.count("dataset_location")) == (29, 28)
+    assert (target.database.count("dataset"), target.database.count("dataset_location")) == (29, 28)
 
 
 @pytest.mark.parametrize("function", ["_insert_tags", "_insert_files"])
@@ -117,28 +166,12 @@ def test_all_tables_or_none(
     def fail(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    before = registry_rows.content(target.path)
+    before = target.database.content()
     with monkeypatch.context() as patch:
         patch.setattr(ingest, function, fail)
         with pytest.raises(KeyboardInterrupt):
             target.registry.ingest(RUN, target.offered)
-    assert registry_rows.content(target.path) == before
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
-
-
-def test_full_disk(target: registry_rows.Target) -> None:
-    before = registry_rows.content(target.path)
-    limit = "PRAGMA max_page_count = {}"
-    with target.registry._db.reading() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        connection.exec_driver_sql(limit.format(pages))
-    with pytest.raises(
-        errors.AggregatorError, match=r"gen3\.sqlite3: database or disk is full .*free some space"
-    ):
-        target.registry.ingest(RUN, target.offered)
-    assert registry_rows.content(target.path) == before
-    with target.registry._db.reading() as connection:
-        connection.exec_driver_sql(limit.format(pages + 1000))
+    assert target.database.content() == before
     assert target.registry.ingest(RUN, target.offered).n_ingested == 61
 
 
@@ -150,18 +183,22 @@ def recorded(engine: sqlalchemy.Engine) -> Iterator[set[str]]:
     def note(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
         statements.add(statement)
 
+    copy = psycopg.Cursor.copy
+
+    def note_copy(self: Any, statement: bytes, *others: Any) -> Any:
+        statements.add(statement.decode())
+        return copy(self, statement, *others)
+
     sqlalchemy.event.listen(engine, "before_cursor_execute", note)
-    yield statements
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "copy", note_copy)
+        yield statements
     sqlalchemy.event.remove(engine, "before_cursor_execute", note)
 
 
 def test_no_statement_grows_with_the_batch(target: registry_rows.Target) -> None:
-    columns = [row[1] for row in registry_rows.query(target.path, "PRAGMA table_info(visit)")]
-    others = ", ".join(column for column in columns if column not in ("id", "name"))
-    numbers = "WITH RECURSIVE n(v) AS (SELECT 1000 UNION ALL SELECT v + 1 FROM n WHERE v < 6000)"
-    copy = f"SELECT v, 'v' || v, {others} FROM visit, n WHERE id = 101"
-    registry_rows.execute(target.path, f"{numbers} INSERT INTO visit (id, name, {others}) {copy}")
-    pairs = [target.image(f"0190{visit:028x}", 1, visit) for visit in range(1000, 6000)]
+    visits = registry_rows.add_visits(target.database, 5000)
+    pairs = [target.image(f"0190{visit:028x}", 1, visit) for visit in visits]
     with recorded(target.registry._db.engine) as small:
         assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_ingested == 999
         assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_skipped == 999
@@ -169,3 +206,21 @@ def test_no_statement_grows_with_the_batch(target: registry_rows.Target) -> None
         assert target.registry.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 4001
         assert target.registry.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 5000
     assert large <= small
+    assert any("dataset_tags_" in statement for statement in small)
+
+
+@pytest.mark.parametrize("sample_databases", ["sqlite"], indirect=True)
+def test_full_disk(target: registry_rows.Target) -> None:
+    before = target.database.content()
+    limit = "PRAGMA max_page_count = {}"
+    with target.registry._db.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(limit.format(pages))
+    with pytest.raises(
+        errors.AggregatorError, match=r"gen3\.sqlite3: database or disk is full .*free some space"
+    ):
+        target.registry.ingest(RUN, target.offered)
+    assert target.database.content() == before
+    with target.registry._db.reading() as connection:
+        connection.exec_driver_sql(limit.format(pages + 1000))
+    assert target.registry.ingest(RUN, target.offered).n_ingested == 61

@@ -7,19 +7,24 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from typing import Any
 
 import pytest
 import sqlalchemy
 
 from butler import managers, registry, sqlite
 from schemas import errors
-from tests import conftest, registry_rows
+from tests import conftest, databases, registry_rows
 
 NOBODY = 65534
 
 
-def test_sample_opens(sample: conftest.Sample) -> None:
-    with registry_rows.open_file(sample.repo / "gen3.sqlite3", writeable=False) as opened:
+def open_file(path: pathlib.Path, **options: Any) -> registry.Registry:
+    return databases.Sqlite(path).open(**options)
+
+
+def test_sample_opens(database: databases.Database) -> None:
+    with database.open(writeable=False) as opened:
         assert (opened.universe.namespace, opened.universe.version) == ("daf_butler", 8)
         assert opened.count_run_datasets("in/raw") == 28
 
@@ -27,8 +32,8 @@ def test_sample_opens(sample: conftest.Sample) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql://someone:secret@host/db", "postgresql is not supported by this version yet"),
-        ("oracle://host/db", "oracle is not supported"),
+        ("oracle://someone:secret@host/db", "oracle is not supported"),
+        ("postgresql://someone:secret@host:port/db", "not a database URL"),
         ("no url", "is not a database URL"),
         ("sqlite://", "names no database file"),
         ("sqlite:///:memory:", "names no database file"),
@@ -57,7 +62,7 @@ def test_other_file_is_refused(
     path = tmp_path / "gen3.sqlite3"
     path.write_bytes(content)
     with pytest.raises(errors.RefusedError, match=message):
-        registry_rows.open_file(path, writeable=writeable)
+        open_file(path, writeable=writeable)
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["gen3.sqlite3"]
 
@@ -65,9 +70,9 @@ def test_other_file_is_refused(
 @pytest.mark.parametrize("writeable", [False, True])
 def test_missing_file_is_not_created(tmp_path: pathlib.Path, *, writeable: bool) -> None:
     with pytest.raises(errors.RefusedError, match="no such database file"):
-        registry_rows.open_file(tmp_path / "gen3.sqlite3", writeable=writeable)
+        open_file(tmp_path / "gen3.sqlite3", writeable=writeable)
     with pytest.raises(errors.RefusedError, match="no such database file"):
-        registry_rows.open_file(tmp_path, writeable=writeable)
+        open_file(tmp_path, writeable=writeable)
     assert os.listdir(tmp_path) == []
 
 
@@ -133,31 +138,29 @@ def test_additional_manager_prevents_writing_only() -> None:
         managers.check(live, "db", writeable=True)
 
 
-def test_repository_of_other_version_is_refused(sample: conftest.Sample) -> None:
-    path = sample.repo / "gen3.sqlite3"
-    registry_rows.execute(
-        path, "UPDATE butler_attributes SET value = '1.0.0' WHERE name LIKE 'version:%UUID'"
-    )
-    with pytest.raises(errors.RefusedError, match=r"gen3\.sqlite3.*datasets.*1\.0\.0, known is 2\.0\.0"):
-        registry_rows.open_file(path, writeable=False)
+def test_repository_of_other_version_is_refused(database: databases.Database) -> None:
+    database.execute("UPDATE butler_attributes SET value = '1.0.0' WHERE name LIKE 'version:%UUID'")
+    with pytest.raises(errors.RefusedError, match=r"datasets.*1\.0\.0, known is 2\.0\.0") as caught:
+        database.open(writeable=False)
+    assert database.shown in str(caught.value)
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM", "UPDATE butler_attributes SET value = '{' --"])
-def test_repository_without_universe_is_refused(sample: conftest.Sample, change: str) -> None:
-    path = sample.repo / "gen3.sqlite3"
+def test_repository_without_universe_is_refused(database: databases.Database, change: str) -> None:
     condition = "WHERE name = 'config:dimensions.json'"
-    registry_rows.execute(path, f"{change} butler_attributes\n{condition}")
+    database.execute(f"{change} butler_attributes\n{condition}")
     with pytest.raises(errors.RefusedError, match="dimensions"):
-        registry_rows.open_file(path, writeable=False)
+        database.open(writeable=False)
 
 
 def test_reading_changes_nothing(sample: conftest.Sample) -> None:
     path = sample.repo / "gen3.sqlite3"
     before, files = path.read_bytes(), sorted(os.listdir(sample.repo))
     stamp = path.stat().st_mtime_ns
-    with registry_rows.open_file(path, writeable=False) as opened:
+    with open_file(path, writeable=False) as opened:
         assert opened.flatten(["in/all"]) == ["in/raw"]
-        assert len(set(opened.existing_ids("in/raw"))) == 28
+        ids = registry_rows.ids(databases.Sqlite(path), "in/raw")
+        assert set(opened.existing_ids("in/raw", ids)) == ids
         assert opened.has_dataset_of_type("in/raw", "raw")
         with pytest.raises(errors.AggregatorError, match="opened for reading only"):
             opened.register_run("u/someone/run")
@@ -172,10 +175,10 @@ def use_without_permission(path: pathlib.Path) -> None:
     """Read a repository that can't be written, and try to write to it."""
     if os.getuid() == 0:
         os.setuid(NOBODY)
-    with registry_rows.open_file(path, writeable=False) as opened:
+    with open_file(path, writeable=False) as opened:
         assert opened.count_run_datasets("in/raw") == 28
     with (
-        registry_rows.open_file(path) as opened,
+        open_file(path) as opened,
         pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: .*readonly.*writeable") as caught,
     ):
         opened.register_run("u/someone/run")
@@ -199,7 +202,7 @@ def test_readonly_file(sample: conftest.Sample) -> None:
 def test_lock_held_too_long(sample: conftest.Sample) -> None:
     path = sample.repo / "gen3.sqlite3"
     other = sqlite3.connect(path, isolation_level=None)
-    with registry_rows.open_file(path, busy_timeout_ms=50) as opened:
+    with open_file(path, busy_timeout_ms=50) as opened:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: database is locked .*0\.05 s"):
             opened.register_run("u/someone/run")
@@ -218,7 +221,7 @@ def test_lock_held_too_long(sample: conftest.Sample) -> None:
 
 def test_connection_settings(sample: conftest.Sample) -> None:
     path = sample.repo / "gen3.sqlite3"
-    with registry_rows.open_file(path) as opened, opened._db.reading() as connection:
+    with open_file(path) as opened, opened._db.reading() as connection:
         settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("foreign_keys", "busy_timeout", "synchronous", "journal_mode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import random
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from butler import collections, registry
 from schemas import errors
-from tests import registry_rows
+from tests import databases, postgresql_server, registry_rows
 
 reference: Any = pytest.importorskip("tests.registry_reference")
 
@@ -23,37 +24,73 @@ CALIBRATIONS = (1, 2, 6)
 RUN = "u/oracle/run.1"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository, to be read and written by both sides."""
+
+    root: pathlib.Path
+    database: databases.Database
+
+
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     root = tmp_path_factory.mktemp("registry") / "repo"
-    reference.make(root)
-    return root
+    return Repository(root, reference.make(root))
+
+
+@pytest.fixture(scope="module")
+def postgresql_template(
+    sqlite_template: Repository, postgresql: postgresql_server.Server
+) -> databases.Postgresql:
+    from tests import postgresql_repository
+
+    return postgresql_repository.load(postgresql, sqlite_template.root / "gen3.sqlite3")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def repositories(
+    request: pytest.FixtureRequest, sqlite_template: Repository, tmp_path: pathlib.Path
+) -> Iterator[list[Repository]]:
+    """Return two equal repositories."""
+    roots = [tmp_path / name for name in ("ours", "theirs")]
+    for root in roots:
+        shutil.copytree(sqlite_template.root, root)
+    if request.param == "sqlite":
+        yield [Repository(root, databases.Sqlite(root / "gen3.sqlite3")) for root in roots]
+        return
+    template = request.getfixturevalue("postgresql_template")
+    copies = [Repository(root, template.copy()) for root in roots]
+    for each in copies:
+        (each.root / "gen3.sqlite3").unlink()
+        each.database.configure(each.root)
+    yield copies
+    for each in copies:
+        each.database.remove()
 
 
 @pytest.fixture
-def paths(template: pathlib.Path, tmp_path: pathlib.Path) -> list[pathlib.Path]:
-    """Databases of two equal repositories."""
-    for name in ("ours", "theirs"):
-        shutil.copytree(template, tmp_path / name)
-    return [tmp_path / name / "gen3.sqlite3" for name in ("ours", "theirs")]
-
-
-@pytest.fixture
-def ours(paths: list[pathlib.Path]) -> Iterator[registry.Registry]:
-    with registry_rows.open_file(paths[0]) as opened:
+def ours(repositories: list[Repository]) -> Iterator[registry.Registry]:
+    with repositories[0].database.open() as opened:
         yield opened
 
 
 @pytest.fixture
-def theirs(paths: list[pathlib.Path]) -> Iterator[Any]:
-    with reference.open_butler(paths[1]) as butler:
+def theirs(repositories: list[Repository]) -> Iterator[Any]:
+    with reference.open_butler(repositories[1].root) as butler:
         yield butler
 
 
 @pytest.fixture
-def theirs_on_ours(paths: list[pathlib.Path]) -> Iterator[Any]:
-    with reference.open_butler(paths[0]) as butler:
+def theirs_on_ours(repositories: list[Repository]) -> Iterator[Any]:
+    with reference.open_butler(repositories[0].root) as butler:
         yield butler
+
+
+def assert_same(repositories: list[Repository], *, schema: bool = True) -> None:
+    ours, theirs = (each.database for each in repositories)
+    if schema:
+        assert ours.schema() == theirs.schema()
+    assert ours.content() == theirs.content()
 
 
 def definitions() -> list[tuple[str, tuple[str, ...], bool]]:
@@ -61,7 +98,7 @@ def definitions() -> list[tuple[str, tuple[str, ...], bool]]:
     return plain + [(f"calib_{n}", reference.GROUPS[n], True) for n in CALIBRATIONS]
 
 
-def test_same_tables_and_rows(paths: list[pathlib.Path], ours: registry.Registry, theirs: Any) -> None:
+def test_same_tables_and_rows(repositories: list[Repository], ours: registry.Registry, theirs: Any) -> None:
     for name, dimensions, is_calibration in definitions():
         kind = reference.dataset_type(theirs, name, dimensions, is_calibration=is_calibration)
         theirs.registry.registerDatasetType(kind)
@@ -72,19 +109,17 @@ def test_same_tables_and_rows(paths: list[pathlib.Path], ours: registry.Registry
         assert row.required == tuple(kind.dimensions.required)
     theirs.registry.registerRun(RUN)
     ours.register_run(RUN)
-    assert registry_rows.schema(paths[0]) == registry_rows.schema(paths[1])
-    assert registry_rows.content(paths[0]) == registry_rows.content(paths[1])
+    assert_same(repositories)
 
 
 def test_calibration_of_a_group_that_has_tags_already(
-    paths: list[pathlib.Path], ours: registry.Registry, theirs: Any
+    repositories: list[Repository], ours: registry.Registry, theirs: Any
 ) -> None:
     for name, is_calibration in (("flat", False), ("bias", True), ("dark", True)):
         kind = reference.dataset_type(theirs, name, ["detector"], is_calibration=is_calibration)
         theirs.registry.registerDatasetType(kind)
         ours.register_dataset_type(name, "StructuredDataDict", ["detector"], is_calibration=is_calibration)
-    assert registry_rows.schema(paths[0]) == registry_rows.schema(paths[1])
-    assert registry_rows.content(paths[0]) == registry_rows.content(paths[1])
+    assert_same(repositories)
 
 
 def test_reference_reads_our_dataset_types(ours: registry.Registry, theirs_on_ours: Any) -> None:
@@ -172,7 +207,7 @@ def edit(opened: registry.Registry, chain: str, names: list[str], *, front: bool
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_chains(paths: list[pathlib.Path], ours: registry.Registry, theirs: Any, seed: int) -> None:
+def test_chains(repositories: list[Repository], ours: registry.Registry, theirs: Any, seed: int) -> None:
     chance = random.Random(seed)
     runs, chains = [f"run/{n}" for n in range(6)], [f"chain/{n}" for n in range(3)]
     for name in runs:
@@ -195,7 +230,7 @@ def test_chains(paths: list[pathlib.Path], ours: registry.Registry, theirs: Any,
         else:
             edit(ours, chain, names, front=front)
         mine, expected = (
-            registry_rows.query(path, "SELECT * FROM collection_chain ORDER BY 1, 2") for path in paths
+            each.database.query("SELECT * FROM collection_chain ORDER BY 1, 2") for each in repositories
         )
         assert mine == expected
         for name in chains:
@@ -203,8 +238,8 @@ def test_chains(paths: list[pathlib.Path], ours: registry.Registry, theirs: Any,
     assert 0 < n_refused < 30
 
 
-def test_output_chain(paths: list[pathlib.Path], ours: registry.Registry, theirs: Any) -> None:
-    for opened in (reference.open_butler(paths[0]), theirs):
+def test_output_chain(repositories: list[Repository], ours: registry.Registry, theirs: Any) -> None:
+    for opened in (reference.open_butler(repositories[0].root), theirs):
         for name in ("in/1", "in/2", "in/3", "out/1", "out/2"):
             opened.registry.registerRun(name)
         for name, children in (("in/a", ["in/1", "in/2"]), ("in/b", ["in/2", "in/a", "in/3"])):
@@ -226,5 +261,5 @@ def test_output_chain(paths: list[pathlib.Path], ours: registry.Registry, theirs
                 flat = theirs.collections.query(inputs, flatten_chains=True)
                 theirs.collections.extend_chain(chain, flat)
         theirs.collections.prepend_chain(chain, run)
-        assert registry_rows.content(paths[0]) == registry_rows.content(paths[1])
+        assert_same(repositories, schema=False)
         assert ours.children(chain) == list(theirs.collections.get_info(chain).children)

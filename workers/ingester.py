@@ -36,7 +36,7 @@ class Ingester:
         self._place = ledger.place(repository.database, repository.namespace)
         self._stores = [(s.records_table, s.name) for s in repository.datastores]
         self._registry = registry.open_registry(
-            repository.database, repository.namespace, writeable=not setup.dry_run
+            repository.database, repository.namespace, writeable=not setup.dry_run, warn=log.warning
         )
         self._universe = universe.Universe.from_config(self._pipeline.universe)
         self._types: dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]] = {}
@@ -211,5 +211,5 @@ class Ingester:
         if self._registry.count_run_datasets(self._header.output_run) <= self._n_offered:
             return done
         left_out = set(addresses.hex_digits(np.concatenate(self._left_out)))
-        stale = [i for i in self._registry.existing_ids(self._header.output_run) if i in left_out]
+        stale = self._registry.existing_ids(self._header.output_run, left_out)
         return msgspec.structs.replace(done, n_stale=len(stale), stale=stale[:10])

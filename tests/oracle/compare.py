@@ -8,17 +8,19 @@ from collections.abc import Collection
 from typing import Any
 
 from oracle import container, database, difference, originals
+from tests import databases
+
+Source = pathlib.Path | databases.Database
+"""A database, a SQLite file, or a repository with one."""
 
 
-def database_rows(path: pathlib.Path) -> dict[str, Any]:
-    """Return all tables of a repository's SQLite database in comparable form (see `database.rows`)."""
-    return database.rows(path)
+def database_rows(source: Source) -> dict[str, Any]:
+    """Return all tables of a repository's database in comparable form (see `database.rows`)."""
+    return database.rows(source)
 
 
-def assert_databases_equal(
-    first: pathlib.Path, second: pathlib.Path, *, ignore: Collection[str] = ()
-) -> None:
-    """Compare two databases, given as files or repositories; ``ignore`` names tables (or ``schema``)."""
+def assert_databases_equal(first: Source, second: Source, *, ignore: Collection[str] = ()) -> None:
+    """Compare two databases of one kind; ``ignore`` names tables (or ``schema``)."""
     rows = [database.rows(path) for path in (first, second)]
     kept = [{table: content for table, content in each.items() if table not in ignore} for each in rows]
     difference.assert_same(*kept, f"Databases {first} and {second}")

@@ -1,12 +1,12 @@
-"""Everything in a repository's SQLite database, in a form in which two databases can be compared."""
+"""Everything in a repository's database, in a form in which two databases of one kind can be compared."""
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-import sqlite3
 import uuid
 from typing import Any
+
+from tests import databases
 
 Rows = dict[str, Any]
 
@@ -25,11 +25,12 @@ KNOWN = {
 
 
 class _Database:
-    """One open database, with the names behind its surrogate keys."""
+    """A database, with the names behind its surrogate keys."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        self.tables = [n for (n,) in self.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    def __init__(self, source: databases.Database) -> None:
+        self.source = source
+        self.all = source.query
+        self.tables = source.tables()
         self.collections = dict(self.all("SELECT collection_id, name FROM collection"))
         self.types = dict(self.all("SELECT id, name FROM dataset_type"))
         self.groups: dict[int, tuple[str, ...]] = {0: ()}
@@ -37,13 +38,9 @@ class _Database:
         for key, name in self.all("SELECT * FROM dimension_graph_definition ORDER BY dimension_name"):
             self.groups[key] = (*self.groups[key], name)
 
-    def all(self, statement: str) -> list[tuple[Any, ...]]:
-        return self.connection.execute(statement).fetchall()
-
     def mappings(self, table: str) -> list[dict[str, Any]]:
-        cursor = self.connection.execute(f'SELECT * FROM "{table}"')
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        names = self.source.columns(table)
+        return [dict(zip(names, row, strict=True)) for row in self.all(f'SELECT * FROM "{table}"')]
 
     def general_name(self, table: str) -> str:
         """Return the name of a table with its dimensions in place of their surrogate key."""
@@ -121,33 +118,53 @@ class _Database:
 
     def schema(self) -> Rows:
         """Return columns, keys, constraints and indices of all tables, without the names of the latter."""
-        result = {}
-        for table in self.tables:
-            fields = 'name, type, "notnull", dflt_value, pk'
-            columns = self.all(f'SELECT {fields} FROM pragma_table_info("{table}")')
-            fields = 'id, "table", "from", "to", on_update, on_delete'
-            keys: dict[int, list[tuple[Any, ...]]] = {}
-            for key, target, *rest in self.all(f'SELECT {fields} FROM pragma_foreign_key_list("{table}")'):
-                keys.setdefault(key, []).append((self.general_name(target), *rest))
-            indices = set()
-            for name, unique in self.all(f'SELECT name, "unique" FROM pragma_index_list("{table}")'):
-                parts = self.all(f'SELECT name FROM pragma_index_info("{name}")')
-                indices.add((unique, tuple(part for (part,) in parts)))
-            result[self.general_name(table)] = {
-                "columns": columns,
-                "foreign_keys": {tuple(sorted(key)) for key in keys.values()},
-                "indices": indices,
-            }
-        return result
+        described = _describe_sqlite if isinstance(self.source, databases.Sqlite) else _describe_postgresql
+        return {self.general_name(table): described(self, table) for table in self.tables}
 
 
-def rows(path: pathlib.Path) -> Rows:
+def _describe_sqlite(database: _Database, table: str) -> Rows:
+    fields = 'name, type, "notnull", dflt_value, pk'
+    columns = database.all(f'SELECT {fields} FROM pragma_table_info("{table}")')
+    fields = 'id, "table", "from", "to", on_update, on_delete'
+    keys: dict[int, list[tuple[Any, ...]]] = {}
+    for key, target, *rest in database.all(f'SELECT {fields} FROM pragma_foreign_key_list("{table}")'):
+        keys.setdefault(key, []).append((database.general_name(target), *rest))
+    indices = set()
+    for name, unique in database.all(f'SELECT name, "unique" FROM pragma_index_list("{table}")'):
+        parts = database.all(f'SELECT name FROM pragma_index_info("{name}")')
+        indices.add((unique, tuple(part for (part,) in parts)))
+    return {
+        "columns": columns,
+        "foreign_keys": {tuple(sorted(key)) for key in keys.values()},
+        "indices": indices,
+    }
+
+
+def _describe_postgresql(database: _Database, table: str) -> Rows:
+    fields = "column_name, data_type, character_maximum_length, is_nullable, column_default"
+    where = f"table_schema = current_schema() AND table_name = '{table}'"
+    columns = f"SELECT {fields} FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
+    constraints = f"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '{table}'::regclass"
+    indices = (
+        "SELECT indisunique, substring(pg_get_indexdef(indexrelid) from 'USING.*') FROM pg_index "
+        f"WHERE indrelid = '{table}'::regclass"
+    )
+    sequences = f"SELECT 1 FROM pg_sequences WHERE sequencename LIKE '{table}_seq_%'"
+    return {
+        "columns": database.all(columns),
+        "constraints": set(database.all(constraints)),
+        "indices": set(database.all(indices)),
+        "sequences": len(database.all(sequences)),
+    }
+
+
+def rows(source: pathlib.Path | databases.Database) -> Rows:
     """Return all tables and the schema of a database, with names instead of surrogate keys.
 
     Parameters
     ----------
-    path
-        The SQLite file, or the repository with a ``gen3.sqlite3``.
+    source
+        The database, a SQLite file, or a repository with a ``gen3.sqlite3``.
 
     Returns
     -------
@@ -155,18 +172,18 @@ def rows(path: pathlib.Path) -> Rows:
         Content by table (all tags tables together as ``dataset_tags``), and ``schema``.  Ingest dates are
         left out, but must be there.
     """
-    path = path / "gen3.sqlite3" if path.is_dir() else path
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        database = _Database(connection)
-        result = {
-            **database.collection_rows(),
-            **database.type_rows(),
-            **database.dataset_rows(),
-            **database.summary_rows(),
-            **database.datastore_rows(),
-        }
-        result.update(database.other_rows(set(result)))
-        result["schema"] = database.schema()
+    if isinstance(source, pathlib.Path):
+        source = databases.Sqlite(source / "gen3.sqlite3" if source.is_dir() else source)
+    database = _Database(source)
+    result = {
+        **database.collection_rows(),
+        **database.type_rows(),
+        **database.dataset_rows(),
+        **database.summary_rows(),
+        **database.datastore_rows(),
+    }
+    result.update(database.other_rows(set(result)))
+    result["schema"] = database.schema()
     return result
 
 

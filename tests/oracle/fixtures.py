@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from oracle import reference, runs
+from tests import postgresql_server
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ def oracle_run(tmp_path_factory: pytest.TempPathFactory) -> runs.OracleRun:
     """Return an executed run of 311 quanta with all kinds of trouble; work on copies (`runs.copy_run`)."""
     pytest.importorskip("lsst.pipe.base")
     return runs.make_oracle_run(tmp_path_factory.mktemp("oracle") / "run")
+
+
+@pytest.fixture(scope="session")
+def postgresql_oracle_run(oracle_run: runs.OracleRun, postgresql: postgresql_server.Server) -> runs.OracleRun:
+    """Return `oracle_run` with a PostgreSQL database; work on copies."""
+    from tests import postgresql_repository
+
+    database = postgresql_repository.load(postgresql, oracle_run.database)
+    return dataclasses.replace(oracle_run, postgresql=database)
 
 
 @pytest.fixture(scope="session")

@@ -222,7 +222,7 @@ def _add_gathering_tasks(add: Any) -> None:
     )
 
 
-def build(root: pathlib.Path, size: Size, plans: Plans) -> PredictedQuantumGraph:
+def build(root: pathlib.Path, size: Size, plans: Plans, run: str = RUN) -> PredictedQuantumGraph:
     """Make a repository with inputs, and the predicted graph ``predicted.qg`` in its root.
 
     Parameters
@@ -233,6 +233,8 @@ def build(root: pathlib.Path, size: Size, plans: Plans) -> PredictedQuantumGraph
         How much there is to process.
     plans
         What is to happen to which quanta.
+    run
+        Name of the output run.
 
     Returns
     -------
@@ -256,7 +258,7 @@ def build(root: pathlib.Path, size: Size, plans: Plans) -> PredictedQuantumGraph
 
         _add_detector_tasks(add)
         _add_gathering_tasks(add)
-        builder = repo.make_quantum_graph_builder(output_run=RUN, register_output_dataset_types=False)
+        builder = repo.make_quantum_graph_builder(output_run=run, register_output_dataset_types=False)
         components = builder.finish(output=CHAIN, metadata={"comment": "made for the oracle", "n": 1})
         components.write(str(root / "predicted.qg"))
         return components.assemble()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from oracle import damage
+from tests import databases
 
 TROUBLE: dict[str, dict[str, str]] = {
     "isr": {
@@ -80,6 +81,14 @@ class OracleRun:
     ingest-graph, and not readable then).
     """
 
+    postgresql: databases.Postgresql | None = None
+    """The repository's database if it is no SQLite file."""
+
+    @property
+    def tables(self) -> databases.Database:
+        """The repository's database of either kind."""
+        return self.postgresql or databases.Sqlite(self.database)
+
     @property
     def predicted_path(self) -> pathlib.Path:
         """The predicted graph."""
@@ -107,7 +116,13 @@ class OracleRun:
 
 
 def make_oracle_run(
-    workdir: pathlib.Path, *, visits: int = 14, detectors: int = 5, patches: int = 4, trouble: bool = True
+    workdir: pathlib.Path,
+    *,
+    visits: int = 14,
+    detectors: int = 5,
+    patches: int = 4,
+    trouble: bool = True,
+    name: str = "u/oracle/run.1",
 ) -> OracleRun:
     """Execute a run in several passes with the reference, and let things go wrong on the way.
 
@@ -120,6 +135,8 @@ def make_oracle_run(
         three visits).  All troubles happen only with 14 visits, 5 detectors and 4 patches, or more.
     trouble
         Whether things go wrong at all.
+    name
+        Name of the output run.
 
     Returns
     -------
@@ -133,10 +150,10 @@ def make_oracle_run(
     root = (workdir / "repo").resolve()
     root.mkdir(parents=True)
     plans = {**(TROUBLE if trouble else {}), **NOTHING}
-    graph = repository.build(root, repository.Size(visits, detectors, patches), plans)
+    graph = repository.build(root, repository.Size(visits, detectors, patches), plans, name)
     quanta = execution.order(graph)
     manifest = execution.manifest(root, graph, quanta)
-    run = OracleRun(workdir, root, repository.RUN, repository.CHAIN, manifest, {})
+    run = OracleRun(workdir, root, name, repository.CHAIN, manifest, {})
     for number in range(PASSES if trouble else 1):
         if number == 1:
             _mark(run, "rerun_failed", _delete(run, "isr", ["_metadata"], visit=110, detector=1))
@@ -149,7 +166,7 @@ def make_oracle_run(
         _rewrite_logs(run)
         _lose_init_outputs(run)
     _snapshot(run, "final")
-    (workdir / "run.json").write_text(json.dumps({"manifest": run.manifest, "marks": run.marks}))
+    (workdir / "run.json").write_text(json.dumps({"run": name, "manifest": run.manifest, "marks": run.marks}))
     return run
 
 
@@ -157,13 +174,25 @@ def load_run(workdir: pathlib.Path) -> OracleRun:
     """Return a run that was made earlier in a directory."""
     content = json.loads((workdir / "run.json").read_text())
     root = (workdir / "repo").resolve()
-    return OracleRun(workdir, root, "u/oracle/run.1", "u/oracle", content["manifest"], content["marks"])
+    return OracleRun(workdir, root, content["run"], "u/oracle", content["manifest"], content["marks"])
 
 
 def copy_run(run: OracleRun, destination: pathlib.Path) -> OracleRun:
-    """Copy the repository of a run into a new directory."""
+    """Copy the repository of a run into a new directory, and its database if that lies elsewhere."""
     shutil.copytree(run.root, destination)
-    return dataclasses.replace(run, root=destination.resolve())
+    copy = dataclasses.replace(run, root=destination.resolve())
+    if run.postgresql is None:
+        return copy
+    database = run.postgresql.copy()
+    database.configure(copy.root)
+    (copy.root / "gen3.sqlite3").unlink(missing_ok=True)
+    return dataclasses.replace(copy, postgresql=database)
+
+
+def remove_database(run: OracleRun) -> None:
+    """Remove the database of a copy that does not lie in its directory."""
+    if run.postgresql is not None:
+        run.postgresql.remove()
 
 
 def show(run: OracleRun, *, stage: str = "final", fraction: float = 1.0) -> int:

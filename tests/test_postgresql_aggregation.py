@@ -1,0 +1,347 @@
+"""Whole aggregations into PostgreSQL: killed, disconnected, side by side, and with passwords to keep."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kills
+import pytest
+import sqlalchemy
+import yaml
+from oracle import compare, reference, runs
+
+import aggregator
+from tests import databases, postgresql_server
+
+pytest_plugins = ["oracle.fixtures"]
+
+PASSWORD = postgresql_server.PASSWORD
+
+
+def aggregate(case: kills.Case, **config: Any) -> Any:
+    options = aggregator.AggregatorConfig(output_path=str(case.output), mock_storage_classes=True, **config)
+    return aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), options)
+
+
+def place(case: kills.Case) -> databases.Postgresql:
+    assert case.run.postgresql is not None
+    return case.run.postgresql
+
+
+@pytest.fixture(scope="module")
+def undisturbed(postgresql_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    case = kills.Case(runs.copy_run(postgresql_oracle_run, directory / "repo"), directory / "out.qg")
+    case.finish()
+    yield case.content()
+    runs.remove_database(case.run)
+
+
+@pytest.fixture
+def case(postgresql_oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> Iterator[kills.Case]:
+    copy = runs.copy_run(postgresql_oracle_run, tmp_path / "repo")
+    # Small batches, so that there is something before and after each commit.
+    yield kills.Case(copy, tmp_path / "out.qg", ("--ingest-batch-size", "300"))
+    runs.remove_database(copy)
+
+
+@pytest.fixture
+def clean_case(
+    clean_oracle_run: runs.OracleRun, postgresql: postgresql_server.Server, tmp_path: pathlib.Path
+) -> Iterator[kills.Case]:
+    """Return a small run, for what does not depend on its size."""
+    from tests import postgresql_repository
+
+    copy = runs.copy_run(clean_oracle_run, tmp_path / "repo")
+    database = postgresql_repository.load(postgresql, copy.database)
+    copy.database.unlink()
+    database.configure(copy.root)
+    yield kills.Case(dataclasses.replace(copy, postgresql=database), tmp_path / "out.qg")
+    database.remove()
+
+
+# Killed
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("point", ["insert:1", "insert:2", "committed:1", "committed:2"])
+def test_killed(
+    case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str, *, whole_group: bool
+) -> None:
+    """The server notices that the ingester is gone, and forgets what it has not committed."""
+    marker = tmp_path / "marker"
+    with case.start(2, point, marker) as running:
+        victim = kills.wait_for(marker, running)
+        if whole_group:
+            kills.kill_group(running.pid)
+        else:
+            os.kill(victim, signal.SIGKILL)
+        _, complaints = running.communicate(timeout=kills.GONE_SECONDS)
+    assert whole_group or f"ingester (process {victim}) was killed by SIGKILL" in complaints
+    kills.assert_gone(running.pid)
+    case.finish()
+    assert case.content() == undisturbed
+    assert case.leftovers() == []
+
+
+# Disconnected
+
+
+def when_ingesting(case: kills.Case, running: Any, action: Callable[[], Any]) -> None:
+    """Do something as soon as some datasets are committed, but hardly all."""
+    inputs = case.run.tables.count("dataset")
+    while case.run.tables.count("dataset") == inputs:
+        assert running.poll() is None
+        time.sleep(0.001)
+    action()
+
+
+def terminate(case: kills.Case) -> None:
+    condition = "application_name = 'quantum-graph-aggregator'"
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {condition}"
+    assert place(case).query(query)
+
+
+def restart(case: kills.Case) -> None:
+    server = place(case).server
+    server.stop()
+    time.sleep(0.5)
+    server.start()
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("event", [terminate, restart])
+def test_connection_lost(
+    case: kills.Case,
+    undisturbed: Any,
+    tmp_path: pathlib.Path,
+    event: Callable[[kills.Case], None],
+    n_processes: int,
+) -> None:
+    """The ingester connects again by itself, and tells of it in its log."""
+    logged = dataclasses.replace(case, options=(*case.options, "--worker-log-dir", str(tmp_path / "logs")))
+    (tmp_path / "logs").mkdir()
+    with logged.start(n_processes) as running:
+        when_ingesting(case, running, lambda: event(case))
+        _, complaints = running.communicate(timeout=120)
+    assert running.returncode == 0, complaints
+    assert case.content() == undisturbed
+
+
+def test_connection_lost_in_every_batch(
+    case: kills.Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from schemas import fault_points
+
+    calls = []
+
+    def reached(point: str) -> None:
+        if point == "insert":
+            calls.append(point)
+            if len(calls) % 2:
+                terminate(case)
+
+    monkeypatch.setattr(fault_points, "reached", reached)
+    done = aggregate(case, ingest_batch_size=300)
+    assert len(calls) >= 6
+    assert done.n_ingested > 1000
+    assert done.n_skipped == 0
+    assert case.content() == undisturbed
+
+
+# Side by side
+
+
+@pytest.fixture(scope="module")
+def two_runs(
+    clean_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory
+) -> list[runs.OracleRun]:
+    """Return two executed runs that differ in their names only."""
+    workdir = tmp_path_factory.mktemp("second") / "run"
+    size: dict[str, Any] = {"visits": 3, "detectors": 2, "patches": 2, "trouble": False}
+    return [clean_oracle_run, runs.make_oracle_run(workdir, **size, name="u/oracle/run.2")]
+
+
+@pytest.fixture
+def shared(
+    two_runs: list[runs.OracleRun], postgresql: postgresql_server.Server, tmp_path: pathlib.Path
+) -> Iterator[Callable[[str], list[kills.Case]]]:
+    """Return a function that makes copies of both runs, in two directories that share one database.
+
+    The directories stand for one storage: predicted paths of the two runs are different.
+    """
+    from tests import postgresql_repository
+
+    template = postgresql_repository.load(postgresql, two_runs[0].database)
+    made = [template]
+
+    def make(name: str) -> list[kills.Case]:
+        made.append(template.copy())
+        found = []
+        for number, run in enumerate(two_runs):
+            copy = runs.copy_run(run, tmp_path / name / str(number))
+            copy.database.unlink()
+            made[-1].configure(copy.root)
+            copy = dataclasses.replace(copy, postgresql=made[-1])
+            found.append(kills.Case(copy, tmp_path / name / f"{number}.qg"))
+        return found
+
+    yield make
+    for database in made:
+        database.remove()
+
+
+def rows_of(case: kills.Case) -> dict[str, Any]:
+    """Return the content of a database, but for the order in which the runs came into the chain."""
+    rows = compare.database_rows(case.run.tables)
+    [*links] = rows["collection_chain"].pop(case.run.chain)
+    rows["members of the chain"] = sorted(child for _, child in links)
+    return rows
+
+
+@pytest.mark.parametrize("other", ["ours", "theirs"])
+@pytest.mark.parametrize("repetition", range(2))
+def test_two_runs_at_once(
+    shared: Callable[[str], list[kills.Case]], tmp_path: pathlib.Path, other: str, repetition: int
+) -> None:
+    """Different runs come into one repository at the same time, through this tool or the reference's."""
+    expected = shared("expected")
+    for each in expected:
+        reference.aggregate(each.run)
+    cases = shared("found")
+    log = place(cases[0]).server.log()
+    with contextlib.ExitStack() as stack:
+        if other == "theirs":
+            command = reference.command(cases[1].run.predicted_path, cases[1].run.root)
+            second = stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    env=reference.environment(),
+                    stderr=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+            # The reference takes some seconds to start; then they meet.
+            condition = "datname = current_database() AND pid <> pg_backend_pid()"
+            while not place(cases[1]).query(f"SELECT 1 FROM pg_stat_activity WHERE {condition}"):
+                assert second.poll() is None
+                time.sleep(0.05)
+        else:
+            second = stack.enter_context(cases[1].start(2))
+        first = stack.enter_context(cases[0].start(2))
+        complaints = [running.communicate(timeout=120)[1] for running in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], complaints
+    assert rows_of(cases[0]) == rows_of(expected[0])
+    assert "deadlock detected" not in place(cases[0]).server.log().removeprefix(log)
+
+
+# Passwords, and what a role may
+
+
+def with_password(case: kills.Case, user: str, password: str | None) -> None:
+    """Let the repository be reached through the port that asks for passwords."""
+    server = place(case).server
+    url = sqlalchemy.URL.create("postgresql", user, password, "127.0.0.1", server.port, place(case).name)
+    path = case.run.root / "butler.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["registry"]["db"] = url.render_as_string(hide_password=False)
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("where", ["file", "variable", "configuration"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_password_is_nowhere(
+    clean_case: kills.Case,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    *,
+    fails: bool,
+) -> None:
+    """No output, log, checkpoint or graph has it, whether all goes well or the password is wrong."""
+    password = PASSWORD + "x" if fails else PASSWORD
+    in_url = where == "configuration"
+    with_password(clean_case, postgresql_server.OWNER, password if in_url else None)
+    if where == "variable":
+        monkeypatch.setenv("PGPASSWORD", password)
+    elif where == "file":
+        path = tmp_path / "db-auth.yaml"
+        path.touch(0o600)
+        path.write_text(yaml.safe_dump([{"url": "postgresql://127.0.0.1", "password": password}]))
+        monkeypatch.setenv("LSST_DB_AUTH", str(path))
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    options = ("--keep-checkpoint", "--worker-log-dir", str(logs), "--worker-log-level", "DEBUG")
+    case = dataclasses.replace(clean_case, options=options)
+    with case.start(2) as running:
+        printed = "".join(map(str, running.communicate(timeout=120)))
+    assert running.returncode == (2 if fails else 0), printed
+    assert ("authentication failed" in printed) == fails
+    escaped = sqlalchemy.URL.create("x", "u", password, "h").render_as_string(hide_password=False)[6:-2]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    checked = [path for path in files if path.name not in ("db-auth.yaml", "butler.yaml")]
+    assert any(path.parent == logs for path in checked)
+    assert fails or any(path.name == "ledger" for path in checked)
+    for secret in (password, escaped, password.split("@")[0]):
+        assert secret not in printed
+        assert [path for path in checked if secret.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("db", "postgresql://keeper@/nowhere?host={}&port={}", "does not exist"),
+        ("namespace", "other", "no schema other"),
+    ],
+)
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_unknown_place_is_refused(
+    clean_case: kills.Case, setting: str, value: str, message: str, n_processes: int
+) -> None:
+    path = clean_case.run.root / "butler.yaml"
+    content = yaml.safe_load(path.read_text())
+    server = place(clean_case).server
+    content["registry"][setting] = value.format(server.directory, server.port)
+    path.write_text(yaml.safe_dump(content))
+    with clean_case.start(n_processes) as running:
+        _, complaints = running.communicate(timeout=60)
+    assert running.returncode == 2
+    [error] = [line for line in complaints.splitlines() if line.startswith("Error: ")]
+    assert message in error
+    assert "Traceback" not in complaints
+    assert clean_case.leftovers() == []
+    assert not clean_case.output.exists()
+
+
+def test_role_that_may_only_read(clean_case: kills.Case) -> None:
+    """It is enough for a dry run; otherwise the run fails, and goes on as soon as the role may write."""
+    database = place(clean_case)
+    role, schema = f"reader_{database.name}", database.namespace
+    database.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    )
+    before = database.content()
+    with_password(clean_case, role, PASSWORD)
+    aggregate(clean_case, dry_run=True)
+    with pytest.raises(aggregator.AggregatorError, match=r"permission denied.*grant the role") as caught:
+        aggregate(clean_case)
+    assert caught.value.exit_code == 1
+    assert database.content() == before
+    database.execute(
+        f"GRANT ALL ON SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+    )
+    assert aggregate(clean_case).n_ingested > 100
+    database.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
