@@ -26,12 +26,11 @@ lint: $(VENV)/development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Aggregates the sample run and shows what happened.
+# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and shows what happened.
 demo: $(VENV)/product
 	rm -rf demo
-	$(PYTHON) -m zipfile -e tests/data/sample.zip demo
-	$(BIN)/aggregator aggregate-graph demo/repo/predicted.qg demo/repo -o demo/repo/provenance.qg \
-		-j 2 --mock-storage-classes --interactive-status
+	$(BIN)/aggregator synthesize demo --quanta 3000 -j 2 --interactive-status
+	$(BIN)/aggregator aggregate-graph demo/predicted.qg demo -o demo/provenance.qg -j 2 --interactive-status
 
 # Compares speed and results with the reference implementation; figures go to bench-out/.
 bench: $(VENV)/development

@@ -33,6 +33,7 @@ from aggregator.synthesis import (
     survey,
 )
 from schemas import addresses, errors, predicted
+from tests import databases, postgresql_server
 
 TROUBLE: dict[str, Any] = {
     "quanta": 900,
@@ -548,3 +549,41 @@ def test_command_line(tmp_path: pathlib.Path) -> None:
     described = msgspec.json.decode((tmp_path / "run" / "synthesis.json").read_bytes())
     assert described["counts"]["quanta"] == 900
     assert described["parameters"]["seed"] == 1
+
+
+def test_same_run_on_postgresql(
+    made: campaign.Campaign, postgresql: postgresql_server.Server, tmp_path: pathlib.Path
+) -> None:
+    name = postgresql.create_database()
+    try:
+        place = databases.Postgresql(postgresql, name, "synthetic")
+        other = make(tmp_path / "run", database=place.url, namespace=place.namespace)
+        # A second time from the start, as after a kill: what is in the database is left alone.
+        described = tmp_path / "run" / "synthesis.json"
+        document = json.loads(described.read_text())
+        described.write_text(json.dumps(document | {"counts": None}))
+        make(tmp_path / "run", database=place.url, namespace=place.namespace)
+        expected = databases.Sqlite(pathlib.Path(made.root) / "gen3.sqlite3")
+        for table in (
+            "dataset",
+            "collection_chain",
+            "file_datastore_records",
+            "detector",
+            "patch",
+            "opaque_meta",
+        ):
+            assert place.count(table) == expected.count(table), table
+        config = aggregator.AggregatorConfig(output_path=str(tmp_path / "out.qg"))
+        done = aggregator.aggregate_graph(other.predicted, other.root, config)
+        assert done.n_ingested > 2 * made.counts["quanta"]
+        assert place.count("dataset") == expected.count("dataset") + done.n_ingested
+    finally:
+        postgresql.drop_database(name)
+    same = [
+        name
+        for name, data in content(tmp_path / "run").items()
+        if (pathlib.Path(made.root) / name).is_file()
+        and data == (pathlib.Path(made.root) / name).read_bytes()
+    ]
+    assert len(same) > 2 * made.counts["quanta"]
+    assert campaign.GRAPH in same
