@@ -6,11 +6,13 @@ import collections
 import json
 import os
 import pathlib
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -404,25 +406,32 @@ def command(root: pathlib.Path, *options: str) -> list[str]:
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_goes_on_after_kills(made: campaign.Campaign, tmp_path: pathlib.Path, n_processes: int) -> None:
     root = tmp_path / "run"
-    kills, delay = 0, 0.3
-    kept = 0
-    while True:
+    state = root / ".synthesis"
+
+    def killed(wanted: Callable[[], bool]) -> bool:
+        """Start it, and kill it as soon as there is what is wanted; return whether that came."""
         running = subprocess.Popen(
-            command(root, "-j", str(n_processes)), start_new_session=True, stderr=subprocess.PIPE
+            command(root, "-j", str(n_processes)), start_new_session=True, stderr=subprocess.DEVNULL
         )
-        try:
-            _, complaints = running.communicate(timeout=delay)
-        except subprocess.TimeoutExpired:
+        while running.poll() is None and not wanted():
+            time.sleep(0.001)
+        was_there = running.poll() is None
+        if was_there:
             os.killpg(running.pid, signal.SIGKILL)
-            running.communicate()
-            kills += 1
-            delay *= 1.15
-            kept = max(kept, len(list((root / ".synthesis").glob("part-*"))))
-            continue
-        assert running.returncode == 0, complaints.decode()
-        break
-    assert kills > 2
-    assert kept
+        running.wait()
+        return was_there
+
+    assert killed(root.exists)
+    assert killed(state.exists)
+    assert killed((root / "gen3.sqlite3").exists)
+    assert killed((root / "butler.yaml").exists)
+    assert killed((state / "dictionary").exists)
+    assert killed((root / "SynthCam").exists)
+    for number in range(1, 10, 2):
+        # Those that were complete are still there.
+        assert killed(lambda n=number: len(list(state.glob("part-??????"))) >= n)
+    killed(lambda: bool(list(root.glob("predicted.qg*"))))
+    assert not killed(lambda: False)
     first, second = content(made.root), content(root)
     assert [name for name in first if first[name] != second.get(name)] == []
     # Nothing but files that were being renamed may be left over.
@@ -482,6 +491,22 @@ def test_dead_process_is_noticed(tmp_path: pathlib.Path) -> None:
     assert running.returncode == 1
     assert "Run the same command again" in complaints
     assert not helpers[1].is_running()
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_no_room(tmp_path: pathlib.Path, n_processes: int) -> None:
+    """Files that can't be written end it with a message; with room, the same command goes on."""
+    options = ("--log-size", "3000000", "--quanta", "60", "-j", str(n_processes))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    arguments = command(tmp_path / "run", *options)
+    done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "Make room" in done.stderr
+    assert "Traceback" not in done.stderr
+    subprocess.run(arguments, check=True, capture_output=True)
 
 
 def test_aggregation_finds_the_fates(tmp_path: pathlib.Path) -> None:

@@ -73,11 +73,23 @@ class Maker:
         self._frame = predicted_writer.Frames(self._parts.read_dictionary(), graph_module.LEVEL)
 
     def make(self, number: int) -> None:
-        """Write the files of a chunk's quanta, and then keep their predicted blocks."""
+        """Write the files of a chunk's quanta, and then keep their predicted blocks.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if they can't be written.
+        """
         chunk = self._chunks[number]
         n = chunk.end - chunk.begin
-        self._execution.write(chunk, self._fates[chunk.first : chunk.first + n])
-        self._parts.write_part(number, [self._frame(text) for text in self._blocks.documents(chunk)])
+        try:
+            self._execution.write(chunk, self._fates[chunk.first : chunk.first + n])
+            self._parts.write_part(number, [self._frame(text) for text in self._blocks.documents(chunk)])
+        except OSError as exc:
+            raise errors.AggregatorError(
+                f"{exc.filename or self._parts.directory}: can't write files there ({exc.strerror}). "
+                "Make room, and run the same command again."
+            ) from exc
 
 
 def make_all(
@@ -147,26 +159,29 @@ class _Helper:
             answer = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join(1.0)
-            answer = f"its process ended with exit code {self.process.exitcode}"
+            code = self.process.exitcode
+            answer = f"its process ended with exit code {code}. Run the same command again.", ""
         if isinstance(answer, int):
             return answer
-        raise errors.FatalWorkerError(
-            f"{self.process.name} failed: {answer}; what is complete stays. Run the same command again."
-        )
+        cause, details = answer
+        error = errors.FatalWorkerError(f"{self.process.name}: {cause}")
+        error.add_note(details)
+        raise error
 
 
 def serve(pipe: Any, root: str, asked: parameters.Parameters) -> None:
     """Make chunks until the pipe closes: the main function of a process."""
     process.settle()
-    try:
-        maker = Maker(root, asked)
-        while True:
-            number = pipe.recv()
-            maker.make(number)
-            pipe.send(number)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
-    except Exception as exc:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            pipe.send(f"{type(exc).__name__}: {exc}\n{traceback.format_exc()}")
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            maker = Maker(root, asked)
+            while True:
+                number = pipe.recv()
+                maker.make(number)
+                pipe.send(number)
+        except errors.AggregatorError as exc:
+            pipe.send((str(exc), traceback.format_exc()))
+        except Exception as exc:
+            if not isinstance(exc, EOFError | BrokenPipeError | ConnectionResetError):
+                pipe.send((f"{type(exc).__name__}: {exc}", traceback.format_exc()))
     os._exit(0)

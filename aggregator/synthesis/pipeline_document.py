@@ -99,20 +99,31 @@ def document(dimension_config: dict[str, Any]) -> bytes:
         Configuration of the dimension universe.
     """
     dimensions = universe.Universe.from_config(dimension_config)
-    index, tasks = len(pipeline.OVERALL_INPUTS), {}
     order = {each.name: position for position, each in enumerate(pipeline.OVERALL_INPUTS)}
+    tasks, index = {}, len(order)
     for task in pipeline.TASKS:
-        init_index = index
-        for each in task.all_init_outputs:
-            index += 1
-            order[each.dataset_type] = index
-        index += 1
-        tasks[task.label] = _task(task, dimensions, init_index, index)
-        for each in task.all_outputs:
-            index += 1
-            order[each.dataset_type] = index
-        index += 1
-    kinds = {
+        init_index, task_index = index, index + 1 + len(task.all_init_outputs)
+        tasks[task.label] = _task(task, dimensions, init_index, task_index)
+        for first, outputs in ((init_index, task.all_init_outputs), (task_index, task.all_outputs)):
+            order.update({each.dataset_type: first + 1 + i for i, each in enumerate(outputs)})
+        index = task_index + 1 + len(task.all_outputs)
+    content = {
+        "version": "0.0.1",
+        "description": "A synthetic campaign, from raw exposures to tables of objects.",
+        "tasks": tasks,
+        "dataset_types": _dataset_types(dimensions, order),
+        "task_subsets": {},
+        "dimensions": dimension_config,
+        "data_id": {},
+        "step_labels": [],
+        "steps_verified": True,
+    }
+    return msgspec.json.encode(content)
+
+
+def _dataset_types(dimensions: universe.Universe, order: dict[str, int]) -> dict[str, Any]:
+    """Return all dataset types; ``order`` has their positions in the pipeline graph."""
+    return {
         kind.name: {
             "dimensions": list(dimensions.group(kind.dimensions).names),
             "storage_class": kind.storage_class,
@@ -123,16 +134,3 @@ def document(dimension_config: dict[str, Any]) -> bytes:
         }
         for kind in sorted(pipeline.DATASET_TYPES.values(), key=lambda kind: order[kind.name])
     }
-    return msgspec.json.encode(
-        {
-            "version": "0.0.1",
-            "description": "A synthetic campaign, from raw exposures to tables of objects.",
-            "tasks": tasks,
-            "dataset_types": kinds,
-            "task_subsets": {},
-            "dimensions": dimension_config,
-            "data_id": {},
-            "step_labels": [],
-            "steps_verified": True,
-        }
-    )

@@ -82,6 +82,7 @@ def _read(root: str, path: str) -> dict[str, Any] | None:
             return document
         except msgspec.DecodeError as exc:
             raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
-    if os.path.isdir(root) and os.listdir(root):
+    # A process killed at the very beginning leaves a description without its final name.
+    if os.path.isdir(root) and [name for name in os.listdir(root) if not name.startswith(DESCRIPTION)]:
         raise errors.RefusedError(f"{root}: is not empty. Choose another directory.")
     return None
