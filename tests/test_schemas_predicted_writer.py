@@ -20,7 +20,7 @@ HEADER = {
     "n_task_quanta": {"a": 2, "b": 1, "c": 0},
 }
 PIPELINE: dict[str, Any] = {"tasks": {}, "dataset_types": {}, "dimensions": {"version": 1}}
-IDS = [uuid.UUID(int=(1 << 100) * n + 7) for n in (5, 3, 9)]
+IDS = [uuid.UUID(int=n << 100) for n in (5, 3, 9)]
 COORDINATES = ['["cam",1]', '["c\\"am",2]', "[]"]
 ROWS = [("visit", ["cam", 1, None, [0, 5]]), ("visit", ["cam", 2, 0.5, None]), ("band", ["g"])]
 
@@ -79,7 +79,7 @@ def test_what_was_written_is_read(tmp_path: pathlib.Path, int_size: int, *, with
         assert found == [documents()[n] for n in (1, 0, 2)]
         # Rows of the table of (5, 9), (3, 9), (5, 3).
         assert graph.edges(table).tolist() == [[1, 2], [0, 2], [1, 0]]
-        assert [row for row in graph.dimension_rows({"visit", "band"})] == ROWS
+        assert list(graph.dimension_rows({"visit", "band"})) == ROWS
         assert graph.init_quanta() == []
     with container.Container(str(path)) as opened:
         thin = json.loads(opened.read_block("thin_graph"))
