@@ -114,11 +114,15 @@ def _n_inputs(made: nodes.Nodes) -> int:
 def _make_files(
     root: str, plan: makers.Plan, held: state.State, n_processes: int, shown: progress.Progress
 ) -> None:
-    shown.phase("adding inputs")
-    with repository.open_registry(root) as opened:
-        repository.insert_dimension_records(opened, plan.graph)
-        repository.add_inputs(opened, plan.graph, plan.datasets, lambda n: shown.advance("inputs", n))
-    repository.write_init_outputs(plan.graph, plan.datasets)
+    if held.parts.has_inputs:
+        shown.advance("inputs", _n_inputs(plan.graph))
+    else:
+        shown.phase("adding inputs")
+        with repository.open_registry(root) as opened:
+            repository.insert_dimension_records(opened, plan.graph)
+            repository.add_inputs(opened, plan.graph, plan.datasets, lambda n: shown.advance("inputs", n))
+        repository.write_init_outputs(plan.graph, plan.datasets)
+        held.parts.note_inputs()
     shown.phase("writing files")
     chunks = plan.graph.chunks()
     missing = [chunk.number for chunk in chunks if not held.parts.has_part(chunk.number)]

@@ -47,6 +47,15 @@ class Parts:
         """Whether dictionary and fates are there."""
         return os.path.exists(self._path("dictionary")) and os.path.exists(self._path("fates"))
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether everything that was before the run is in the repository."""
+        return os.path.exists(self._path("inputs"))
+
+    def note_inputs(self) -> None:
+        """Note that everything that was before the run is in the repository."""
+        files.write_atomically(self._path("inputs"), [])
+
     def _read(self, name: str) -> bytes:
         with open(self._path(name), "rb") as stream:
             return stream.read()
