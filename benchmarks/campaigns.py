@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from typing import Any
 
+import msgspec
+
 from aggregator.synthesis import campaign, parameters
+from schemas import provenance
 
 _CODE = """
 import dataclasses, json, sys
@@ -46,14 +53,16 @@ class Run:
         """Where provenance graphs go."""
         return self.root.with_suffix(".provenance.qg")
 
-    def reset(self) -> None:
-        """Bring everything back to the state before aggregation; execution files are only ever read."""
-        database = self.root / "gen3.sqlite3"
+    def saved_database(self) -> pathlib.Path:
+        """Return a copy of the SQLite database as it was before the first aggregation."""
         saved = self.root.with_suffix(".sqlite3")
         if not saved.exists():
-            shutil.copy(database, saved)
-        database.unlink(missing_ok=True)
-        shutil.copy(saved, database)
+            shutil.copy(self.root / "gen3.sqlite3", saved)
+        return saved
+
+    def reset(self) -> None:
+        """Bring everything back to the state before aggregation; execution files are only ever read."""
+        shutil.copy(self.saved_database(), self.root / "gen3.sqlite3")
         shutil.rmtree(f"{self.predicted}.checkpoint", ignore_errors=True)
         self.output.unlink(missing_ok=True)
 
@@ -62,6 +71,25 @@ class Run:
         subprocess.run(
             f"find {self.root} -type f -print0 | xargs -0 -n 1000 cat > /dev/null", shell=True, check=True
         )
+
+    def content(self) -> tuple[int, int]:
+        """Return what stands for the content of the provenance graph and of the SQLite database.
+
+        Sums of hashes, so that the order does not matter; times of ingest are left out.
+        """
+        nodes = database = 0
+        with provenance.ProvenanceGraph(str(self.output)) as graph:
+            for node in itertools.chain(graph.quanta(), graph.datasets()):
+                nodes += _hash(msgspec.json.encode(node))
+        with contextlib.closing(sqlite3.connect(self.root / "gen3.sqlite3")) as connection:
+            for (table,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall():
+                columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+                names = ", ".join(f'"{name}"' for name in columns if name != "ingest_date")
+                for row in connection.execute(f'SELECT {names} FROM "{table}"'):
+                    database += _hash(repr((table, row)).encode())
+        return nodes % (1 << 128), database % (1 << 128)
 
     def _command(self, config: dict[str, Any]) -> list[str]:
         config = {"output_path": str(self.output)} | config
@@ -95,11 +123,15 @@ class Run:
         return done / total
 
 
-def make(workdir: pathlib.Path, quanta: int, *, small: bool = False, processes: int = 2) -> Run:
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
+
+
+def make(workdir: pathlib.Path, quanta: int, *, small: bool = False, database: str | None = None) -> Run:
     """Make a run, or return the one made before."""
     root = workdir / f"run-{quanta}{'-small' if small else ''}"
     sizes = parameters.SMALL if small else {}
-    made = campaign.synthesize(
-        str(root), parameters.Parameters(quanta=quanta, **sizes), n_processes=processes
-    )
+    asked = parameters.Parameters(quanta=quanta, database=database, **sizes)
+    workdir.mkdir(parents=True, exist_ok=True)
+    made = campaign.synthesize(str(root), asked, n_processes=os.cpu_count() or 1)
     return Run(root, pathlib.Path(made.predicted), made.counts["quanta"], made.counts)

@@ -1,14 +1,17 @@
-"""The reference and this project side by side on the same run: ``python -m benchmarks.compare``.
+"""The reference and this project side by side on the same synthetic run: ``python -m benchmarks.compare``.
 
-Each measurement has a fresh copy of the run, all of whose files have been read before.  The results of
-the very runs that were measured are compared: the databases' rows and everything in the provenance graphs.
+The tools take turns on one repository whose database is put back each time; all files have been read before.
+The results of the very runs that were measured are compared: the rows of all tables and everything in the
+provenance graphs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -19,126 +22,144 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from oracle import compare, reference, runs
+from oracle import compare, reference
 
-from benchmarks import measure, synthetic_run
+from benchmarks import campaigns, measure
+from tests import databases, postgresql_server
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-COPIED = ("gen3.sqlite3", "butler.yaml", "predicted.qg")
-"""Files of a run that a copy has of its own; the others are only read, so that hard links will do."""
+
+TOOLS = ("reference", "ours")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """One measured aggregation with its results."""
+    """What is aggregated, and how."""
 
-    tool: str
-    """``reference`` or ``ours``."""
+    database: str
+    """``sqlite`` or ``postgresql``."""
 
     level: int
     """Compression level."""
 
-    run: runs.OracleRun
-    """The copy that was aggregated."""
+    processes: int
+    """Number of scanners; with one, everything is done in one process."""
 
-    output: pathlib.Path
-    """The provenance graph."""
+    graph: bool
+    """Whether a provenance graph is written."""
 
-    taken: measure.Measurement
-    """What it took."""
+    def __str__(self) -> str:
+        kind = f"level {self.level}" if self.graph else "no graph"
+        return f"{self.database}, -j {self.processes}, {kind}"
 
-    def values(self) -> dict[str, float]:
-        """Return what is to be printed."""
-        quanta = len(self.run.manifest["quanta"])
-        return {
-            "wall_s": self.taken.wall,
-            "cpu_s": self.taken.cpu,
-            "quanta_per_s": quanta / self.taken.wall,
-            "cpu_ms_per_quantum": 1000 * self.taken.cpu / quanta,
-            "peak_tree_mb": self.taken.peak_tree / 1e6,
-            "peak_process_mb": self.taken.peak_process / 1e6,
-            "processes": self.taken.processes,
-            "output_mb": self.output.stat().st_size / 1e6,
-        }
+    def command(self, tool: str, run: campaigns.Run, output: pathlib.Path) -> list[str]:
+        """Return the command line of an aggregation."""
+        options = ["-j", str(self.processes), "--zstd-level", str(self.level)]
+        options += ["-o", str(output)] * self.graph
+        if tool == "reference":
+            # No storage class of a mock is among those of synthetic runs.
+            return reference.command(run.predicted, run.root, "--no-mock-storage-classes", *options)
+        program = [sys.executable, "-m", "aggregator.command_line", "aggregate-graph"]
+        return [*program, str(run.predicted), str(run.root), *options]
 
 
-def copy_run(run: runs.OracleRun, destination: pathlib.Path) -> runs.OracleRun:
-    """Copy a run for one aggregation and read all its files once."""
+class Repository:
+    """A synthetic run with a database of either kind, which can be put back to its state before.
 
-    def copy(source: str, target: str) -> None:
-        own = pathlib.Path(source).name in COPIED
-        (shutil.copy2 if own else os.link)(source, target)
+    Parameters
+    ----------
+    workdir
+        Directory for runs.
+    quanta
+        Number of quanta.
+    server
+        Server for PostgreSQL; nothing for SQLite.
+    """
 
-    shutil.copytree(run.root, destination, copy_function=copy)
-    for path in destination.rglob("*"):
-        if path.is_file():
-            path.read_bytes()
-    return dataclasses.replace(run, root=destination.resolve())
+    def __init__(self, workdir: pathlib.Path, quanta: int, server: postgresql_server.Server | None) -> None:
+        self._pristine: databases.Database
+        if server is None:
+            self.run = campaigns.make(workdir, quanta)
+            self._pristine = databases.Sqlite(self.run.saved_database())
+        else:
+            name = server.create_database()
+            self.run = campaigns.make(workdir / name, quanta, database=server.url(name))
+            self._pristine = databases.Postgresql(server, name, "public")
+        self.run.read_all()
+
+    def fresh(self, path: pathlib.Path) -> databases.Database:
+        """Let the run have a copy of its first database, which is returned; an SQLite file goes to a path."""
+        if isinstance(self._pristine, databases.Sqlite):
+            copy: databases.Database = databases.Sqlite(pathlib.Path(shutil.copy(self._pristine.path, path)))
+        else:
+            copy = self._pristine.copy()
+        copy.configure(self.run.root)
+        return copy
 
 
-def command(tool: str, run: runs.OracleRun, output: pathlib.Path, level: int, processes: int) -> list[str]:
-    """Return the command line of an aggregation."""
-    options = ["-o", str(output), "-j", str(processes), "--zstd-level", str(level)]
-    if tool == "reference":
-        return reference.command(run.predicted_path, run.root, *options)
-    program = [sys.executable, "-m", "aggregator.command_line", "aggregate-graph", "--mock-storage-classes"]
-    return [*program, str(run.predicted_path), str(run.root), *options]
-
-
-def take(tool: str, level: int, run: runs.OracleRun, directory: pathlib.Path, processes: int) -> Case:
-    """Aggregate a fresh copy of a run in a new directory."""
+def take(
+    tool: str, case: Case, repository: Repository, directory: pathlib.Path
+) -> tuple[databases.Database, dict[str, float]]:
+    """Aggregate once; return the database and what it took."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    copy, output = copy_run(run, directory / "repo"), directory / "provenance.qg"
+    run, output = repository.run, directory / "provenance.qg"
+    database = repository.fresh(directory / "gen3.sqlite3")
     environment = reference.environment() if tool == "reference" else dict(os.environ)
-    arguments = command(tool, copy, output, level, processes)
-    taken = measure.measure(arguments, cwd=PROJECT, env=environment, log=directory / "log.txt")
-    return Case(tool, level, copy, output, taken)
+    command = case.command(tool, run, output)
+    taken = measure.measure(command, cwd=PROJECT, env=environment, log=directory / "log.txt")
+    values = {
+        "wall_s": taken.wall,
+        "cpu_s": taken.cpu,
+        "quanta_per_s": run.quanta / taken.wall,
+        "cpu_ms_per_quantum": 1000 * taken.cpu / run.quanta,
+        "peak_tree_mb": taken.peak_tree / 1e6,
+        "peak_process_mb": taken.peak_process / 1e6,
+        "processes": taken.processes,
+    }
+    if case.graph:
+        values["output_mb"] = output.stat().st_size / 1e6
+    return database, values
 
 
-def assert_equal(theirs: Case, ours: Case) -> None:
-    """Compare the results of two aggregations."""
-    compare.assert_databases_equal(theirs.run.database, ours.run.database)
-    # The copies have the same execution files.
-    compare.assert_provenance_equal(theirs.output, ours.output, ours.run.root)
-
-
-def measure_all(run: runs.OracleRun, given: argparse.Namespace) -> Iterator[Case]:
-    """Yield all measurements, the tools taking turns; results are compared in between and then deleted."""
-    tools = ["ours"] if given.skip_reference else ["reference", "ours"]
+def measure_case(
+    case: Case, repository: Repository, given: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield all measurements of a case, the tools taking turns; results are compared in between."""
     for repetition in range(given.repeat):
-        for level in given.levels:
-            cases = {}
-            for tool in tools if repetition % 2 == 0 else reversed(tools):
-                directory = given.workdir / "cases" / f"{tool}-{level}"
-                cases[tool] = take(tool, level, run, directory, given.processes)
-                print(f"{tool} at level {level}: {_line(cases[tool].values())}", flush=True)
-            compare.check_provenance(cases["ours"].output, run.predicted_path)
-            if "reference" in cases:
-                assert_equal(cases["reference"], cases["ours"])
-                print(f"level {level}: equal rows, equal provenance graphs", flush=True)
-            yield from cases.values()
+        found = {}
+        for tool in TOOLS if repetition % 2 == 0 else reversed(TOOLS):
+            if tool == "ours" or not given.skip_reference:
+                directory = given.workdir / "cases" / tool
+                found[tool], values = take(tool, case, repository, directory)
+                print(f"{tool} ({case}): {_line(values)}", flush=True)
+                yield tool, values
+        if len(found) == 2:
+            compare.assert_databases_equal(found["reference"], found["ours"])
+            if case.graph:
+                paths = [given.workdir / "cases" / tool / "provenance.qg" for tool in TOOLS]
+                compare.assert_provenance_equal(paths[0], paths[1], repository.run.root)
+            print("  equal rows, equal graphs", flush=True)
+        for database in found.values():
+            if isinstance(database, databases.Postgresql):
+                database.remove()
     shutil.rmtree(given.workdir / "cases")
 
 
-def medians(cases: list[tuple[str, int, dict[str, float]]]) -> dict[str, Any]:
-    """Return medians by level and tool, and the ratios of ours to the reference."""
-    result: dict[str, Any] = {}
-    for level in sorted({level for _, level, _ in cases}):
-        tools: dict[str, dict[str, float]] = {}
-        for tool in ("reference", "ours"):
-            found = [values for name, at, values in cases if name == tool and at == level]
-            if found:
-                tools[tool] = {key: statistics.median(v[key] for v in found) for key in found[0]}
-        if len(tools) == 2:
-            tools["ratio"] = {key: tools["ours"][key] / value for key, value in tools["reference"].items()}
-        result[f"level {level}"] = tools
-    return result
+def medians(measurements: list[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return medians by tool, and the ratios of the reference to ours."""
+    tools = {}
+    for tool in TOOLS:
+        if found := [values for name, values in measurements if name == tool]:
+            tools[tool] = {key: statistics.median(v[key] for v in found) for key in found[0]}
+    if len(tools) == 2:
+        tools["ratio"] = {key: tools["ours"][key] / value for key, value in tools["reference"].items()}
+    return tools
 
 
 def machine() -> dict[str, Any]:
     """Return on what and with what the measurements were made."""
-    names = ("lsst-pipe-base", "lsst-daf-butler", "zstandard", "msgspec", "pydantic", "SQLAlchemy")
+    names = ("lsst-pipe-base", "lsst-daf-butler", "zstandard", "msgspec", "pydantic", "SQLAlchemy", "psycopg")
     versions = {name: importlib.metadata.version(name) for name in names}
     return {"cores": os.cpu_count(), "python": platform.python_version(), **versions}
 
@@ -148,7 +169,7 @@ def _line(values: dict[str, float]) -> str:
 
 
 def _print_table(title: str, tools: dict[str, dict[str, float]]) -> None:
-    print(f"\n{title:20}" + "".join(f"{tool:>12}" for tool in tools))
+    print(f"\n{title}\n" + " " * 20 + "".join(f"{tool:>12}" for tool in tools))
     for key in next(iter(tools.values())):
         print(f"{key:20}" + "".join(f"{values[key]:12.4g}" for values in tools.values()))
 
@@ -157,10 +178,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Measure the reference and this project on the same run.")
     parser.add_argument("--workdir", type=pathlib.Path, default=PROJECT / "bench-out")
-    parser.add_argument("--quanta", type=int, default=2000, help="size of the run, at least")
-    parser.add_argument("--processes", type=int, default=2, help="scanners")
-    parser.add_argument("--repeat", type=int, default=1, help="measurements of each case; medians count")
+    parser.add_argument("--quanta", type=int, default=5000, help="size of the run")
+    parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite"])
+    parser.add_argument("--processes", type=int, nargs="+", default=[2], help="numbers of scanners")
     parser.add_argument("--levels", type=int, nargs="+", default=[3, 10], help="compression levels")
+    parser.add_argument("--without-graph", action="store_true", help="measure runs that write no graph, too")
+    parser.add_argument("--repeat", type=int, default=1, help="measurements of each case; medians count")
     parser.add_argument("--skip-reference", action="store_true", help="measure this project only")
     parser.add_argument("--json", type=pathlib.Path, help="write everything to a file, too")
     return parser.parse_args(arguments)
@@ -170,22 +193,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, compare, print; return 1 if results differ or a command fails."""
     given = parse(arguments)
     given.workdir = given.workdir.resolve()
-    run = synthetic_run.make(given.workdir, quanta=given.quanta)
-    about = {"run": synthetic_run.describe(run), "machine": machine(), "processes": given.processes}
-    print(json.dumps(about, indent=1), flush=True)
-    cases, problem = [], None
+    report: dict[str, Any] = {"machine": machine(), "quanta": given.quanta, "cases": []}
+    problem = None
     try:
-        for case in measure_all(run, given):
-            cases.append((case.tool, case.level, case.values()))
+        for kind in given.databases:
+            with contextlib.ExitStack() as stack:
+                server = stack.enter_context(postgresql_server.running()) if kind == "postgresql" else None
+                repository = Repository(given.workdir, given.quanta, server)
+                report["run"] = repository.run.counts
+                kinds = [*itertools.product(given.levels, given.processes, [True])]
+                kinds += itertools.product(given.levels[:1], given.processes, [False] * given.without_graph)
+                for level, processes, graph in kinds:
+                    case = Case(kind, level, processes, graph)
+                    measurements = list(measure_case(case, repository, given))
+                    tools = medians(measurements)
+                    _print_table(str(case), tools)
+                    report["cases"].append(
+                        dataclasses.asdict(case) | {"medians": tools, "measurements": measurements}
+                    )
     except (AssertionError, measure.CommandError) as error:
         problem = str(error)
-    results = medians(cases)
-    for title, tools in results.items():
-        _print_table(title, tools)
     if given.json:
-        every = [{"tool": tool, "level": level, **values} for tool, level, values in cases]
-        report = {**about, "medians": results, "measurements": every, "problem": problem}
-        given.json.write_text(json.dumps(report, indent=1) + "\n")
+        given.json.write_text(json.dumps(report | {"problem": problem}, indent=1) + "\n")
     if problem:
         print(f"\n{problem}", file=sys.stderr)
     return 1 if problem else 0

@@ -36,9 +36,12 @@ def measure(run: campaigns.Run, given: argparse.Namespace) -> dict[str, Any]:
         full.append(run.aggregate(n_processes=given.processes))
         print(f"{run.quanta} quanta: {full[-1]['wall']:.1f} s, {full[-1]['phases']}", flush=True)
         if given.resume:
+            undisturbed = run.content()
             run.reset()
             share = run.kill(KILLED_AT, n_processes=given.processes)
             again.append(run.aggregate(n_processes=given.processes))
+            if run.content() != undisturbed:
+                raise AssertionError("the run that was killed ended in another way than the undisturbed one")
             print(
                 f"  killed at {share:.1%}; again {again[-1]['wall']:.1f} s, {again[-1]['phases']}", flush=True
             )

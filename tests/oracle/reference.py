@@ -147,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--incomplete", action="store_true")
     parser.add_argument("--promise-ingest-graph", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--mock-storage-classes", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args(arguments)
     aggregate_files(
         given.predicted,
@@ -157,6 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         incomplete=given.incomplete,
         promise_ingest_graph=given.promise_ingest_graph,
         dry_run=given.dry_run,
+        mock_storage_classes=given.mock_storage_classes,
     )
 
 
