@@ -92,17 +92,17 @@ def divide(table: addresses.AddressTable, edges: npt.NDArray[np.int32], size: in
         ids=table.ids[order],
         offsets=table.offsets[order, 0],
         sizes=table.sizes[order, 0],
-        edges=position[edges].astype(np.int32),
+        edges=position[edges],
     )
 
 
-def _invert(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
+def _invert(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    position = np.empty(len(order), dtype=np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
     return position
 
 
-def _sort(order: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _sort(order: npt.NDArray[np.int64], edges: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """Return an order that respects the edges and keeps the file's where it can."""
     n = len(order)
     level = np.zeros(n, dtype=np.int64)

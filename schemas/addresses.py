@@ -13,6 +13,9 @@ numpy strips trailing zero bytes."""
 
 Integers = npt.NDArray[np.int64]
 
+_ROWS_AT_ONCE = 100_000
+"""Rows converted at once: the intermediate forms of millions would need more memory than the result."""
+
 ID_TYPE = np.dtype("S16")
 
 
@@ -115,11 +118,14 @@ def parse_header(data: bytes, path: str, member: str, n_addresses: int) -> tuple
     return int_size, n_rows
 
 
-def parse_rows(data: bytes, int_size: int, n_addresses: int) -> AddressTable:
+def parse_rows(data: bytes | memoryview, int_size: int, n_addresses: int) -> AddressTable:
     """Return the rows in ``data``, a whole number of them."""
     raw = np.frombuffer(data, dtype=np.uint8).reshape(-1, row_size(int_size, n_addresses))
     ids = np.ascontiguousarray(raw[:, :16]).view(ID_TYPE)[:, 0]
-    numbers = _to_integers(raw[:, 16:].reshape(len(raw), 1 + 2 * n_addresses, int_size))
+    numbers = np.empty((len(raw), 1 + 2 * n_addresses), dtype=np.int64)
+    for begin in range(0, len(raw), _ROWS_AT_ONCE):
+        part = raw[begin : begin + _ROWS_AT_ONCE, 16:]
+        numbers[begin : begin + len(part)] = _to_integers(part.reshape(len(part), -1, int_size))
     return AddressTable(int_size, ids, numbers[:, 0], numbers[:, 1::2], numbers[:, 2::2])
 
 
@@ -135,7 +141,7 @@ def parse(data: bytes, path: str, member: str, n_addresses: int) -> AddressTable
     start = header_size(int_size)
     if len(data) != start + n_rows * row_size(int_size, n_addresses):
         raise errors.FormatError(path, member, f"its {len(data)} bytes do not make {n_rows} rows")
-    table = parse_rows(data[start:], int_size, n_addresses)
+    table = parse_rows(memoryview(data)[start:], int_size, n_addresses)
     if n_rows > 1 and not (table.ids[:-1] < table.ids[1:]).all():
         raise errors.FormatError(path, member, "ids are not sorted, or not unique")
     return table
