@@ -20,9 +20,11 @@ CONNECTION: Final[dict[str, Any]] = {
     "keepalives_idle": 60,
     "keepalives_interval": 10,
     "keepalives_count": 6,
+    "tcp_user_timeout": 120_000,
     "fallback_application_name": "quantum-graph-aggregator",
 }
-"""Parameters of every connection, unless the URL has others: a server that is gone is noticed in minutes."""
+"""Parameters of every connection, unless the URL has others: a server that is gone is noticed after two
+minutes."""
 
 LONGEST_IDENTIFIER: Final = 63
 """Bytes that the server keeps of a name."""

@@ -171,7 +171,7 @@ def test_changed_row_is_noticed(
 
 POSTGRESQL_CHANGES = [
     ("dataset", "DELETE FROM dataset"),
-    ("dataset_tags", "DELETE FROM dataset_tags_00000001"),
+    ("dataset_tags", "DELETE FROM dataset_tags_00000002"),
     ("collection_chain", DATABASE_CHANGES["collection_chain"]),
     ("dataset_location", "INSERT INTO dataset_location SELECT 'Other', id FROM dataset LIMIT 1"),
     ("visit", "UPDATE visit SET timespan = int8range(1, 2) WHERE id = 101"),

@@ -229,6 +229,21 @@ def test_reading_changes_nothing(copy: databases.Postgresql) -> None:
     assert copy.count("dataset_location") == 28
 
 
+def test_connection_settings(copy: databases.Postgresql) -> None:
+    with copy.open() as opened, opened._db.writing() as connection:
+        driver: Any = connection.connection.driver_connection
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "5min"
+        assert driver.info.get_parameters()["tcp_user_timeout"] == "120000"
+        assert driver.prepare_threshold is None
+        assert not driver.autocommit
+        name = connection.exec_driver_sql("SHOW application_name").scalar()
+        assert name == "quantum-graph-aggregator"
+    other = registry.open_registry(f"{copy.url}&connect_timeout=7", copy.namespace, writeable=True)
+    with other, other._db.reading() as connection:
+        driver = connection.connection.driver_connection
+        assert driver.info.get_parameters()["connect_timeout"] == "7"
+
+
 def test_driver_is_imported_only_if_needed() -> None:
     code = (
         "import sys, aggregator, workers.ingester, workers.scanner, butler.registry\n"
