@@ -30,8 +30,9 @@ class Judge:
     ) -> None:
         order = np.argsort(edges[:, 1], kind="stable")
         self._producers = np.ascontiguousarray(edges[order, 0])
-        self._consumers = np.ascontiguousarray(edges[order, 1])
-        self._starts = np.searchsorted(self._consumers, np.arange(n_quanta + 1))
+        # Edges that end at the same quantum lie together, so their numbers say where each of them ends.
+        self._n_producers = np.bincount(edges[:, 1], minlength=n_quanta)
+        self._starts = np.concatenate([[0], np.cumsum(self._n_producers)])
         self._effects = np.zeros(n_quanta, dtype=np.int8)
         self._incomplete = incomplete
         self._unreadable_fails = unreadable_fails
@@ -47,8 +48,8 @@ class Judge:
             Their statuses, shape (n,); all before them have been judged.
         """
         end = begin + len(statuses)
-        first, last = self._starts[begin], self._starts[end]
-        producers, consumers = self._producers[first:last], self._consumers[first:last] - begin
+        producers = self._producers[self._starts[begin] : self._starts[end]]
+        consumers = np.repeat(np.arange(len(statuses)), self._n_producers[begin:end])
         unreadable = statuses == digest.UNREADABLE
         holds = unreadable & (not self._unreadable_fails)
         if self._incomplete:

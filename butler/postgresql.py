@@ -154,7 +154,8 @@ class Postgresql(database.Database):
         return errors.AggregatorError(f"{self.place}: {text}. Try again when the server can be reached.")
 
     def _begin(self, connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._wait * 1000)}")
+        # A timeout of 0 would be none at all.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(self._wait * 1000))}")
 
     def prepare(self, connection: sqlalchemy.Connection) -> None:
         """Make the schema if it is missing.

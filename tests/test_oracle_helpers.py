@@ -169,6 +169,31 @@ def test_changed_row_is_noticed(
         compare.assert_databases_equal(reference_result.run.root, changed)
 
 
+POSTGRESQL_CHANGES = [
+    ("dataset", "DELETE FROM dataset"),
+    ("dataset_tags", "DELETE FROM dataset_tags_00000001"),
+    ("collection_chain", DATABASE_CHANGES["collection_chain"]),
+    ("dataset_location", "INSERT INTO dataset_location SELECT 'Other', id FROM dataset LIMIT 1"),
+    ("visit", "UPDATE visit SET timespan = int8range(1, 2) WHERE id = 101"),
+    ("schema", "CREATE INDEX extra ON dataset(ingest_date)"),
+    ("schema", "ALTER TABLE dataset ALTER COLUMN run_id DROP NOT NULL"),
+    ("schema", "ALTER TABLE dataset_location DROP CONSTRAINT dataset_location_pkey"),
+]
+
+
+@pytest.mark.parametrize(("table", "statement"), POSTGRESQL_CHANGES)
+def test_change_in_postgresql_is_noticed(
+    postgresql_oracle_run: runs.OracleRun, table: str, statement: str
+) -> None:
+    assert postgresql_oracle_run.postgresql is not None
+    changed = postgresql_oracle_run.postgresql.copy()
+    compare.assert_databases_equal(postgresql_oracle_run.tables, changed)
+    changed.execute(statement)
+    with pytest.raises(AssertionError, match=rf"\['{table}'\]"):
+        compare.assert_databases_equal(postgresql_oracle_run.tables, changed)
+    changed.remove()
+
+
 def test_dates_and_surrogate_keys_do_not_matter(
     reference_result: fixtures.Aggregated, tmp_path: pathlib.Path
 ) -> None:

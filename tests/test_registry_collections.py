@@ -1,11 +1,12 @@
 """Collections and dataset types without the reference: errors, repetition, concurrent processes."""
 
 import multiprocessing
+import threading
 import uuid
 
 import pytest
 
-from butler import collections, registry
+from butler import collections, dataset_types, registry
 from schemas import errors
 from tests import databases, registry_rows
 
@@ -117,6 +118,25 @@ def test_registered_types_need_no_lock(database: databases.Database) -> None:
         first._db.lock(connection, first._tables.graph_key, first._tables.graph_definition)
         second.register_dataset_type("raw", "_mock_StructuredDataDict", ["visit", "detector"])
         second.register_run("in/raw")
+
+
+def test_two_processes_add_one_dimension_group(database: databases.Database) -> None:
+    """The second waits for the first, and uses the same group and table."""
+    with database.open() as first, database.open() as second:
+        found = []
+        other = threading.Thread(
+            target=lambda: found.append(second.register_dataset_type("b", "Plot", ["band", "detector"]))
+        )
+        with first._db.writing() as connection:
+            wanted = first.definition("a", "Plot", ["band", "detector"], False)
+            mine = dataset_types.register(first._tables, connection, wanted)
+            other.start()
+            other.join(0.3)
+            assert other.is_alive()
+        other.join()
+        assert [row.tag_table for row in found] == [mine.tag_table]
+    # Those of the sample, and this one.
+    assert database.count("dimension_graph_key") == 3
 
 
 N_TYPES, N_BATCHES = 8, 4

@@ -17,6 +17,7 @@ from schemas import addresses, blocks, checkpoint, dataset_part, digest, fault_p
 from workers import dataset_blocks
 
 _END = b',"produced":true,"producer":null'
+_EDGES_A_RANGE = 200_000
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 
 
@@ -149,20 +150,19 @@ def _distinct(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return ordered[keep]
 
 
-def plan_bounds(ids: npt.NDArray[Any], n_ids: int, per_range: int) -> list[bytes]:
+def plan_bounds(sample: addresses.Ids, n_edges: int) -> list[bytes]:
     """Return the first id of each range but the first.
 
     Parameters
     ----------
-    ids
-        A sample of all ids.
-    n_ids
-        How many there are in all.
-    per_range
-        How many of them a range should have.
+    sample
+        Datasets of a sample of the edges; those with many consumers are in there more than once.
+    n_edges
+        How many edges there are in all.
     """
-    n_ranges = max(1, -(-n_ids // per_range))
-    ordered = _distinct(ids)
-    if len(ordered) < n_ranges:
+    n_ranges = max(1, -(-n_edges // _EDGES_A_RANGE))
+    ordered = np.sort(sample)
+    if not len(ordered):
         return []
-    return [addresses.id_at(ordered, len(ordered) * i // n_ranges) for i in range(1, n_ranges)]
+    bounds = _distinct(ordered[[len(ordered) * i // n_ranges for i in range(1, n_ranges)]])
+    return [addresses.id_at(bounds, i) for i in range(len(bounds))]

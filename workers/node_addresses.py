@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from schemas import addresses, blocks, dataset_part, digest, nodes
 
-_ROWS_AT_ONCE = 200_000
+_ROWS_AT_ONCE = 100_000
 _SAMPLE_STEP = 64
 _WIDTH = 2 * len(nodes.COMPONENTS)
 _DATASETS = 2 * nodes.DATASETS
+_NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 
 
 class QuantumAddresses:
@@ -32,24 +33,29 @@ class QuantumAddresses:
     """
 
     def __init__(self, ids: list[addresses.Ids], sizes: dict[str, list[npt.NDArray[np.int64]]]) -> None:
-        joined = np.concatenate([*ids, np.zeros(0, dtype=addresses.ID_TYPE)])
-        order = np.argsort(joined, kind="stable")
-        self.ids = joined[order]
+        joined = np.concatenate([_NO_IDS, *ids])
+        self._order = np.argsort(joined, kind="stable")
+        self.ids = joined[self._order]
         """Ids of all quanta, sorted, shape (n,)."""
-        self.places = np.zeros((len(order), _WIDTH), dtype=np.int64)
-        """Offset and size of each component by turns, shape (n, 2 * n_components)."""
-        for name, by_shard in sizes.items():
-            size = np.concatenate([*by_shard, np.zeros(0, dtype=np.int64)])
-            column = 2 * nodes.COMPONENTS.index(name)
-            self.places[:, column] = np.where(size > 0, blocks.offsets(size), 0)[order]
-            self.places[:, column + 1] = size[order]
-        self._row = np.empty(len(order), dtype=np.int64)
-        self._row[order] = np.arange(len(order))
         self._first = np.cumsum([0, 0, *map(len, ids)])
+        no_sizes = np.zeros(0, dtype=np.int64)
+        self._sizes = {name: np.concatenate([no_sizes, *by_shard]) for name, by_shard in sizes.items()}
+        self._offsets = {name: blocks.offsets(size) for name, size in self._sizes.items()}
+
+    def between(self, begin: int, end: int) -> npt.NDArray[np.int64]:
+        """Return the places of some quanta in the order of ids: offsets and sizes by turns."""
+        return self._places(self._order[begin:end])
 
     def of(self, shard: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Return the places of some quanta of a shard."""
-        places: npt.NDArray[np.int64] = self.places[self._row[self._first[shard] + rows]]
+        return self._places(self._first[shard] + rows)
+
+    def _places(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        places = np.zeros((len(rows), _WIDTH), dtype=np.int64)
+        for name, all_sizes in self._sizes.items():
+            column, size = 2 * nodes.COMPONENTS.index(name), all_sizes[rows]
+            places[:, column] = np.where(size > 0, self._offsets[name][rows], 0)
+            places[:, column + 1] = size
         return places
 
 
@@ -83,7 +89,7 @@ class DatasetAddresses:
         self._n_shards = n_shards
         self.n_rows = 0
         """Number of datasets."""
-        self._samples = [np.zeros(0, dtype=addresses.ID_TYPE)]
+        self._samples = [_NO_IDS]
         for path in paths:
             with dataset_part.Part(path) as part:
                 self.n_rows += part.n_rows
@@ -153,7 +159,7 @@ def write(out: IO[bytes], quanta: QuantumAddresses, datasets: DatasetAddresses, 
     cuts = [0, *np.searchsorted(quanta.ids, bounds).tolist(), len(quanta.ids)]
     index = 0
     for number, (begin, end) in enumerate(itertools.pairwise(cuts)):
-        ids, places = [quanta.ids[begin:end]], [quanta.places[begin:end]]
+        ids, places = [quanta.ids[begin:end]], [quanta.between(begin, end)]
         for part_ids, part_places in datasets.rows(slices, number, quanta):
             ids.append(part_ids)
             places.append(part_places)

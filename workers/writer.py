@@ -28,8 +28,6 @@ from schemas import (
 from workers import environment, input_datasets, node_addresses
 
 _SAMPLE_STEP = 64
-_INPUTS_A_RANGE = 50_000
-_EDGES_A_RANGE = 200_000
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 _COLUMNS = dict(zip(("quanta", "logs", "metadata"), digest.BLOCK_SIZES, strict=True))
 
@@ -56,7 +54,7 @@ class Writer:
         self._graph = predicted.PredictedGraph(setup.graph_path)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
         self._shards: dict[int, npt.NDArray[Any]] = {}
-        self._n_edges = self._n_inputs = self._n_from_inputs = 0
+        self._n_edges = self._n_from_inputs = 0
         self._edge_samples: list[addresses.Ids] = []
         self._input_samples: list[addresses.Ids] = []
         self._ids: dict[int, npt.NDArray[Any]] = {}
@@ -113,14 +111,14 @@ class Writer:
         return messages.ShardTaken(shard)
 
     def _count_edges(self, opened: digest.Digest) -> None:
-        """Count what is read by a shard, in all and from outside, and keep a sample."""
+        """Count what is read by a shard, in all and from outside, and keep samples."""
         edges, inputs = opened.column("edge.id"), opened.column("input.id")
+        from_inputs = input_datasets.edges_from(edges, inputs)
         self._n_edges += len(edges)
-        self._n_inputs += len(inputs)
-        self._n_from_inputs += len(input_datasets.edges_from(edges, inputs))
+        self._n_from_inputs += len(from_inputs)
         # Copies, since a slice would keep all of the column in memory.
         self._edge_samples.append(edges[::_SAMPLE_STEP].copy())
-        self._input_samples.append(inputs[::_SAMPLE_STEP].copy())
+        self._input_samples.append(edges[from_inputs[::_SAMPLE_STEP]])
 
     def _copy(self, opened: digest.Digest, name: str, out: IO[bytes]) -> None:
         """Copy the blocks of a section, without those of quanta that are not accepted."""
@@ -173,11 +171,10 @@ class Writer:
         Every edge should be from an output, or from what a scanner took for an overall input, not both.
         """
         careful = request.n_shared > 0 or request.n_edges + self._n_from_inputs != self._n_edges
-        if careful:
-            samples, n_ids, per_range = self._edge_samples, self._n_edges, _EDGES_A_RANGE
-        else:
-            samples, n_ids, per_range = self._input_samples, self._n_inputs, _INPUTS_A_RANGE
-        bounds = input_datasets.plan_bounds(np.concatenate([*samples, _NO_IDS]), n_ids, per_range)
+        samples, n_edges = (
+            (self._edge_samples, self._n_edges) if careful else (self._input_samples, self._n_from_inputs)
+        )
+        bounds = input_datasets.plan_bounds(np.concatenate([*samples, _NO_IDS]), n_edges)
         return messages.InputRanges(bounds, careful, self._n_edges - request.n_edges)
 
     def copy_blocks(self) -> messages.Ready:
@@ -246,8 +243,9 @@ class Writer:
 
     def _write_addresses(self, parts: list[str]) -> None:
         shards = sorted(self._ids)
-        sizes = {name: [by_shard[shard] for shard in shards] for name, by_shard in self._sizes.items()}
-        quanta = node_addresses.QuantumAddresses([self._ids[shard] for shard in shards], sizes)
+        # What is not needed any more goes, since there is one entry a quantum in each.
+        sizes = {name: [by_shard.pop(shard) for shard in shards] for name, by_shard in self._sizes.items()}
+        quanta = node_addresses.QuantumAddresses([self._ids.pop(shard) for shard in shards], sizes)
         datasets = node_addresses.DatasetAddresses(parts, len(self._shards))
         with self._archive.open(nodes.ADDRESSES, "w", force_zip64=True) as out:
             node_addresses.write(out, quanta, datasets, self._graph.header.int_size)
