@@ -18,6 +18,7 @@ from aggregator.synthesis import (
 )
 from butler import batch, creation, database, registry
 from butler import config as butler_config
+from schemas import errors
 from schemas import pipeline as formats
 
 T = TypeVar("T")
@@ -93,7 +94,9 @@ def add_inputs(
                 (store.records_table, store.name, i, path, planned.formatter, planned.storage_class, None)
                 for i, path in zip(plain, paths, strict=True)
             ]
-            opened.ingest(str(kind.run), batch.Batch(held, files))
+            done = opened.ingest(str(kind.run), batch.Batch(held, files))
+            if done.conflicts:
+                raise errors.AggregatorError(f"The database has something else: {done.conflicts[0]}")
             for path in paths:
                 execution.put(os.path.join(store.root, path), b"")
             count(len(rows))
