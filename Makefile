@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench bench-resume kills clean
+.PHONY: setup test lint demo bench bench-large kills clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,19 +32,36 @@ demo: $(VENV)/product
 	$(BIN)/aggregator synthesize demo --quanta 3000 -j 2 --interactive-status
 	$(BIN)/aggregator aggregate-graph demo/predicted.qg demo -o demo/provenance.qg -j 2 --interactive-status
 
-# Compares speed and results with the reference implementation; figures go to bench-out/.
-bench: $(VENV)/development
-	mkdir -p bench-out
-	$(BIN)/python -m benchmarks.compare --quanta 5000 --repeat 3 --workdir bench-out --json bench-out/compare.json
+$(VENV)/benchmarks: $(VENV)/development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+		--editable ".[bench]"
+	touch $@
 
-# What a restart costs after a kill at 90 %; making the run takes some minutes.
-bench-resume: $(VENV)/development
+MEASURE := $(BIN)/python -m benchmarks
+
+# Measures speed and compares results with the reference implementation: a quarter of an hour. Figures and plots
+# go to bench-out/.
+bench: $(VENV)/benchmarks
 	mkdir -p bench-out
-	$(BIN)/python -m benchmarks.resume --quanta 20000 --workdir bench-out
+	$(MEASURE).compare --quanta 5000 --databases sqlite postgresql --processes 1 2 --without-graph \
+		--workdir bench-out --json bench-out/compare.json
+	$(MEASURE).growth --quanta 5000 20000 --resume --repeat 3 --workdir bench-out --json bench-out/growth.json
+	$(MEASURE).ceilings --quanta 20000 --workdir bench-out --json bench-out/ceilings.json
+	$(MEASURE).plots --results bench-out --to bench-out
+
+# The same for large runs, up to a million quanta: some hours and 20 GB, most of them for making the runs.
+bench-large: $(VENV)/benchmarks
+	mkdir -p bench-out/large
+	$(MEASURE).compare --quanta 20000 --repeat 3 --workdir bench-out/large --json bench-out/large/compare.json
+	$(MEASURE).growth --quanta 10000 100000 --resume --workdir bench-out/large --json bench-out/large/growth.json
+	$(MEASURE).growth --quanta 10000 100000 1000000 --small --resume --workdir bench-out/large \
+		--json bench-out/large/growth-small.json
+	$(MEASURE).ceilings --quanta 20000 --workdir bench-out/large --json bench-out/large/ceilings.json
+	$(MEASURE).plots --results bench-out/large --to bench-out/large
 
 # Kills 50 runs at random moments, besides those killed at each step; runs graphs of hardly any quanta often.
 kills: $(VENV)/development
-	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=20 \
+	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 \
 		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py
 
 clean:
