@@ -1,9 +1,10 @@
 """Trains the compression dictionary on a sample of all tasks (DESIGN, Checkpoint and Budget)."""
 
+import msgspec
 import numpy as np
 
 from aggregator import configuration, shards
-from schemas import blocks, predicted
+from schemas import blocks, nodes, predicted
 from workers import catalog, execution_files, outcome
 
 _LARGEST_SAMPLE = 64 * 1024
@@ -67,4 +68,28 @@ def _documents(
         found = outcome.judge(quantum, log, metadata)
     except (execution_files.UnreadableError, outcome.LogError, outcome.MetadataError):
         return []
-    return [outcome.quantum_block(quantum, found.attempts), found.metadata_block(), found.logs_block()]
+    return [
+        outcome.quantum_block(quantum, found.attempts),
+        found.metadata_block(),
+        found.logs_block(),
+        *_datasets(quantum),
+    ]
+
+
+def _datasets(quantum: predicted.Quantum) -> list[bytes]:
+    """Return documents like those of a quantum's outputs; who reads them is not known yet."""
+    return [
+        msgspec.json.encode(
+            nodes.Dataset(
+                dataset_id=dataset.dataset_id,
+                dataset_type_name=dataset.dataset_type_name,
+                data_coordinate=dataset.data_coordinate,
+                run=dataset.run,
+                produced=True,
+                producer=quantum.quantum_id,
+                consumers=[quantum.quantum_id],
+            )
+        )
+        for datasets in quantum.outputs.values()
+        for dataset in datasets
+    ]

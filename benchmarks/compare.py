@@ -87,12 +87,12 @@ class Repository:
             self._pristine = databases.Postgresql(server, name, "public")
         self.run.read_all()
 
-    def fresh(self, path: pathlib.Path) -> databases.Database:
-        """Let the run have a copy of its first database, which is returned; an SQLite file goes to a path."""
-        if isinstance(self._pristine, databases.Sqlite):
-            copy: databases.Database = databases.Sqlite(pathlib.Path(shutil.copy(self._pristine.path, path)))
-        else:
-            copy = self._pristine.copy()
+    def fresh(self) -> databases.Database:
+        """Let the run have a copy of its first database, and return it."""
+        if not isinstance(self._pristine, databases.Postgresql):
+            self.run.reset()
+            return databases.Sqlite(self.run.root / "gen3.sqlite3")
+        copy = self._pristine.copy()
         copy.configure(self.run.root)
         return copy
 
@@ -104,10 +104,12 @@ def take(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     run, output = repository.run, directory / "provenance.qg"
-    database = repository.fresh(directory / "gen3.sqlite3")
+    database = repository.fresh()
     environment = reference.environment() if tool == "reference" else dict(os.environ)
     command = case.command(tool, run, output)
     taken = measure.measure(command, cwd=PROJECT, env=environment, log=directory / "log.txt")
+    if isinstance(database, databases.Sqlite):
+        database = databases.Sqlite(pathlib.Path(shutil.copy(database.path, directory)))
     values = {
         "wall_s": taken.wall,
         "cpu_s": taken.cpu,
