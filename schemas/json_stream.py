@@ -23,6 +23,10 @@ _ROW_OR_KEY = re.compile(
 _HEX = rb"[0-9a-fA-F]"
 _UUID = rb'"' + _HEX + rb"{8}(?:-" + _HEX + rb"{4}){3}-" + _HEX + rb'{12}"'
 _UUID_PAIR = re.compile(rb"\[\s*(" + _UUID + rb"\s*,\s*" + _UUID + rb")\s*\]")
+_COMPACT_PAIR = np.frombuffer(
+    b'["00000000-0000-0000-0000-000000000000","00000000-0000-0000-0000-000000000000"],', dtype=np.uint8
+)
+_IS_DIGIT = ord("0") == _COMPACT_PAIR
 _INTEGER_PAIR = re.compile(rb"\[\s*(\d+\s*,\s*\d+)\s*\]")
 _START = b"\0"
 """Stands for the beginning of a document; no JSON text holds it."""
@@ -105,7 +109,28 @@ def edge_pairs(chunks: Iterator[bytes], integers: bool) -> Iterator[npt.NDArray[
     raise ValueError("the list of edges is missing or has no end")
 
 
+def _compact_ends(text: bytes) -> npt.NDArray[Any] | None:
+    """Return the ends of edges written without spaces, as all known tools do; nothing for other texts."""
+    codes = np.frombuffer(text.strip(b",") + b",", dtype=np.uint8)
+    if len(codes) % len(_COMPACT_PAIR):
+        return None
+    codes = codes.reshape(-1, len(_COMPACT_PAIR))
+    if not (codes[:, ~_IS_DIGIT] == _COMPACT_PAIR[~_IS_DIGIT]).all():
+        return None
+    digits = codes[:, _IS_DIGIT].tobytes()
+    try:
+        ids = bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        return None
+    # White space between digits would have been left out.
+    return np.frombuffer(ids, dtype=addresses.ID_TYPE) if 2 * len(ids) == len(digits) else None
+
+
 def _ends(text: bytes, integers: bool) -> Iterator[npt.NDArray[Any]]:
+    compact = None if integers else _compact_ends(text)
+    if compact is not None:
+        yield compact
+        return
     found = (_INTEGER_PAIR if integers else _UUID_PAIR).findall(text)
     if len(found) != text.count(b"["):
         raise ValueError("an edge is not a pair of nodes")

@@ -10,37 +10,40 @@ from schemas import addresses, blocks, digest, errors, messages
 from schemas import statuses as status_codes
 from workers import execution_files, shard_builder
 
+_REPORTED = ("quantum.id", "quantum.status", "quantum.task")
+
 
 class PreviousDigest:
-    """An earlier digest of a shard, read and verified.
+    """An earlier digest of a shard, verified, and read as far as needed.
 
     Parameters
     ----------
     opened
         The digest.
+    verify
+        Whether also quanta that succeeded with both files present are to be looked at.
     """
 
-    def __init__(self, opened: digest.Digest) -> None:
+    def __init__(self, opened: digest.Digest, verify: bool) -> None:
+        opened.verify()
         self.checksum = opened.checksum
+        statuses = opened.column("quantum.status")
+        # Nothing that execution does later changes a quantum that succeeded and wrote its log.
+        self._settled: npt.NDArray[np.bool_] = (statuses == status_codes.SUCCESSFUL) & (not verify)
+        if self._settled.all():
+            # Then there is nothing to look at and nothing to copy, which is the usual case.
+            self.columns = {name: opened.column(name) for name in _REPORTED}
+            return
         self.columns = {name: opened.column(name) for name in digest.COLUMNS}
         self._lists = {name: opened.values(name) for name in digest.LISTS}
         self._blocks = {name: opened.blocks(name) for name in digest.BLOCKS}
         self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
-    def unchanged(self, files: execution_files.ExecutionFiles, verify: bool) -> npt.NDArray[np.bool_]:
-        """Return which quanta are as they were.
-
-        Parameters
-        ----------
-        files
-            Looks at files again.
-        verify
-            Whether also quanta that succeeded with both files present are looked at.
-        """
-        statuses = self.columns["quantum.status"]
-        unreadable = statuses == digest.UNREADABLE
-        # Nothing that execution does later changes a quantum that succeeded and wrote its log.
-        settled = (statuses == status_codes.SUCCESSFUL) & (not verify)
+    def unchanged(self, files: execution_files.ExecutionFiles) -> npt.NDArray[np.bool_]:
+        """Return which quanta are as they were; looks at files again where that is needed."""
+        if self._settled.all():
+            return self._settled
+        unreadable = self.columns["quantum.status"] == digest.UNREADABLE
         keep: npt.NDArray[np.bool_] = ~unreadable
         fingerprints = zip(
             self.columns["looked.quantum"].tolist(),
@@ -48,7 +51,7 @@ class PreviousDigest:
             *(self.columns[f"looked.{name}"].tolist() for name in ("size", "mtime", "inode")),
             strict=True,
         )
-        passed_over = settled | unreadable
+        passed_over = self._settled | unreadable
         for row, *before in fingerprints:
             if keep[row] and not passed_over[row]:
                 keep[row] = files.fingerprint(before[0]) == tuple(before)
@@ -120,7 +123,9 @@ class PreviousDigest:
         return self._blocks[section][offsets[row] : offsets[row] + sizes[row]]
 
 
-def open_previous(path: str, identity: digest.Identity, ids: bytes) -> tuple[PreviousDigest | None, str]:
+def open_previous(
+    path: str, identity: digest.Identity, ids: bytes, verify: bool
+) -> tuple[PreviousDigest | None, str]:
     """Return the earlier digest of a shard, if there is one that fits; otherwise why it does not.
 
     Parameters
@@ -131,12 +136,14 @@ def open_previous(path: str, identity: digest.Identity, ids: bytes) -> tuple[Pre
         What it must belong to.
     ids
         Ids of the shard's quanta, 16 bytes each; empty for the shard of init quanta.
+    verify
+        As for `PreviousDigest`.
     """
     if not os.path.exists(path):
         return None, ""
     try:
         with digest.Digest(path, identity) as opened:
-            previous = PreviousDigest(opened)
+            previous = PreviousDigest(opened, verify)
     except errors.FormatError as exc:
         return None, str(exc)
     if ids and previous.columns["quantum.id"].tobytes() != ids:

@@ -81,11 +81,13 @@ class Scanner:
         """Write the digest of a shard; what an earlier digest tells of is only looked at again."""
         fault_points.reached("shard")
         path = self.layout.digest(request.shard)
-        earlier, discarded = previous_digest.open_previous(path, self._setup.identity, request.ids)
+        earlier, discarded = previous_digest.open_previous(
+            path, self._setup.identity, request.ids, self._setup.verify_checkpoint
+        )
         builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
         keep = np.zeros(0, dtype=bool)
         if earlier is not None:
-            keep = earlier.unchanged(self._files, self._setup.verify_checkpoint)
+            keep = earlier.unchanged(self._files)
             if keep.all():
                 return earlier.report(request.shard)
             earlier.copy_inputs(builder)
