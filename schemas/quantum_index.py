@@ -48,8 +48,8 @@ class _Quantum(msgspec.Struct, gc=False):
 
 class _Group(msgspec.Struct, frozen=True):
     n_rows: int
-    tasks: list[int]
     places: dict[str, tuple[int, int]]
+    ranges: dict[str, tuple[int, int]]
 
 
 class _Footer(msgspec.Struct, frozen=True):
@@ -145,12 +145,13 @@ class _Builder:
     def _write_group(self) -> None:
         table = np.array(self._rows, dtype=np.int64)
         kinds = dict(_COLUMNS, **{_value_column(i): "<i8" for i in range(self._n_values)})
-        places = {}
+        places, ranges = {}, {}
         for (name, kind), column in zip(kinds.items(), table.T, strict=True):
+            ranges[name] = (int(column.min()), int(column.max()))
             frame = self._compressor.compress(np.ascontiguousarray(column, dtype=kind).tobytes())
             places[name] = (self._offset, len(frame))
             self._offset += self._stream.write(frame)
-        self._groups.append(_Group(len(table), np.unique(table[:, 0]).tolist(), places))
+        self._groups.append(_Group(len(table), places, ranges))
         self._rows.clear()
 
     def finish(self) -> None:
@@ -200,6 +201,10 @@ class Index:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._stream.close()
 
     def _read_footer(self) -> _Footer:
@@ -229,20 +234,34 @@ class Index:
         wanted
             Statuses; all by default.
         """
+        equal = {_value_column(position): value for position, value in values.items()}
+        if task is not None:
+            equal["task"] = task
         for group in self._groups:
-            if task is not None and task not in group.tasks:
-                continue
-            chosen = np.full(group.n_rows, True)
-            if task is not None and len(group.tasks) > 1:
-                chosen &= self._column(group, "task") == task
-            for position, value in values.items():
-                chosen &= self._column(group, _value_column(position)) == value
-            if wanted is not None:
-                chosen &= np.isin(self._column(group, "status"), list(wanted))
-            rows = np.flatnonzero(chosen)
-            if len(rows):
-                columns = (self._column(group, n)[rows].tolist() for n in ("task", "status", "offset", "size"))
+            chosen = self._choose(group, equal, wanted)
+            if chosen is not None:
+                rows = np.flatnonzero(chosen)
+                columns = (
+                    self._column(group, n)[rows].tolist() for n in ("task", "status", "offset", "size")
+                )
                 yield from map(Found, *columns)
+
+    def _choose(
+        self, group: _Group, equal: dict[str, int], wanted: frozenset[int] | None
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return which rows of a group fit, or nothing if their ranges tell that none does."""
+        ends = {name: group.ranges.get(name, (0, -1)) for name in equal}
+        if not all(low <= equal[name] <= high for name, (low, high) in ends.items()):
+            return None
+        chosen = np.full(group.n_rows, True)
+        for name, (low, high) in ends.items():
+            if low < high:
+                chosen &= self._column(group, name) == equal[name]
+                if not chosen.any():
+                    return None
+        if wanted is not None:
+            chosen &= np.isin(self._column(group, "status"), list(wanted))
+        return chosen
 
     def counts(self, n_tasks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Count quanta.
@@ -272,4 +291,6 @@ class Index:
             data = self._decompressor.decompress(frame, max_output_size=group.n_rows * kind.itemsize)
             return np.frombuffer(data, dtype=kind, count=group.n_rows)
         except (KeyError, ValueError, zstandard.ZstdError) as exc:
-            raise errors.FormatError(self.path, name, f"the index is damaged ({exc})") from exc
+            raise errors.FormatError(
+                self.path, name, f"the index is damaged ({exc}); delete it, it will be made again"
+            ) from exc
