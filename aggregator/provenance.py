@@ -84,6 +84,11 @@ class Provenance:
         found = self._init_quanta.get(_usual(quantum_id))
         return self._graph.quantum(quantum_id) if found is None else found
 
+    def attempts(self, quantum_id: str) -> list[nodes.Attempt]:
+        """Return the attempts to run a quantum, oldest first; a blocked or init quantum has none."""
+        found = self.quantum(quantum_id)
+        return found.attempts if isinstance(found, nodes.Quantum) else []
+
     def dataset(self, dataset_id: str) -> nodes.Dataset:
         """Return a dataset by its id."""
         return self._graph.dataset(dataset_id)

@@ -36,6 +36,12 @@ class Header(msgspec.Struct, frozen=True):
     """Number of distinct datasets, `packages` included."""
     n_task_quanta: dict[str, int] = {}
     """Number of quanta of each task."""
+    user: Any = None
+    """Who built it; only shown, as the next two."""
+    timestamp: Any = None
+    """When, ISO 8601, local time."""
+    command: Any = None
+    """With which command line."""
 
 
 class _Edge(msgspec.Struct, frozen=True):
