@@ -38,12 +38,15 @@ def open_index(graph: provenance.ProvenanceGraph) -> quantum_index.Index:
     if graph.header.n_quanta >= _ANNOUNCED:
         _log.info("Indexing the %d quanta of %s, once", graph.header.n_quanta, graph.path)
     made = None if path is None else _make(graph, path)
-    if made is None:
-        stream = tempfile.TemporaryFile()  # noqa: SIM115  (the index closes it)
-        with files.writing(tempfile.gettempdir()):
-            quantum_index.build(graph, stream)
-        made = quantum_index.Index(stream, "temporary index", graph.fingerprint)
-    return made
+    return _make_temporary(graph) if made is None else made
+
+
+def _make_temporary(graph: provenance.ProvenanceGraph) -> quantum_index.Index:
+    with contextlib.ExitStack() as stack, files.writing(tempfile.gettempdir()):
+        stream = stack.enter_context(tempfile.TemporaryFile())
+        quantum_index.build(graph, stream)
+        stack.pop_all()
+    return quantum_index.Index(stream, "temporary index", graph.fingerprint)
 
 
 def _cache_directory() -> str | None:
