@@ -173,11 +173,11 @@ def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
 )  # fmt: skip
 def create(repo: str, database_url: str | None, namespace: str | None, dimension_path: str | None) -> None:
     """Make an empty repository in the directory REPO."""
-    with _explained_errors():
-        creation = _import_single_threaded("butler.creation")
+    with commands.explained_errors():
+        creation = commands.import_single_threaded("butler.creation")
         dimensions = None
         if dimension_path is not None:
-            dimensions = importlib.import_module("butler.yaml_files").read(dimension_path)
+            dimensions = commands.import_single_threaded("butler.yaml_files").read(dimension_path)
         creation.create_repository(
             repo, database_url=database_url, namespace=namespace, dimension_config=dimensions
         )
@@ -227,9 +227,9 @@ def synthesize(
     out: str, n_processes: int, small_files: bool, interactive: bool | None, **options: Any
 ) -> None:
     """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
-    with _explained_errors():
-        parameters = _import_single_threaded("aggregator.synthesis.parameters")
-        campaign = _import_single_threaded("aggregator.synthesis.campaign")
+    with commands.explained_errors():
+        parameters = commands.import_single_threaded("aggregator.synthesis.parameters")
+        campaign = commands.import_single_threaded("aggregator.synthesis.campaign")
         given = {name: value for name, value in options.items() if value is not None}
         sizes = parameters.SMALL if small_files else {}
         asked = parameters.Parameters(**{**sizes, **given})
