@@ -1,6 +1,7 @@
 """Everything that failed in a run, with the first cause above each blocked quantum."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Final
 
@@ -57,6 +58,8 @@ class _Tree:
 
     def __init__(self, graph: provenance.ProvenanceGraph, index: quantum_index.Index) -> None:
         self._graph = graph
+        # One failure often blocks many.
+        self._cause = functools.lru_cache(1024)(self._read)
         found = ((f.offset, f.size, f.status) for f in index.search(None, {}, STATUSES))
         self._places = np.fromiter(found, dtype=_PLACE)
         self.n = len(self._places)
@@ -73,7 +76,7 @@ class _Tree:
         """Return the failed quantum nearest above a blocked one."""
         number = int(np.searchsorted(self._ids, addresses.parse_ids([quantum.quantum_id]))[0])
         cause = int(self._causes[number])
-        return None if cause < 0 else self._read(cause)
+        return None if cause < 0 else self._cause(cause)
 
     def _read(self, number: int) -> nodes.Quantum:
         place = self._places[number]
