@@ -40,10 +40,13 @@ class LazyGroup(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, without importing those that are elsewhere."""
-        rows = []
-        for name in self.list_commands(context):
+        names, rows = self.list_commands(context), []
+        width = formatter.width - max(map(len, names)) - len("    ")
+        for name in names:
             command = super().get_command(context, name)
-            rows.append((name, self._places[name][1] if command is None else command.get_short_help_str()))
+            rows.append(
+                (name, self._places[name][1] if command is None else command.get_short_help_str(width))
+            )
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
