@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aggregator.aggregation import aggregate_graph
     from aggregator.configuration import AggregatorConfig
+    from aggregator.provenance import Provenance
     from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
 
 _PLACES = {
@@ -12,6 +13,7 @@ _PLACES = {
     "AggregatorError": "schemas.errors",
     "FatalWorkerError": "schemas.errors",
     "FormatError": "schemas.errors",
+    "Provenance": "aggregator.provenance",
     "RefusedError": "schemas.errors",
     "aggregate_graph": "aggregator.aggregation",
 }
@@ -21,6 +23,7 @@ __all__ = [
     "AggregatorError",
     "FatalWorkerError",
     "FormatError",
+    "Provenance",
     "RefusedError",
     "aggregate_graph",
 ]

@@ -1,16 +1,17 @@
 """The command line."""
 
-import contextlib
-import importlib
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from aggregator import commands
 from schemas import errors
-from workers import log_levels, thread_pools
+from workers import log_levels
+
+_COMMANDS = {"show": ("aggregator.show_command", "Tell what a provenance graph knows.")}
+"""Commands in modules of their own."""
 
 
 def _load_options_file(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -37,7 +38,9 @@ def _load_options_file(context: click.Context, parameter: click.Parameter, value
     context.default_map = {**(context.default_map or {}), **defaults}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=commands.LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--log-level", multiple=True, metavar="[LOGGER=]LEVEL",
     help="Level of log messages, of all or of one logger; may be repeated [default: INFO].",
@@ -74,24 +77,6 @@ def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> 
         is_file = isinstance(handler, logging.FileHandler)
         handler.setFormatter(logging.Formatter(full if long or is_file else brief, style="{"))
         root.addHandler(handler)
-
-
-@contextlib.contextmanager
-def _explained_errors() -> Iterator[None]:
-    """Turn errors into one line on the terminal and an exit code."""
-    try:
-        yield
-    except errors.AggregatorError as exc:
-        for note in getattr(exc, "__notes__", ()):
-            logging.getLogger("aggregator").debug("%s", note)
-        click.echo(f"Error: {exc}", err=True)
-        sys.exit(exc.exit_code)
-
-
-def _import_single_threaded(name: str) -> Any:
-    """Import a module whose libraries would otherwise start threads."""
-    with thread_pools.single_threaded():
-        return importlib.import_module(name)
 
 
 @main.command("aggregate-graph")
@@ -170,9 +155,9 @@ def _import_single_threaded(name: str) -> Any:
 )  # fmt: skip
 def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
     """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
-    with _explained_errors():
-        aggregation = _import_single_threaded("aggregator.aggregation")
-        configuration = _import_single_threaded("aggregator.configuration")
+    with commands.explained_errors():
+        aggregation = commands.import_single_threaded("aggregator.aggregation")
+        configuration = commands.import_single_threaded("aggregator.configuration")
         done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
     for line in done.lines():
         click.echo(line)
@@ -188,11 +173,11 @@ def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
 )  # fmt: skip
 def create(repo: str, database_url: str | None, namespace: str | None, dimension_path: str | None) -> None:
     """Make an empty repository in the directory REPO."""
-    with _explained_errors():
-        creation = _import_single_threaded("butler.creation")
+    with commands.explained_errors():
+        creation = commands.import_single_threaded("butler.creation")
         dimensions = None
         if dimension_path is not None:
-            dimensions = importlib.import_module("butler.yaml_files").read(dimension_path)
+            dimensions = commands.import_single_threaded("butler.yaml_files").read(dimension_path)
         creation.create_repository(
             repo, database_url=database_url, namespace=namespace, dimension_config=dimensions
         )
@@ -242,9 +227,9 @@ def synthesize(
     out: str, n_processes: int, small_files: bool, interactive: bool | None, **options: Any
 ) -> None:
     """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
-    with _explained_errors():
-        parameters = _import_single_threaded("aggregator.synthesis.parameters")
-        campaign = _import_single_threaded("aggregator.synthesis.campaign")
+    with commands.explained_errors():
+        parameters = commands.import_single_threaded("aggregator.synthesis.parameters")
+        campaign = commands.import_single_threaded("aggregator.synthesis.campaign")
         given = {name: value for name, value in options.items() if value is not None}
         sizes = parameters.SMALL if small_files else {}
         asked = parameters.Parameters(**{**sizes, **given})
@@ -257,8 +242,8 @@ def synthesize(
 @click.argument("checkpoint")
 def status(checkpoint: str) -> None:
     """Tell what CHECKPOINT holds, and whether a process works on it."""
-    with _explained_errors():
-        report = _import_single_threaded("aggregator.status").read(checkpoint)
+    with commands.explained_errors():
+        report = commands.import_single_threaded("aggregator.status").read(checkpoint)
     for line in report.lines():
         click.echo(line)
 

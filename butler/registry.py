@@ -17,6 +17,7 @@ from butler import (
     collections,
     connections,
     database,
+    dataset_files,
     dataset_types,
     dimension_records,
     ingest,
@@ -310,6 +311,14 @@ class Registry:
             .limit(1)
         )
         return self._db.read(lambda connection: connection.execute(query).first() is not None)
+
+    def files_of_type(self, dataset_type: str, datastore: str, records_table: str) -> list[tuple[str, str]]:
+        """Return (run, path) of the files of all datasets of a type; see `butler.dataset_files.of_type`."""
+
+        def look(connection: sqlalchemy.Connection) -> list[tuple[str, str]]:
+            return dataset_files.of_type(self._tables, connection, dataset_type, datastore, records_table)
+
+        return self._db.read(look)
 
     def existing_ids(self, run: str, among: Container[str]) -> list[str]:
         """Return those of some ids that are in a run, 32 hexadecimal digits each, in no particular order.

@@ -9,6 +9,9 @@ from schemas import addresses, container, errors
 _PAGE_SIZE = 1 << 16
 """Bytes of rows that one look-up reads, besides first ids of pages."""
 
+_KEPT_PAGES = 16
+"""Pages that are kept for the next look-up."""
+
 
 class AddressFile:
     """Rows of an address file, found by binary search over pages.
@@ -45,7 +48,7 @@ class AddressFile:
             raise errors.FormatError(source.path, member, f"its {total} bytes do not make {self.n_rows} rows")
         self._page_rows = max(1, _PAGE_SIZE // self._row_size)
         self._first_ids: dict[int, bytes] = {}
-        self._page: tuple[int, addresses.AddressTable] | None = None
+        self._pages: dict[int, tuple[bytes, addresses.Ids]] = {}
 
     def find(self, node_id: bytes) -> list[tuple[int, int]] | None:
         """Return the (offset, size) addresses of a node, or nothing if it has no row."""
@@ -53,11 +56,16 @@ class AddressFile:
         page = bisect.bisect_right(pages, node_id, key=self._first_id) - 1
         if page < 0:
             return None
-        table = self._load(page)
-        row = int(np.searchsorted(table.ids, np.frombuffer(node_id, dtype=addresses.ID_TYPE))[0])
-        if row == len(table.ids) or addresses.id_at(table.ids, row) != node_id:
+        data, ids = self._load(page)
+        row = int(np.searchsorted(ids, np.frombuffer(node_id, dtype=addresses.ID_TYPE))[0])
+        if row == len(ids) or addresses.id_at(ids, row) != node_id:
             return None
-        return list(zip(table.offsets[row].tolist(), table.sizes[row].tolist(), strict=True))
+        size, place = self._int_size, row * self._row_size + 16 + self._int_size
+        numbers = [
+            int.from_bytes(data[start : start + size], "big")
+            for start in range(place, place + 2 * size * self._n_addresses, size)
+        ]
+        return list(zip(numbers[::2], numbers[1::2], strict=True))
 
     def _first_id(self, page: int) -> bytes:
         """Return the first id of a page; kept, since every search begins with the same pages."""
@@ -66,15 +74,19 @@ class AddressFile:
             self._first_ids[page] = self._source.read(self._member, offset, 16)
         return self._first_ids[page]
 
-    def _load(self, page: int) -> addresses.AddressTable:
-        if self._page is None or self._page[0] != page:
+    def _load(self, page: int) -> tuple[bytes, addresses.Ids]:
+        """Return a page and its ids; some are kept, since related nodes are often made at the same time."""
+        if page not in self._pages:
             begin = page * self._page_rows
             n_rows = min(self._page_rows, self.n_rows - begin)
             data = self._source.read(
                 self._member, self._start + begin * self._row_size, n_rows * self._row_size
             )
-            table = addresses.parse_rows(data, self._int_size, self._n_addresses)
-            if not (table.ids[:-1] < table.ids[1:]).all():
+            raw = np.frombuffer(data, dtype=np.uint8).reshape(n_rows, self._row_size)
+            ids = np.ascontiguousarray(raw[:, :16]).view(addresses.ID_TYPE)[:, 0]
+            if not (ids[:-1] < ids[1:]).all():
                 raise errors.FormatError(self._source.path, self._member, "ids are not sorted, or not unique")
-            self._page = page, table
-        return self._page[1]
+            if len(self._pages) == _KEPT_PAGES:
+                self._pages.pop(next(iter(self._pages)))
+            self._pages[page] = data, ids
+        return self._pages[page]

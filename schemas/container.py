@@ -1,5 +1,6 @@
 """The `.qg` container: a zip archive of stored members (quantum-graph-format.md section 1)."""
 
+import hashlib
 import os
 import pathlib
 import struct
@@ -51,6 +52,9 @@ class Container:
         If the file is missing or no zip archive.
     """
 
+    fingerprint: str
+    """Hash of all members' names, sizes and checksums: the same for every copy, another for other content."""
+
     def __init__(self, path: str) -> None:
         self.path = path
         try:
@@ -83,6 +87,8 @@ class Container:
         """Return (payload offset, size) of each member; the offset is -1 if it must be inflated."""
         try:
             with zipfile.ZipFile(self.path) as archive:
+                members = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
+                self.fingerprint = hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()
                 return {info.filename: self._place(info) for info in archive.infolist()}
         except Exception as exc:
             # The library tells of damage with errors of many kinds, down to struct.error.

@@ -36,6 +36,12 @@ class Header(msgspec.Struct, frozen=True):
     """Number of distinct datasets, `packages` included."""
     n_task_quanta: dict[str, int] = {}
     """Number of quanta of each task."""
+    user: Any = None
+    """Who built it; only shown, as the next two."""
+    timestamp: Any = None
+    """When, ISO 8601, local time."""
+    command: Any = None
+    """With which command line."""
 
 
 class _Edge(msgspec.Struct, frozen=True):
@@ -99,6 +105,14 @@ class Task:
     """All dimensions of its quanta."""
     log_type: str | None
     """Dataset type of its logs; nothing if the task's configuration disables them."""
+    inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Parent dataset type that each connection reads, prerequisites included."""
+    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dataset type that each connection writes, metadata and log included."""
+    init_inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Parent dataset type that each connection of the initialisation reads."""
+    init_outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dataset type that each connection of the initialisation writes, the configuration included."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,10 +175,27 @@ def parse_pipeline(data: bytes, path: str) -> Pipeline:
     ]
     dataset_types.append(DatasetType(PACKAGES_TYPE, (), PACKAGES_STORAGE_CLASS, False, True))
     return Pipeline(
-        tasks=tuple(
-            Task(label, tuple(t.dimensions), t.log_output.dataset_type_name if t.log_output else None)
-            for label, t in tasks
-        ),
+        tasks=tuple(_task(label, t) for label, t in tasks),
         dataset_types=tuple(dataset_types),
         universe=graph.dimensions,
     )
+
+
+def _task(label: str, task: _Task) -> Task:
+    outputs = {**task.outputs, METADATA_CONNECTION: task.metadata_output}
+    if task.log_output is not None:
+        outputs[LOG_CONNECTION] = task.log_output
+    return Task(
+        label=label,
+        dimensions=tuple(task.dimensions),
+        log_type=task.log_output.dataset_type_name if task.log_output else None,
+        inputs=_types({**task.inputs, **task.prerequisite_inputs}),
+        outputs=_types(outputs),
+        init_inputs=_types(task.init.inputs),
+        init_outputs=_types({**task.init.outputs, CONFIG_CONNECTION: task.init.config_output}),
+    )
+
+
+def _types(edges: dict[str, _Edge]) -> dict[str, str]:
+    """Return the parent dataset type of each connection; inputs can be components."""
+    return {name: edge.dataset_type_name.partition(".")[0] for name, edge in edges.items()}

@@ -75,13 +75,29 @@ class ProvenanceGraph:
         """Return the versions of the software that aggregated the run (section 7.5)."""
         return self._single("packages", msgspec.json.Decoder(dict[str, str]).decode)
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash that copies of this file share, and no other graph has."""
+        return self._container.fingerprint
+
     def quanta(self) -> Iterator[nodes.Quantum]:
         """Yield all regular quanta, in file order."""
-        return self._walk(nodes.QUANTA, self._decode_quantum)
+        return (quantum for _, _, quantum in self.placed_quanta(self._decode_quantum))
 
     def datasets(self) -> Iterator[nodes.Dataset]:
         """Yield all datasets but `packages`, in file order."""
-        return self._walk(nodes.DATASETS, self._decode_dataset)
+        return (dataset for _, _, dataset in self._walk(nodes.DATASETS, self._decode_dataset))
+
+    def placed_quanta(self, decode: Callable[[bytes], T]) -> Iterator[tuple[int, int, T]]:
+        """Yield (offset, size, what `decode` makes of the JSON) of all regular quanta, in file order.
+
+        Errors of decoding become a `FormatError` that names the place.
+        """
+        return self._walk(nodes.QUANTA, decode)
+
+    def quantum_at(self, offset: int, size: int) -> nodes.Quantum:
+        """Return the regular quantum at a place that `placed_quanta` gave."""
+        return self._read(nodes.QUANTA, offset, size, self._decode_quantum)
 
     def quantum(self, quantum_id: str) -> nodes.Quantum:
         """Return a regular quantum.
@@ -110,6 +126,18 @@ class ProvenanceGraph:
             raise errors.RefusedError(f"{self.path}: {dataset_id} is a quantum, not a dataset")
         self._check_id(nodes.DATASETS, dataset.dataset_id, dataset_id)
         return dataset
+
+    def node(self, node_id: str) -> nodes.Quantum | nodes.Dataset:
+        """Return a regular quantum or a dataset.
+
+        Raises
+        ------
+        RefusedError
+            If the graph has neither.
+        """
+        if self._find(node_id)[nodes.QUANTA][1]:
+            return self.quantum(node_id)
+        return self.dataset(node_id)
 
     def logs(self, node_id: str) -> list[list[log_records.LogRecord] | None] | None:
         """Return the log records of a quantum.
@@ -170,7 +198,7 @@ class ProvenanceGraph:
                 self.path, member, f"block at offset {offset}: {exc}; copy or write the graph again"
             ) from exc
 
-    def _walk(self, component: int, decode: Callable[[bytes], T]) -> Iterator[T]:
+    def _walk(self, component: int, decode: Callable[[bytes], T]) -> Iterator[tuple[int, int, T]]:
         member = f"{nodes.COMPONENTS[component]}.mb"
         total, int_size = self._container.size(member), self.header.int_size
         offset, wanted = 0, _CHUNK_SIZE
@@ -181,7 +209,8 @@ class ProvenanceGraph:
                 size = int_size + int.from_bytes(buffer[begin : begin + int_size], "big")
                 if begin + size > len(buffer):
                     break
-                yield self._decode(member, offset + begin, buffer[begin : begin + size], decode)
+                place = offset + begin
+                yield place, size, self._decode(member, place, buffer[begin : begin + size], decode)
                 begin += size
             if begin == 0 and offset + size > total:
                 raise errors.FormatError(
@@ -198,6 +227,9 @@ class ProvenanceGraph:
         offset, size = self._find(node_id)[component]
         if size == 0:
             return None
+        return self._read(component, offset, size, decode)
+
+    def _read(self, component: int, offset: int, size: int, decode: Callable[[bytes], T]) -> T:
         member = f"{nodes.COMPONENTS[component]}.mb"
         return self._decode(member, offset, self._container.read(member, offset, size), decode)
 

@@ -28,6 +28,15 @@ class Sample:
     """What the reference makes of it."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """Keep the user's cache directory out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(path))
+        yield path
+
+
 @pytest.fixture
 def sample(tmp_path: pathlib.Path) -> Sample:
     return _unpack(tmp_path)

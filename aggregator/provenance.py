@@ -1,0 +1,283 @@
+"""What a provenance graph tells, asked for in parts."""
+
+import contextlib
+import functools
+import os
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from aggregator import causes, explanation, failures, ingested_graphs, lineage, node_search
+from butler import config
+from schemas import errors, log_records, nodes, pipeline, provenance, task_metadata
+
+if TYPE_CHECKING:
+    from butler import registry as registries
+
+T = TypeVar("T")
+
+
+class Provenance:
+    """The provenance graph of a run, read in parts: memory does not depend on its size.
+
+    What is found by its id takes a fraction of a millisecond. What is found by task, data ID or status needs
+    an index, which is made by the first such search (some seconds per million quanta) and kept in the user's
+    cache directory; with it, searches take milliseconds.
+
+    Parameters
+    ----------
+    location
+        A provenance graph (`.qg`); or a repository (directory, configuration file, alias, or configuration)
+        in which the graph has been ingested.
+    run
+        In a repository: the run, or a chain. Can be left out if only one run has a graph.
+    registry
+        The repository's database, if it is open already.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such graph; and for ids, tasks or data IDs that it does not have.
+    FormatError
+        If a part of it is damaged; of all methods.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str] | config.RepositoryConfig,
+        run: str | None = None,
+        *,
+        registry: "registries.Registry | None" = None,
+    ) -> None:
+        self._graph = provenance.ProvenanceGraph(_find_graph(location, run, registry))
+        self.path = self._graph.path
+        self.header = self._graph.header
+        self.pipeline = self._graph.pipeline
+        self._search = node_search.NodeSearch(self._graph)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the graph and its index."""
+        self._graph.close()
+        self._search.close()
+
+    def packages(self) -> dict[str, str]:
+        """Return the versions of the software that aggregated the run."""
+        return self._graph.packages()
+
+    def counts(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
+        """Return the numbers of quanta by status, and of successes by caveat bits, of each task."""
+        return self._search.counts()
+
+    def node(self, node_id: str) -> lineage.Node:
+        """Return a quantum, init quantum or dataset by its id."""
+        found = self._init_quanta.get(_usual(node_id))
+        return self._graph.node(node_id) if found is None else found
+
+    def quantum(self, quantum_id: str) -> nodes.Quantum | nodes.InitQuantum:
+        """Return a quantum or init quantum by its id."""
+        found = self._init_quanta.get(_usual(quantum_id))
+        return self._graph.quantum(quantum_id) if found is None else found
+
+    def attempts(self, quantum_id: str) -> list[nodes.Attempt]:
+        """Return the attempts to run a quantum, oldest first; a blocked or init quantum has none."""
+        found = self.quantum(quantum_id)
+        return found.attempts if isinstance(found, nodes.Quantum) else []
+
+    def dataset(self, dataset_id: str) -> nodes.Dataset:
+        """Return a dataset by its id."""
+        return self._graph.dataset(dataset_id)
+
+    def data_id(self, node: lineage.Node) -> dict[str, int | str]:
+        """Return the full data ID of a node, required dimensions first."""
+        if isinstance(node, nodes.InitQuantum):
+            return {}
+        values = nodes.coordinate_values(node.data_coordinate)
+        return self._search.naming.name(self._search.dimensions(node), values)
+
+    def brief_data_id(self, node: lineage.Node) -> dict[str, int | str]:
+        """Return the required part of a node's data ID, which is enough to tell it from others."""
+        if isinstance(node, nodes.InitQuantum):
+            return {}
+        full = self.data_id(node)
+        return {name: full[name] for name in self._search.naming.required(self._search.dimensions(node))}
+
+    def quanta(
+        self,
+        task: str | None = None,
+        data_id: node_search.DataId = None,
+        wanted: frozenset[int] | None = None,
+    ) -> Iterator[nodes.Quantum]:
+        """Yield regular quanta, in the order of the graph.
+
+        Parameters
+        ----------
+        task
+            Task label; all tasks by default.
+        data_id
+            Some or all values of the data ID: a mapping, or text like ``visit=102 AND detector=5``. Implied
+            dimensions can be used, too. Needs a task.
+        wanted
+            Statuses (see `schemas.statuses`); all by default.
+
+        Raises
+        ------
+        RefusedError
+            If there is no such task, or it has no such dimensions. Finding nothing is no error.
+        """
+        return self._search.quanta(task, data_id, wanted)
+
+    def datasets(self, dataset_type: str, data_id: node_search.DataId = None) -> Iterator[nodes.Dataset]:
+        """Yield the datasets of a type, `packages` excepted.
+
+        They are found through the quanta that write or, for inputs of the run, read them: quanta that the
+        data ID does not exclude are looked at one by one.
+
+        Parameters
+        ----------
+        dataset_type
+            Name of the dataset type.
+        data_id
+            Some or all values of the data ID; see `quanta`.
+
+        Raises
+        ------
+        RefusedError
+            If there is no such dataset type, or it has no such dimensions. Finding nothing is no error.
+        """
+        return self._search.datasets(dataset_type, data_id)
+
+    def logs(self, node_id: str, attempt: int | None = None) -> list[log_records.LogRecord] | None:
+        """Return the log records of an attempt; nothing if it left no log.
+
+        Parameters
+        ----------
+        node_id
+            Id of the quantum, or of its log dataset.
+        attempt
+            Number of the attempt; the last by default.
+
+        Raises
+        ------
+        RefusedError
+            If the quantum has no such attempt; a blocked one has none.
+        """
+        quantum = self._attempted(node_id, pipeline.LOG_CONNECTION)
+        return _of_attempt(quantum, self._graph.logs(quantum.quantum_id), attempt)
+
+    def metadata(self, node_id: str, attempt: int | None = None) -> task_metadata.TaskMetadata | None:
+        """Return the task metadata of an attempt; nothing if it left none. See `logs`."""
+        quantum = self._attempted(node_id, pipeline.METADATA_CONNECTION)
+        return _of_attempt(quantum, self._graph.metadata(quantum.quantum_id), attempt)
+
+    def upstream(self, node_id: str, depth: int | None = None) -> Iterator[lineage.Step]:
+        """Yield what a node came from, nearest first: its inputs, the quanta that wrote them, and so on.
+
+        Parameters
+        ----------
+        node_id
+            Id of a quantum, init quantum or dataset.
+        depth
+            Steps to go, from a quantum to a dataset or back; all the way by default.
+        """
+        return lineage.walk(self._related, self.node(node_id), True, depth)
+
+    def downstream(self, node_id: str, depth: int | None = None) -> Iterator[lineage.Step]:
+        """Yield what came of a node, nearest first; see `upstream`. Includes what was never produced."""
+        return lineage.walk(self._related, self.node(node_id), False, depth)
+
+    def failures(
+        self, task: str | None = None, data_id: node_search.DataId = None, limit: int | None = None
+    ) -> Iterator[failures.Failure]:
+        """Yield what did not succeed, in the order of the graph, with the first cause of what is blocked.
+
+        Parameters
+        ----------
+        task, data_id
+            Which quanta; see `quanta`.
+        limit
+            How many at most; all by default. Of many failures all are read first, about 0.1 ms each.
+        """
+        return failures.find(self._graph, self._search, self._causes, task, data_id, limit)
+
+    def cause(self, quantum: nodes.Quantum) -> nodes.Quantum | None:
+        """Return the failed quantum nearest above a blocked one; nothing if none is on record."""
+        return self._causes.first(quantum)
+
+    def explain(self, dataset_id: str) -> explanation.Explanation:
+        """Tell what happened to a dataset: produced, or why not."""
+        dataset = self.dataset(dataset_id)
+        producer = None if dataset.producer is None else self._related(dataset.producer)
+        return explanation.explain(dataset, producer, self._causes)
+
+    @functools.cached_property
+    def _init_quanta(self) -> dict[str, nodes.InitQuantum]:
+        return {quantum.quantum_id: quantum for quantum in self._graph.init_quanta()}
+
+    @functools.cached_property
+    def _causes(self) -> causes.Causes:
+        return causes.Causes(self._graph)
+
+    def _related(self, node_id: str) -> lineage.Node:
+        """Return a node that another one names."""
+        try:
+            return self.node(node_id)
+        except errors.RefusedError as exc:
+            raise errors.FormatError(self.path, nodes.ADDRESSES, f"a node is missing: {exc}") from exc
+
+    def _attempted(self, node_id: str, connection: str) -> nodes.Quantum:
+        """Return a quantum, given by its own id or that of its output of a connection."""
+        node = self.node(node_id)
+        if isinstance(node, nodes.Dataset) and node.producer is not None:
+            producer = self._related(node.producer)
+            if isinstance(producer, nodes.Quantum) and node.dataset_id in producer.outputs.get(
+                connection, ()
+            ):
+                return producer
+        if not isinstance(node, nodes.Quantum):
+            what = connection.removeprefix("_")
+            raise errors.RefusedError(
+                f"{node_id} has no {what}: it is neither a quantum nor the {what} of one"
+            )
+        return node
+
+
+def _usual(node_id: str) -> str:
+    """Return an id as graphs have it; what is none stays as it is, to be refused by the graph."""
+    with contextlib.suppress(ValueError):
+        return str(uuid.UUID(node_id))
+    return node_id
+
+
+def _find_graph(
+    location: str | os.PathLike[str] | config.RepositoryConfig,
+    run: str | None,
+    registry: "registries.Registry | None",
+) -> str:
+    if isinstance(location, config.RepositoryConfig):
+        return ingested_graphs.find(location, run, registry)
+    path = os.fspath(location)
+    if path.endswith(".qg"):
+        if run is not None:
+            raise errors.RefusedError(f"{path} is a graph; a run ({run}) can be chosen in a repository only")
+        return path
+    return ingested_graphs.find(config.load(path), run, registry)
+
+
+def _of_attempt(quantum: nodes.Quantum, found: list[T | None] | None, attempt: int | None) -> T | None:
+    """Return what belongs to an attempt; there can be more entries than attempts, of which the last count."""
+    n = len(quantum.attempts)
+    if found is None or n == 0:
+        raise errors.RefusedError(f"quantum {quantum.quantum_id} has no attempts: it is blocked")
+    if attempt is None:
+        attempt = n - 1
+    if not 0 <= attempt < n:
+        raise errors.RefusedError(
+            f"quantum {quantum.quantum_id} has no attempt {attempt}; the last is {n - 1}"
+        )
+    return found[attempt - n] if attempt - n >= -len(found) else None

@@ -1,0 +1,184 @@
+"""What `aggregator show` does."""
+
+import collections
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import msgspec
+
+from aggregator import lineage, provenance, show_documents, show_request, show_texts
+from schemas import errors, nodes
+
+_LIMIT = 50
+"""Lines of lists in tables, unless asked for more."""
+
+
+class Show:
+    """Shows what is asked for.
+
+    Parameters
+    ----------
+    found
+        The graph.
+    request
+        What shall be shown.
+    stream
+        Where to write.
+    """
+
+    def __init__(self, found: provenance.Provenance, request: show_request.Request, stream: TextIO) -> None:
+        self._found = found
+        self._request = request
+        self._stream = stream
+        self._json = request.output_format == "json"
+        default = None if self._json else _LIMIT
+        self._limit = default if request.limit is None else request.limit or None
+        self._head = {"format": show_documents.FORMAT, "graph": found.path, "run": found.header.output_run}
+
+    def run(self) -> None:
+        """Write it.
+
+        Raises
+        ------
+        RefusedError
+            If there is no such thing, or more than one where one is needed.
+        """
+        request, found = self._request, self._found
+        if request.failed:
+            self._show_failed()
+        elif request.why is not None:
+            dataset = show_request.one_dataset(found, request, request.why)
+            explained = found.explain(dataset.dataset_id)
+            self._write(show_documents.explained(found, explained), show_texts.explained)
+        elif request.views:
+            self._show_views(show_request.one_node(found, request))
+        elif request.is_by_id:
+            self._show_node(show_request.one_node(found, request))
+        elif request.dataset is not None or request.task is not None:
+            self._show_matches()
+        else:
+            self._write(show_documents.summary(found), show_texts.summary)
+
+    def _write(
+        self, document: show_documents.Document, lines: Callable[[dict[str, Any]], Iterator[str]]
+    ) -> None:
+        document = {**self._head, **document}
+        if self._json:
+            self._stream.write(_dump(document) + "\n")
+        else:
+            self._stream.writelines(f"{line}\n" for line in lines(document))
+
+    def _show_node(self, node: lineage.Node) -> None:
+        self._write(show_documents.node(self._found, node), lambda d: show_texts.node(d, self._limit))
+
+    def _show_matches(self) -> None:
+        """Write the quanta or datasets that fit; in full if it is one."""
+        matches = show_request.matches(self._found, self._request, self._request.dataset)
+        first = list(itertools.islice(matches, 2))
+        if len(first) == 1:
+            self._show_node(first[0])
+            return
+        briefs = (show_documents.brief(self._found, node) for node in itertools.chain(first, matches))
+        self._write_list("matches", briefs, show_texts.brief_table)
+
+    def _show_failed(self) -> None:
+        limit = None if self._limit is None else self._limit + 1
+        found = self._found.failures(self._request.task, self._request.data_id, limit)
+        documents = (show_documents.failure(self._found, each) for each in found)
+        self._write_list("failures", documents, lambda rows: [x for r in rows for x in show_texts.failure(r)])
+
+    def _write_list(
+        self,
+        name: str,
+        documents: Iterator[show_documents.Document],
+        lines: Callable[[list[dict[str, Any]]], list[str]],
+    ) -> None:
+        """Write a list, cut off at the limit; as JSON one element after the other, however many."""
+        shown = itertools.islice(documents, self._limit)
+        if self._json:
+            self._stream.write(_dump(self._head)[:-1] + f', "{name}": [')
+            for number, document in enumerate(shown):
+                self._stream.write((",\n" if number else "\n") + _dump(document))
+            more = next(documents, None) is not None
+            self._stream.write(f'], "more": {_dump(more)}}}\n')
+            return
+        rows = list(shown)
+        text = lines(rows) if rows else [f"No {name}."]
+        if next(documents, None) is not None:
+            text.append(show_texts.more(len(rows), name))
+        self._stream.writelines(f"{line}\n" for line in text)
+
+    def _show_views(self, node: lineage.Node) -> None:
+        steps = {"upstream": self._found.upstream, "downstream": self._found.downstream}
+        for number, view in enumerate(self._request.views):
+            if number and not self._json:
+                self._stream.write("\n")
+            if view in steps:
+                walked = steps[view](lineage.node_id(node), self._request.depth)
+                documents = (show_documents.step(self._found, each) for each in walked)
+                self._write_list(view, documents, lambda rows: show_texts.brief_table(rows, depth=True))
+            elif view == "logs":
+                self._show_logs(self._quantum_of(node))
+            else:
+                self._show_metadata(self._quantum_of(node))
+
+    def _quantum_of(self, node: lineage.Node) -> str:
+        """Return the id of a node's quantum; of a dataset, the one that writes it."""
+        if isinstance(node, nodes.Dataset):
+            if node.producer is None:
+                problem = (
+                    f"dataset {node.dataset_id} is an input of the run: it has no log and no metadata here"
+                )
+                raise errors.RefusedError(problem)
+            return node.producer
+        return node.quantum_id
+
+    def _number(self, quantum_id: str) -> int:
+        """Return the number of the attempt that is shown."""
+        last = len(self._found.attempts(quantum_id)) - 1
+        return last if self._request.attempt is None else self._request.attempt
+
+    def _show_logs(self, quantum_id: str) -> None:
+        records, number = self._found.logs(quantum_id, self._request.attempt), self._number(quantum_id)
+        n = len(records or ())
+        shown = collections.deque(records or (), self._limit)
+        document = {
+            "quantum": quantum_id,
+            "attempt": number,
+            "records": n,
+            "logs": None if records is None else [show_documents.log_record(each) for each in shown],
+        }
+
+        def lines(document: dict[str, Any]) -> Iterator[str]:
+            if document["logs"] is None:
+                yield "This attempt left no log."
+                return
+            if len(shown) < n:
+                yield f"... {n - len(shown)} earlier records; --limit N shows more, --limit 0 all"
+            for each in document["logs"]:
+                yield from show_texts.log_record(each)
+
+        self._write(document, lines)
+
+    def _show_metadata(self, quantum_id: str) -> None:
+        metadata, number = self._found.metadata(quantum_id, self._request.attempt), self._number(quantum_id)
+        values = None if metadata is None else msgspec.to_builtins(metadata)
+        document = {"quantum": quantum_id, "attempt": number, "metadata": values}
+
+        def lines(document: dict[str, Any]) -> Iterator[str]:
+            if document["metadata"] is None:
+                yield "This attempt left no metadata."
+                return
+            text = show_texts.metadata(document["metadata"])
+            yield from itertools.islice(text, self._limit)
+            if next(text, None) is not None:
+                yield show_texts.more(self._limit or 0, "lines")
+
+        self._write(document, lines)
+
+
+def _dump(value: Any) -> str:
+    # Numbers that are not finite stay NaN and Infinity, as in the graph.
+    return json.dumps(value)
