@@ -10,7 +10,10 @@ from aggregator import commands
 from schemas import errors
 from workers import log_levels
 
-_COMMANDS = {"show": ("aggregator.show_command", "Tell what a provenance graph knows.")}
+_COMMANDS = {
+    "provenance-report": ("aggregator.reports.command", "Report on the run in a provenance graph."),
+    "show": ("aggregator.show_command", "Tell what a provenance graph knows."),
+}
 """Commands in modules of their own."""
 
 

@@ -127,6 +127,16 @@ class ProvenanceGraph:
         self._check_id(nodes.DATASETS, dataset.dataset_id, dataset_id)
         return dataset
 
+    def address(self, node_id: str, component: int) -> tuple[int, int]:
+        """Return (offset, size) of a node's block in a component of `nodes.COMPONENTS`; size 0 if it has none.
+
+        Raises
+        ------
+        RefusedError
+            If the graph has no such node.
+        """
+        return self._find(node_id)[component]
+
     def node(self, node_id: str) -> nodes.Quantum | nodes.Dataset:
         """Return a regular quantum or a dataset.
 

@@ -1,0 +1,1 @@
+"""Reports on what became of a run, made from its provenance graph (docs/report.md)."""

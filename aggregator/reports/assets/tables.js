@@ -1,0 +1,91 @@
+// Sorting and filtering of tables; everything is in the page already.
+"use strict";
+
+function cellValue(row, column) {
+  const cell = row.cells[column];
+  const value = cell.dataset.value;
+  if (value === undefined) return cell.textContent.trim();
+  return value === "" ? null : Number(value);
+}
+
+function compareValues(a, b) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
+}
+
+// A row can have a second one with its log, which stays with it.
+function rowsWithLogs(body) {
+  const found = [];
+  for (const row of body.rows) {
+    if (row.classList.contains("log-row")) found[found.length - 1].push(row);
+    else found.push([row]);
+  }
+  return found;
+}
+
+function sortTable(table, header) {
+  const ascending = header.getAttribute("aria-sort") === "ascending"
+    || (header.getAttribute("aria-sort") === null && header.classList.contains("number"));
+  for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", ascending ? "descending" : "ascending");
+  const body = table.tBodies[0];
+  const sign = ascending ? -1 : 1;
+  const keyed = rowsWithLogs(body).map((rows) => [cellValue(rows[0], header.cellIndex), rows]);
+  // What has no value stays last, whatever the direction.
+  keyed.sort(([a], [b]) => (a === null || b === null ? compareValues(a, b) : sign * compareValues(a, b)));
+  body.append(...keyed.flatMap(([, rows]) => rows));
+}
+
+function filterRows(body, words) {
+  let shown = 0;
+  for (const rows of rowsWithLogs(body)) {
+    const text = rows.map((row) => row.textContent).join(" ").toLowerCase();
+    const fits = words.every((word) => text.includes(word));
+    for (const row of rows) row.hidden = !fits;
+    shown += fits;
+  }
+  return shown;
+}
+
+function wordsOf(input) {
+  return input.value.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+function filterTable(input) {
+  const table = document.getElementById(input.dataset.filters);
+  const total = rowsWithLogs(table.tBodies[0]).length;
+  const shown = filterRows(table.tBodies[0], wordsOf(input));
+  const note = document.querySelector(`[data-counts="${table.id}"]`);
+  const of = shown < total ? ` of ${total.toLocaleString("en")}` : "";
+  note.textContent = `${shown.toLocaleString("en")}${of} ${note.dataset.what}`;
+}
+
+function filterQuanta(input) {
+  const words = wordsOf(input);
+  let shown = 0;
+  for (const group of document.querySelectorAll("details.group")) {
+    const found = filterRows(group.querySelector("tbody"), words);
+    group.hidden = found === 0;
+    if (words.length) group.open = found > 0;
+    shown += found;
+  }
+  document.getElementById("count-quanta").textContent = `${shown.toLocaleString("en")} quanta`;
+}
+
+function setUpTables() {
+  for (const header of document.querySelectorAll("table[data-sortable] thead th")) {
+    header.firstChild.addEventListener("click", () => sortTable(header.closest("table"), header));
+  }
+  for (const input of document.querySelectorAll("[data-filters]")) {
+    input.addEventListener("input", () => filterTable(input));
+  }
+  const quanta = document.getElementById("filter-quanta");
+  if (!quanta) return;
+  quanta.addEventListener("input", () => filterQuanta(quanta));
+  const opener = document.getElementById("open-all");
+  opener.addEventListener("click", () => {
+    const open = opener.textContent === "Open all";
+    for (const group of document.querySelectorAll("details.group")) group.open = open;
+    opener.textContent = open ? "Close all" : "Open all";
+  });
+}

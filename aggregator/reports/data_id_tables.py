@@ -1,0 +1,62 @@
+"""Tables of data IDs, as graph builders take them (aggregate-and-ingest.md section 7.4)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+
+from aggregator.reports import listing
+from schemas import files
+
+_UNKNOWN = "UNKNOWN"
+"""Name of the file of quanta without exception."""
+
+_UNFIT = re.compile(r"[/\0]|^\.+$")
+
+
+def write(listed: listing.Listing, directory: str) -> None:
+    """Write a table for each task, status and exception: `TASK/STATUS/EXCEPTION.ecsv`.
+
+    Raises
+    ------
+    AggregatorError
+        If a file can't be written.
+    """
+    for group in listed.groups():
+        place = os.path.join(directory, _name(group.task.label), group.status)
+        path = os.path.join(place, f"{_name(group.exception or _UNKNOWN)}.ecsv")
+        with files.writing(path):
+            os.makedirs(place, exist_ok=True)
+        files.write_atomically(path, _pieces(listed, group))
+
+
+def _name(text: str) -> str:
+    """Return a name of a file or directory; those of classes have no slashes, but who knows."""
+    return _UNFIT.sub("_", text)
+
+
+def _pieces(listed: listing.Listing, group: listing.Group) -> Iterator[bytes]:
+    dimensions = listed.dimensions(group.task)
+    line = io.StringIO()
+    writer = csv.writer(line, delimiter=" ", lineterminator="\n")
+    for i, row in enumerate(group.rows.tolist()):
+        data_id = listed.data_id(listed.quantum(row))
+        values = [data_id[name] for name in dimensions]
+        if i == 0:
+            yield _header(dimensions, values).encode()
+            writer.writerow(dimensions)
+        writer.writerow(values)
+        yield line.getvalue().encode()
+        line.seek(0)
+        line.truncate()
+
+
+def _header(dimensions: tuple[str, ...], values: list[int | str]) -> str:
+    kinds = ["int64" if isinstance(value, int) else "string" for value in values]
+    columns = "".join(
+        f"# - {{name: {name}, datatype: {kind}}}\n" for name, kind in zip(dimensions, kinds, strict=True)
+    )
+    return f"# %ECSV 1.0\n# ---\n# datatype:\n{columns}# schema: astropy-2.0\n"

@@ -1,0 +1,120 @@
+"""Reports as text, JSON, CSV and Markdown (docs/report.md), piece by piece."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+import msgspec
+
+from aggregator.reports import document, listing, tables
+
+_MESSAGE_SIZE = 300
+"""Characters of a message in Markdown."""
+
+_COLUMNS = (
+    "version", "task", "status", "quantum_id", "n_attempts", "caveats", "exception", "message", "start",
+    "run_time", "memory", "log_dataset_type", "log_dataset_id", "log_offset", "log_size",
+)  # fmt: skip
+
+
+def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterator[str]:
+    """Yield the lines of the tables that are asked for, with a legend of the caveats."""
+    if quanta:
+        yield from tables.plain(tables.quanta(report))
+        found = tables.caveats(report)
+        if len(found) > 1:
+            yield ""
+            yield from tables.plain(found)
+        yield ""
+    if exceptions:
+        yield from tables.plain(tables.exceptions(report))
+        yield ""
+
+
+def json(report: document.Report, listed: listing.Listing) -> Iterator[str]:
+    """Yield the pieces of the report in JSON, one line for each listed quantum."""
+    yield msgspec.json.encode(report).decode()[:-1]
+    yield ',"quanta":['
+    for i, quantum in enumerate(listed):
+        yield f"{',' if i else ''}\n{msgspec.json.encode(quantum).decode()}"
+    yield "]}\n"
+
+
+def csv_rows(listed: listing.Listing) -> Iterator[str]:
+    """Yield the lines of the table of listed quanta in CSV."""
+    dimensions = listed.all_dimensions()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *dimensions])
+    yield text.getvalue()
+    for quantum in listed:
+        text.seek(0)
+        text.truncate()
+        writer.writerow([*_csv_cells(quantum), *(quantum.data_id.get(name, "") for name in dimensions)])
+        yield text.getvalue()
+
+
+def _csv_cells(quantum: listing.ListedQuantum) -> list[object]:
+    log = quantum.log
+    return [
+        document.VERSION,
+        quantum.task,
+        quantum.status,
+        quantum.quantum_id,
+        quantum.n_attempts,
+        " ".join(quantum.caveats),
+        quantum.exception,
+        quantum.message,
+        quantum.start,
+        quantum.run_time,
+        quantum.memory,
+        *(("",) * 4 if log is None else (log.dataset_type, log.dataset_id, log.offset, log.size)),
+    ]
+
+
+def markdown(report: document.Report, listed: listing.Listing) -> Iterator[str]:
+    """Yield the lines of the report in Markdown."""
+    summary = report.summary
+    yield f"# Run {tables.escape(report.graph.output_run)}"
+    yield ""
+    yield f"{summary.n_quanta} quanta of {summary.n_expected} expected, {summary.n_retried} retried."
+    if summary.start:
+        yield f"From {summary.start} to {summary.end}, at most {summary.peak_concurrency} at a time."
+    for title, found in (
+        ("Quanta", tables.quanta(report)),
+        ("Caveats", tables.caveats(report)),
+        ("Exceptions", tables.exceptions(report)),
+    ):
+        yield from ("", f"## {title}", "")
+        yield from tables.markdown(found) if len(found) > 1 else ["None."]
+    yield from ("", f"## Listed quanta: {', '.join(report.selection.states)}", "")
+    yield from _markdown_rows(listed) if len(listed) else ["None."]
+    yield from (
+        "",
+        f"Logs are in {tables.escape(report.graph.path)}. Made {report.created} by {report.generator}, "
+        f"report version {report.version}.",
+    )
+
+
+def _markdown_rows(listed: listing.Listing) -> Iterator[str]:
+    heads = ["Task", "Data ID", "Status", "Attempts", "Exception", "Message", "Quantum", "Log dataset"]
+    yield from tables.markdown([heads])
+    for quantum in listed:
+        cells = [
+            quantum.task,
+            ", ".join(f"{name}={value}" for name, value in quantum.data_id.items()),
+            quantum.status,
+            str(quantum.n_attempts),
+            quantum.exception or "",
+            shorten(quantum.message or "", _MESSAGE_SIZE),
+            quantum.quantum_id,
+            quantum.log.dataset_id if quantum.log else "none",
+        ]
+        yield tables.markdown([heads, cells])[-1]
+
+
+def shorten(text: str, size: int) -> str:
+    """Return the begin of a text, and how much is missing."""
+    return text if len(text) <= size else f"{text[:size]}… ({len(text) - size} more characters)"

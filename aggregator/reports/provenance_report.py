@@ -1,0 +1,125 @@
+"""Finds a graph, reads it, and writes the reports that are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+from aggregator import ingested_graphs
+from aggregator.reports import (
+    data_id_tables,
+    formats,
+    listing,
+    overview,
+    page,
+    quanta,
+    selection,
+    status_report,
+)
+from butler import config
+from schemas import container, errors, files, provenance
+
+Format = Literal["table", "json", "csv", "md", "html"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be reported, and where to."""
+
+    format: Format = "table"
+    """How the report itself is written."""
+
+    output: str | None = None
+    """Where the report goes; standard output by default."""
+
+    wanted: selection.Selection = dataclasses.field(default_factory=selection.Selection)
+    """Which quanta are listed one by one."""
+
+    status_report: str | None = None
+    """File for the reference's report on the listed quanta, as JSON."""
+
+    data_id_table_dir: str | None = None
+    """Directory for tables of their data IDs."""
+
+    quantum_table: bool = True
+    """Whether the format `table` has the table of quanta."""
+
+    exception_table: bool = True
+    """Whether it has the table of exceptions."""
+
+
+def write(location: str, collection: str | None, request: Request) -> None:
+    """Write reports on a provenance graph.
+
+    Parameters
+    ----------
+    location
+        A graph (`.qg`), or a repository with an ingested one.
+    collection
+        In a repository: the run, or a chain.
+    request
+        What is to be reported.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such graph, or a page would be written to a terminal.
+    FormatError
+        If the graph is damaged.
+    AggregatorError
+        If a file can't be written.
+    """
+    if request.format == "html" and request.output is None and sys.stdout.isatty():
+        raise errors.RefusedError("a page is not for a terminal; name a file with --output")
+    with provenance.ProvenanceGraph(_find(location, collection)) as graph:
+        table = quanta.read(graph)
+        listed = listing.Listing(graph, table, request.wanted)
+        if request.status_report is not None:
+            _write_file(request.status_report, status_report.pieces(listed))
+        if request.data_id_table_dir is not None:
+            data_id_tables.write(listed, container.local_path(request.data_id_table_dir))
+        pieces = _pieces(graph, table, listed, request)
+        if request.output is not None:
+            _write_file(request.output, (piece.encode() for piece in pieces))
+        else:
+            for piece in pieces:
+                sys.stdout.write(piece)
+
+
+def _find(location: str, collection: str | None) -> str:
+    if not location.endswith(".qg"):
+        return ingested_graphs.find(config.load(location), collection)
+    if collection is not None:
+        raise errors.RefusedError(f"{location} is a graph; a collection can be chosen in a repository only")
+    return location
+
+
+def _pieces(
+    graph: provenance.ProvenanceGraph,
+    table: quanta.QuantumTable,
+    listed: listing.Listing,
+    request: Request,
+) -> Iterator[str]:
+    if request.format == "csv":
+        yield from formats.csv_rows(listed)
+        return
+    report = overview.make(graph, table, request.wanted)
+    if request.format == "table":
+        shown = {"quanta": request.quantum_table, "exceptions": request.exception_table}
+        yield from (f"{line}\n" for line in formats.table(report, **shown))
+    elif request.format == "md":
+        yield from (f"{line}\n" for line in formats.markdown(report, listed))
+    elif request.format == "json":
+        yield from formats.json(report, listed)
+    else:
+        yield page.render(report, listed, graph)
+
+
+def _write_file(uri: str, pieces: Iterator[bytes]) -> None:
+    path = container.local_path(uri)
+    with files.writing(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    files.write_atomically(path, pieces)

@@ -1,0 +1,88 @@
+"""The tables of quanta and exceptions as rows of text (aggregate-and-ingest.md sections 7.1 and 7.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aggregator.reports import caveat_codes, document, overview
+from schemas import statuses
+
+_RARE = (statuses.ABORTED, statuses.UNKNOWN, statuses.ABORTED_SUCCESS)
+"""Statuses whose column is left out if no quantum has them."""
+
+_NUMBERS = "TOTAL", "EXPECTED", "Successes", "Failures", *overview.TITLES.values()
+
+Table = list[list[str]]
+"""Heads of the columns, then the rows."""
+
+
+def quanta(report: document.Report) -> Table:
+    """Return the table of quanta."""
+    left_out = {overview.TITLES[status] for status in _RARE}
+    left_out -= {title for title in left_out for row in report.tasks if row[title]}
+    heads = ["Task", "Caveats", *overview.TITLES.values(), "TOTAL", "EXPECTED"]
+    heads = [head for head in heads if head not in left_out]
+    return [heads, *([_cell(row, head) for head in heads] for row in report.tasks)]
+
+
+def exceptions(report: document.Report) -> Table:
+    """Return the table of exceptions."""
+    heads = ["Task", "Exception", "Successes", "Failures"]
+    return [heads, *([str(row[head]) for head in heads] for row in report.exceptions)]
+
+
+def caveats(report: document.Report) -> Table:
+    """Return the table of caveats, which has those that the table of quanta does not say."""
+    rows = [
+        [details.task, found.code or "-", str(found.count), meaning(found.code)]
+        for details in report.details
+        for found in details.caveats
+    ]
+    return [["Task", "Caveats", "Quanta", "Meaning"], *rows]
+
+
+def meaning(code: str) -> str:
+    """Return what a caveat code says."""
+    return "; ".join(caveat_codes.LEGEND[letter] for letter in code)
+
+
+def plain(table: Table) -> list[str]:
+    """Return the lines of a table: texts to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    right = [_is_number(head) for head in table[0]]
+    rule = ["-" * width for width in widths]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (table[0], rule, *table[1:])
+    ]
+
+
+def markdown(table: Table) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    rule = ["---:" if _is_number(head) else "---" for head in table[0]]
+    rows = [table[0], rule, *([escape(cell) for cell in row] for row in table[1:])]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+_ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|~$!#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+
+
+def escape(text: str) -> str:
+    """Return a text for a cell in Markdown: one line, without markup."""
+    return " ".join(text.split()).translate(_ESCAPES)
+
+
+def _is_number(head: str) -> bool:
+    return head in _NUMBERS or head in ("Quanta", "Attempts")
+
+
+def _cell(row: dict[str, Any], head: str) -> str:
+    if head != "Caveats":
+        return str(row[head])
+    found = [entry for entry in row["Caveats"] if entry]
+    if len(found) > 1:
+        return "(multiple)"
+    return "".join(f"{entry['token']}{entry['code']}({entry['count']})" for entry in found)
