@@ -31,9 +31,9 @@ _SECTIONS: Final = {
     "caveats": "Caveats",
 }
 _RARE: Final = {
-    "ABORTED_SUCCESS": "succeeded, but the log is missing",
-    "ABORTED": "ended without log and metadata",
-    "UNKNOWN": "nothing is known of them",
+    "ABORTED_SUCCESS": "the log is missing",
+    "ABORTED": "no log, no metadata",
+    "UNKNOWN": "nothing is on record",
 }
 _WORST: Final = {"SUCCESSFUL": "all successful", "FAILED": "some failed", "BLOCKED": "some blocked, none failed"}
 _MAX_ROWS: Final = 500
@@ -54,7 +54,6 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
     scripts = [_script(name) for name in _SCRIPTS]
     exceptions = sorted(report.exceptions, key=lambda row: (-row["Failures"], -row["Successes"]))
     summary = report.summary
-    caveats = [(d.task, c, tables.meaning(c.code)) for d in report.details for c in d.caveats]
     return environment.from_string(_asset("report.html")).render(
         report=report,
         summary=summary,
@@ -69,7 +68,7 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
         groups=groups,
         n_shown=sum(len(group.shown) for group in groups),
         n_exceptions_hidden=n_hidden,
-        caveats=caveats[:_MAX_ROWS],
+        caveats=_caveats(report),
         style=markupsafe.Markup(_asset("style.css")),
         data=_embedded(report),
         scripts=[markupsafe.Markup(script) for script in scripts],
@@ -93,6 +92,17 @@ def _verdict(summary: document.Summary) -> str:
     if summary.n_quanta != summary.n_expected:
         text += f" The graph should have {summary.n_expected:,} quanta."
     return text
+
+
+def _caveats(report: document.Report) -> list[tuple[str, int, str, list[tuple[str, int]]]]:
+    """Return code, number of quanta, meaning, and numbers by task of each caveat code."""
+    tasks: dict[str, dict[str, int]] = {}
+    for details in report.details:
+        for found in details.caveats:
+            counts = tasks.setdefault(found.code, {})
+            counts[details.task] = counts.get(details.task, 0) + found.count
+    rows = [(c, sum(n.values()), tables.meaning(c), list(n.items())) for c, n in tasks.items()]
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def _asset(name: str) -> str:

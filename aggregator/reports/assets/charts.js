@@ -29,7 +29,8 @@ function common() {
   return {
     animation: false,
     useUTC: true,
-    textStyle: { fontFamily: "inherit", color: color("ink") },
+    // Widths of texts are measured with this, so it has to be the font that is shown.
+    textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: color("ink") },
     tooltip: {
       confine: true, backgroundColor: color("card"), borderColor: color("line"), borderWidth: 1,
       textStyle: { color: color("ink"), fontSize: 13 }, extraCssText: "box-shadow: none",
@@ -48,6 +49,8 @@ function axis(extra) {
 function legend(extra) {
   return { itemWidth: 18, itemHeight: 11, itemGap: 18, left: 0, top: 0, textStyle: { color: color("soft") }, inactiveColor: color("faint"), ...extra };
 }
+
+const LABELS_INSIDE = { outerBoundsMode: "same", outerBoundsContain: "axisLabel" };
 
 function short(label) {
   return label.length > 24 ? `${label.slice(0, 23)}…` : label;
@@ -68,8 +71,8 @@ function statusOption(report) {
   const bad = (task) => task.statuses.FAILED + task.statuses.ABORTED;
   return {
     ...common(),
-    legend: legend({}),
-    grid: { left: 0, right: 8, top: 34, bottom: 0, containLabel: true },
+    legend: legend({ type: "scroll", pageIconColor: color("soft"), pageTextStyle: { color: color("soft") } }),
+    grid: { left: 2, right: 2, top: 34, bottom: 4, ...LABELS_INSIDE },
     xAxis: axis({ type: "value", max: 100, axisLabel: { formatter: "{value} %" } }),
     yAxis: [taskAxis(report, {}), taskAxis(report, {
       position: "right",
@@ -93,6 +96,9 @@ function statusOption(report) {
   };
 }
 
+const DAY = "{MM}-{dd}";
+const TIMES = { year: "{yyyy}-01-01", month: DAY, day: DAY, hour: "{HH}:{mm}", minute: "{HH}:{mm}", second: "{HH}:{mm}:{ss}", millisecond: "{ss}.{SSS}" };
+
 function timelineOption(report) {
   const line = report.timeline;
   const first = Date.parse(line.start);
@@ -106,12 +112,12 @@ function timelineOption(report) {
   });
   return {
     ...common(),
-    legend: legend({ data: ["Succeeded", "Failed"], top: 200 }),
+    legend: legend({ data: ["Succeeded", "Failed"], top: 198, left: "auto", right: 10 }),
     axisPointer: { link: [{ xAxisIndex: "all" }], lineStyle: { color: color("faint") } },
-    title: [{ text: "Attempts under way", top: 0 }, { text: `Attempts that ended, per ${duration(line.bin_seconds)}`, top: 200, left: 190 }]
-      .map((title) => ({ textStyle: { fontSize: 13, fontWeight: 600, color: color("ink") }, padding: 0, ...title })),
+    title: [{ text: "Under way", top: 0 }, { text: `Ended per ${duration(line.bin_seconds)}`, top: 200 }]
+      .map((title) => ({ textStyle: { fontSize: 13, fontWeight: 600, color: color("ink") }, padding: [1, 0], left: 0, ...title })),
     grid: [{ left: 46, right: 12, top: 28, height: 140 }, { left: 46, right: 12, top: 230, height: 110 }],
-    xAxis: [0, 1].map((gridIndex) => axis({ type: "time", gridIndex, ...range, splitLine: { show: false }, axisLine: { show: true, lineStyle: { color: color("faint") } }, axisLabel: { hideOverlap: true } })),
+    xAxis: [0, 1].map((gridIndex) => axis({ type: "time", gridIndex, ...range, splitLine: { show: false }, axisLine: { show: true, lineStyle: { color: color("faint") } }, axisLabel: { hideOverlap: true, formatter: TIMES } })),
     yAxis: [0, 1].map((gridIndex) => axis({ type: "value", gridIndex, minInterval: gridIndex, splitNumber: 4 })),
     series: [
       { name: "Under way", type: "line", data: points(line.concurrency), color: color("area"), showSymbol: false, lineStyle: { width: 1.6 }, areaStyle: { opacity: 0.18 } },
@@ -127,15 +133,30 @@ function timelineOption(report) {
   };
 }
 
+// Ticks that people use: minutes and hours, not powers of ten seconds.
+function logTicks(key, values) {
+  const { steps } = QUANTITIES[key];
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const first = Math.max(0, steps.findLastIndex((step) => step <= low));
+  const last = steps.findIndex((step) => step >= high);
+  return steps.slice(first, Math.max(first + 1, last < 0 ? steps.length - 1 : last) + 1);
+}
+
 function boxOption(report, key) {
   const { write, least } = QUANTITIES[key];
   const found = report.details.map((task) => task[key]);
   const at = (value) => Math.max(value, least);
+  const ticks = logTicks(key, found.flatMap((d) => (d ? [at(d.p05), at(d.max)] : [])));
   const names = [["5 %", "p05"], ["25 %", "p25"], ["median", "median"], ["75 %", "p75"], ["95 %", "p95"], ["largest", "max"]];
   return {
     ...common(),
-    grid: { left: 0, right: 18, top: 4, bottom: 0, containLabel: true },
-    xAxis: axis({ type: "log", min: "dataMin", axisLabel: { formatter: (value) => write(value), hideOverlap: true } }),
+    grid: { left: 2, right: 22, top: 4, bottom: 4, ...LABELS_INSIDE },
+    xAxis: axis({
+      type: "log", min: ticks[0], max: ticks[ticks.length - 1], axisTick: { show: false, customValues: ticks },
+      splitLine: { customValues: ticks, lineStyle: { color: color("line") } },
+      axisLabel: { customValues: ticks, hideOverlap: true, showMinLabel: true, alignMinLabel: "left", formatter: (value) => (value <= least ? `≤ ${write(value)}` : write(value)) },
+    }),
     yAxis: taskAxis(report, {}),
     series: [
       {
@@ -164,7 +185,7 @@ function histogramOption(report, key, index) {
   const span = (i) => `${write(edges[i])} to ${write(edges[i + 1])}`;
   return {
     ...common(),
-    grid: { left: 0, right: 12, top: 26, bottom: 24, containLabel: true },
+    grid: { left: 2, right: 22, top: 26, bottom: 26, ...LABELS_INSIDE },
     xAxis: axis({ type: "category", name: title, nameLocation: "middle", nameGap: 26, data: counts.map((_, i) => write(edges[i])), splitLine: { show: false }, axisLabel: { hideOverlap: true } }),
     yAxis: axis({ type: "value", name: "quanta", minInterval: 1, splitNumber: 4 }),
     series: [{ type: "bar", data: counts, color: color("area"), barCategoryGap: "6%" }],

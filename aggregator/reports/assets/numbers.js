@@ -11,7 +11,7 @@ function threeDigits(value) {
 
 function duration(seconds) {
   if (seconds === 0) return "0 s";
-  for (const [limit, unit, name] of [[0.9995, 0.001, "ms"], [120, 1, "s"], [7200, 60, "min"], [172800, 3600, "h"]]) {
+  for (const [limit, unit, name] of [[0.9995, 0.001, "ms"], [59.95, 1, "s"], [3597, 60, "min"], [86340, 3600, "h"]]) {
     if (seconds < limit) return `${threeDigits(seconds / unit)} ${name}`;
   }
   return `${threeDigits(seconds / 86400)} d`;
@@ -27,8 +27,12 @@ function bytes(value) {
   return `${threeDigits(value)} ${units[power]}`;
 }
 
+const SECONDS = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 10800, 43200, 86400, 864e3, 864e4, 864e5];
+const SIZES = [1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8, 1e9, 2e9, 5e9, 1e10, 2e10, 5e10, 1e11, 2e11, 5e11, 1e12, 1e13];
+
+// Smaller values are drawn as the least; steps are those of the axes.
 const QUANTITIES = {
-  run_time: { title: "run time", write: duration, least: 0.001 },
-  memory: { title: "memory", write: bytes, least: 1e6 },
-  wait: { title: "wait", write: duration, least: 0.1 },
+  run_time: { title: "run time", write: duration, least: 0.001, steps: SECONDS },
+  memory: { title: "memory", write: bytes, least: 1e6, steps: SIZES },
+  wait: { title: "wait", write: duration, least: 0.1, steps: SECONDS },
 };

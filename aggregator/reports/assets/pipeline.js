@@ -16,18 +16,23 @@ function withTitle(text) {
   return title;
 }
 
+// What else is wrong, such as a missing log, holds nothing up.
+const TROUBLE = { FAILED: ["✕", "failed"], ABORTED: ["✕", "aborted"], BLOCKED: ["⊘", "blocked"], UNKNOWN: ["?", "unknown"] };
+
 function worstOf(task) {
-  const order = ["FAILED", "ABORTED", "BLOCKED", "UNKNOWN", "ABORTED_SUCCESS"];
-  return order.find((name) => task.statuses[name]) || "SUCCESSFUL";
+  return Object.keys(TROUBLE).find((name) => task.statuses[name]) || "SUCCESSFUL";
+}
+
+function totalOf(task) {
+  return Object.values(task.statuses).reduce((sum, count) => sum + count, 0);
 }
 
 function outcome(task) {
-  const signs = { FAILED: "✕", ABORTED: "✕", BLOCKED: "⊘", UNKNOWN: "?", ABORTED_SUCCESS: "!" };
-  const parts = Object.keys(signs)
-    .filter((name) => task.statuses[name])
-    .map((name) => `${signs[name]} ${grouped(task.statuses[name])}`);
-  const total = Object.values(task.statuses).reduce((sum, count) => sum + count, 0);
-  return [...parts.slice(0, 2), `${parts.length ? "of" : "✓"} ${grouped(total)}`].join("  ");
+  const found = Object.keys(TROUBLE).filter((name) => task.statuses[name]);
+  const counts = found.map((name) => `${TROUBLE[name][0]} ${grouped(task.statuses[name])}`);
+  if (!found.length) return `✓ ${grouped(totalOf(task))}`;
+  if (found.length === 1) return `${counts[0]} of ${grouped(totalOf(task))} ${TROUBLE[found[0]][1]}`;
+  return found.map((name, i) => `${counts[i]} ${TROUBLE[name][1]}`).slice(0, 2).join("  ");
 }
 
 function layOut(tasks, edges) {
@@ -62,7 +67,7 @@ function drawEdge(graph, key) {
 }
 
 function shares(task, x, y, width) {
-  const total = Object.values(task.statuses).reduce((sum, count) => sum + count, 0);
+  const total = totalOf(task);
   const result = [];
   let begin = x;
   for (const status of STATUSES) {
@@ -93,8 +98,7 @@ function drawNode(task, row, place) {
   const link = svgElement("a", { class: "node", href: `#task-${row}`, "data-task": task.task, "data-worst": worst });
   link.setAttribute("aria-label", `${task.task}: ${outcome(task)}`);
   link.append(withTitle(`${task.task}: ${outcome(task)}`), body, name, text, ...shares(task, x + 11, y + NODE.height - 13, NODE.width - 22));
-  const group = svgElement("g", { class: "node" }, link);
-  return group;
+  return svgElement("g", { class: "node" }, link);
 }
 
 function drawPipeline(report) {

@@ -36,12 +36,26 @@ function sortTable(table, header) {
   body.append(...keyed.flatMap(([, rows]) => rows));
 }
 
+// The row with the log is there when its button says so, and when what it belongs to is.
+function showRows(rows, fits) {
+  const opener = rows[0].querySelector(".opener");
+  rows[0].hidden = !fits;
+  for (const log of rows.slice(1)) log.hidden = !fits || opener.getAttribute("aria-expanded") === "false";
+}
+
+function toggleLog(opener) {
+  const open = opener.getAttribute("aria-expanded") === "false";
+  opener.setAttribute("aria-expanded", String(open));
+  opener.textContent = open ? "Hide" : "Show";
+  opener.closest("tr").nextElementSibling.hidden = !open;
+}
+
 function filterRows(body, words) {
   let shown = 0;
   for (const rows of rowsWithLogs(body)) {
     const text = rows.map((row) => row.textContent).join(" ").toLowerCase();
     const fits = words.every((word) => text.includes(word));
-    for (const row of rows) row.hidden = !fits;
+    showRows(rows, fits);
     shown += fits;
   }
   return shown;
@@ -74,7 +88,10 @@ function filterQuanta(input) {
 
 function setUpTables() {
   for (const header of document.querySelectorAll("table[data-sortable] thead th")) {
-    header.firstChild.addEventListener("click", () => sortTable(header.closest("table"), header));
+    header.querySelector("button")?.addEventListener("click", () => sortTable(header.closest("table"), header));
+  }
+  for (const opener of document.querySelectorAll(".opener")) {
+    opener.addEventListener("click", () => toggleLog(opener));
   }
   for (const input of document.querySelectorAll("[data-filters]")) {
     input.addEventListener("input", () => filterTable(input));
