@@ -18,7 +18,9 @@ $(VENV)/development: $(VENV)/product
 
 setup: $(VENV)/development
 
+# Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
+	tests/get_browser.sh
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/development
@@ -26,11 +28,13 @@ lint: $(VENV)/development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and shows what happened.
+# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and writes a page about it.
 demo: $(VENV)/product
 	rm -rf demo
 	$(BIN)/aggregator synthesize demo --quanta 3000 -j 2 --interactive-status
 	$(BIN)/aggregator aggregate-graph demo/predicted.qg demo -o demo/provenance.qg -j 2 --interactive-status
+	$(BIN)/aggregator provenance-report demo/provenance.qg --format html --output demo/report.html
+	@echo "Report: $(CURDIR)/demo/report.html (open it in a browser)"
 
 $(VENV)/benchmarks: $(VENV)/development
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \

@@ -53,7 +53,7 @@ def provenance_report(
     caveat_names: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Report on the run in a provenance graph: REPO_OR_GRAPH, a file or one ingested as part of COLLECTION."""
+    """Report on a run: REPO_OR_GRAPH is its provenance graph, or a repository with it in COLLECTION."""
     with commands.explained_errors():
         report = commands.import_single_threaded("aggregator.reports.provenance_report")
         selection = commands.import_single_threaded("aggregator.reports.selection")

@@ -22,12 +22,15 @@ _COLUMNS = (
 def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterator[str]:
     """Yield the lines of the tables that are asked for, with a legend of the caveats."""
     if quanta:
-        yield from tables.plain(tables.quanta(report))
-        found = tables.caveats(report)
-        if len(found) > 1:
-            yield ""
-            yield from tables.plain(found)
+        found = tables.quanta(report)
+        yield from tables.plain(found)
         yield ""
+        if any(row[1] == tables.MULTIPLE for row in found):
+            yield from tables.plain(tables.caveats(report))
+            yield ""
+        if legend := tables.legend(report):
+            yield from legend
+            yield ""
     if exceptions:
         yield from tables.plain(tables.exceptions(report))
         yield ""
@@ -89,6 +92,8 @@ def markdown(report: document.Report, listed: listing.Listing) -> Iterator[str]:
     ):
         yield from ("", f"## {title}", "")
         yield from tables.markdown(found) if len(found) > 1 else ["None."]
+    if legend := tables.legend(report):
+        yield from ("", *(f"* {tables.escape(line)}" for line in legend))
     yield from ("", f"## Listed quanta: {', '.join(report.selection.states)}", "")
     yield from _markdown_rows(listed) if len(listed) else ["None."]
     yield from (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import msgspec
@@ -111,7 +112,7 @@ class Listing:
         """Yield the groups, in order."""
         keys = self._table.rows[self._rows][["task", "status", "exception"]]
         bounds = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)]
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in itertools.pairwise(bounds):
             if begin < end:
                 task, status, exception = keys[begin].item()
                 yield Group(

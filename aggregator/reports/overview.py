@@ -136,20 +136,19 @@ class _Counter:
         self._waits = waits.find(table)
         self._ends = table.end
         self._universe = universe.Universe.from_config(graph.pipeline.universe)
-        # Sorted by task, the rows of each are one piece.
-        self._order = np.argsort(table.rows["task"], kind="stable")
-        self._rows = table.rows[self._order]
-        bounds = np.arange(len(graph.pipeline.tasks) + 1)
-        self._bounds = np.searchsorted(self._rows["task"], bounds).tolist()
+        self._rows = table.rows
+        order = np.argsort(table.rows["task"], kind="stable")
+        bounds = np.searchsorted(table.rows["task"][order], np.arange(1, len(graph.pipeline.tasks)))
+        self._places = np.split(order, bounds)
         self._n_expected = [self._expected.get(task.label, 0) for task in graph.pipeline.tasks]
 
     def _of_task(self, i: int) -> quanta.Rows:
-        rows: quanta.Rows = self._rows[self._bounds[i] : self._bounds[i + 1]]
+        rows: quanta.Rows = self._rows[self._places[i]]
         return rows
 
     def is_listed(self, i: int) -> bool:
         """Return whether a task has quanta, or was expected to."""
-        return bool(self._n_expected[i]) or bool(len(self._of_task(i)))
+        return bool(self._n_expected[i]) or bool(len(self._places[i]))
 
     def task_row(self, i: int, task: pipeline.Task) -> dict[str, Any]:
         """Return the row of a task in the table of quanta."""
@@ -185,9 +184,10 @@ class _Counter:
     def details(self, i: int, task: pipeline.Task) -> document.TaskDetails:
         """Return what else is known of a task."""
         rows = self._of_task(i)
-        original = self._order[self._bounds[i] : self._bounds[i + 1]]
-        known = np.isfinite(self._ends[original])
-        first, last = _ends(rows["start"][known], self._ends[original][known])
+        places = self._places[i]
+        ends = self._ends[places]
+        known = np.isfinite(ends)
+        first, last = _ends(rows["start"][known], ends[known])
         return document.TaskDetails(
             task=task.label,
             dimensions=list(self._universe.group(task.dimensions).required),
@@ -203,7 +203,7 @@ class _Counter:
             run_time=distributions.measure(rows["run_time"]),
             cpu_time=distributions.measure(rows["cpu_time"]),
             memory=distributions.measure(rows["memory"]),
-            wait=distributions.measure(self._waits[original]),
+            wait=distributions.measure(self._waits[places]),
         )
 
 

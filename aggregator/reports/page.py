@@ -35,7 +35,11 @@ _RARE: Final = {
     "ABORTED": "no log, no metadata",
     "UNKNOWN": "nothing is on record",
 }
-_WORST: Final = {"SUCCESSFUL": "all successful", "FAILED": "some failed", "BLOCKED": "some blocked, none failed"}
+_WORST: Final = {
+    "SUCCESSFUL": "all successful",
+    "FAILED": "some failed",
+    "BLOCKED": "some blocked, none failed",
+}
 _MAX_ROWS: Final = 500
 """Rows of a table."""
 
@@ -63,7 +67,9 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
         titles={name: overview.TITLES[status] for status, name in statuses.NAMES.items()},
         rare=_RARE,
         worst=_WORST,
-        listed_title="Failures" if not {"SUCCESSFUL", "BLOCKED"} & {*report.selection.states} else "Listed quanta",
+        listed_title="Failures"
+        if not {"SUCCESSFUL", "BLOCKED"} & {*report.selection.states}
+        else "Listed quanta",
         exceptions=exceptions[:_MAX_ROWS],
         groups=groups,
         n_shown=sum(len(group.shown) for group in groups),

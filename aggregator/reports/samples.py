@@ -45,9 +45,7 @@ class ExceptionGroup:
     """Some of them."""
 
 
-def choose(
-    graph: provenance.ProvenanceGraph, listed: listing.Listing
-) -> tuple[list[ExceptionGroup], int]:
+def choose(graph: provenance.ProvenanceGraph, listed: listing.Listing) -> tuple[list[ExceptionGroup], int]:
     """Return listed quanta by exception, most frequent first, and how many exceptions are left out.
 
     However many quanta there are, what is returned has a limited size, and some of each kind.

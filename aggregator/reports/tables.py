@@ -12,6 +12,9 @@ _RARE = (statuses.ABORTED, statuses.UNKNOWN, statuses.ABORTED_SUCCESS)
 
 _NUMBERS = "TOTAL", "EXPECTED", "Successes", "Failures", *overview.TITLES.values()
 
+MULTIPLE = "(multiple)"
+"""Stands for caveats of more than one kind."""
+
 Table = list[list[str]]
 """Heads of the columns, then the rows."""
 
@@ -32,13 +35,19 @@ def exceptions(report: document.Report) -> Table:
 
 
 def caveats(report: document.Report) -> Table:
-    """Return the table of caveats, which has those that the table of quanta does not say."""
+    """Return the table of caveats: those of tasks for which the table of quanta says `MULTIPLE`, too."""
     rows = [
-        [details.task, found.code or "-", str(found.count), meaning(found.code)]
+        [details.task, found.code or "-", str(found.count)]
         for details in report.details
         for found in details.caveats
     ]
-    return [["Task", "Caveats", "Quanta", "Meaning"], *rows]
+    return [["Task", "Caveats", "Quanta"], *rows]
+
+
+def legend(report: document.Report) -> list[str]:
+    """Return what the characters mean that codes of caveats have here."""
+    used = {character for details in report.details for found in details.caveats for character in found.code}
+    return [f"{character}  {text}" for character, text in caveat_codes.LEGEND.items() if character in used]
 
 
 def meaning(code: str) -> str:
@@ -76,7 +85,7 @@ def escape(text: str) -> str:
 
 
 def _is_number(head: str) -> bool:
-    return head in _NUMBERS or head in ("Quanta", "Attempts")
+    return head in _NUMBERS or head == "Quanta"
 
 
 def _cell(row: dict[str, Any], head: str) -> str:
@@ -84,5 +93,5 @@ def _cell(row: dict[str, Any], head: str) -> str:
         return str(row[head])
     found = [entry for entry in row["Caveats"] if entry]
     if len(found) > 1:
-        return "(multiple)"
+        return MULTIPLE
     return "".join(f"{entry['token']}{entry['code']}({entry['count']})" for entry in found)

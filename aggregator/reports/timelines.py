@@ -62,7 +62,7 @@ def make(found: Attempts) -> document.Timeline | None:
     width = _width(last - first)
     first -= first % width
     n_bins = max(1, int(np.ceil((last - first) / width)))
-    edges = first + width * np.arange(n_bins + 1)
+    edges = (first + width * np.arange(n_bins + 1)).astype(np.float64)
     busy = np.diff(_seconds_until(edges, found.start) - _seconds_until(edges, found.end))
     places = np.clip(np.searchsorted(edges, found.end) - 1, 0, n_bins - 1)
     return document.Timeline(

@@ -38,18 +38,23 @@ def find(table: quanta.QuantumTable) -> Seconds:
 
 def _last_ends(table: quanta.QuantumTable) -> Seconds:
     """Return when the last quantum ended that writes an input of each quantum, or minus infinity."""
-    ends = table.end
-    keys = np.concatenate([part.keys for part in table.outputs])
-    order = np.argsort(keys)
-    keys = keys[order]
-    end_of_key = ends[np.concatenate([part.rows for part in table.outputs])[order]]
-    del order
-    last = np.full(len(ends), -np.inf)
+    keys, ends = _written(table)
+    last = np.full(len(table.rows), -np.inf)
+    first = 0
     for part in table.inputs:
-        if not len(keys):
-            break
-        places = np.minimum(np.searchsorted(keys, part.keys), len(keys) - 1)
-        ended = np.where(keys[places] == part.keys, end_of_key[places], np.nan)
-        known = ~np.isnan(ended)
-        np.maximum.at(last, part.rows[known], ended[known])
+        n = len(part.counts)
+        if len(keys):
+            places = np.minimum(np.searchsorted(keys, part.keys), len(keys) - 1)
+            known = (keys[places] == part.keys) & ~np.isnan(ends[places])
+            rows = np.repeat(np.arange(first, first + n), part.counts)
+            np.maximum.at(last, rows[known], ends[places[known]])
+        first += n
     return last
+
+
+def _written(table: quanta.QuantumTable) -> tuple[quanta.Keys, Seconds]:
+    """Return the keys of all outputs, sorted, and when the quantum that writes each of them ended."""
+    keys = np.concatenate([part.keys for part in table.outputs])
+    counts = np.concatenate([part.counts for part in table.outputs])
+    order = np.argsort(keys)
+    return keys[order], np.repeat(table.end, counts)[order]

@@ -136,6 +136,7 @@ function timelineOption(report) {
 // Ticks that people use: minutes and hours, not powers of ten seconds.
 function logTicks(key, values) {
   const { steps } = QUANTITIES[key];
+  if (!values.length) return steps.slice(0, 2);
   const low = Math.min(...values);
   const high = Math.max(...values);
   const first = Math.max(0, steps.findLastIndex((step) => step <= low));
