@@ -128,7 +128,7 @@ class ProvenanceGraph:
         return dataset
 
     def address(self, node_id: str, component: int) -> tuple[int, int]:
-        """Return (offset, size) of a node's block in a component of `nodes.COMPONENTS`; size 0 if it has none.
+        """Return (offset, size) of a node's block in a component (see `nodes.COMPONENTS`); size 0 for none.
 
         Raises
         ------

@@ -30,7 +30,7 @@ def size(n_bytes: float) -> str:
     return f"{_three_digits(n_bytes)} {_SIZES[power]}"
 
 
-def percentage(part: int, total: int) -> str:
+def percentage(part: float, total: float) -> str:
     """Return a share in percent, never rounded to all or nothing."""
     if part in (0, total):
         return "100 %" if part else "0 %"

@@ -62,7 +62,7 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
         report=report,
         summary=summary,
         verdict=_verdict(summary),
-        cpu_share=number_texts.percentage(round(summary.cpu_time), max(1, round(summary.busy_time))),
+        cpu_share=number_texts.percentage(summary.cpu_time, summary.busy_time or 1.0),
         sections=_SECTIONS.items(),
         titles={name: overview.TITLES[status] for status, name in statuses.NAMES.items()},
         rare=_RARE,
@@ -94,7 +94,10 @@ def _verdict(summary: document.Summary) -> str:
     else:
         text = f"{good:,} of {summary.n_quanta:,} quanta succeeded ({share})."
         failed = counts["FAILED"] + counts["ABORTED"] + counts["UNKNOWN"]
-        text += f" {failed:,} failed, and {counts['BLOCKED']:,} more were blocked by failures before them."
+        text += f" {failed:,} failed"
+        if blocked := counts["BLOCKED"]:
+            text += f", and {blocked:,} more {'was' if blocked == 1 else 'were'} blocked by failures before"
+        text += "."
     if summary.n_quanta != summary.n_expected:
         text += f" The graph should have {summary.n_expected:,} quanta."
     return text

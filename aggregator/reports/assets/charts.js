@@ -19,7 +19,7 @@ function color(name) {
 
 // Patterns tell statuses apart without colours.
 function decal(status) {
-  const base = { color: color("card"), dashArrayX: [1, 0], dashArrayY: [2, 5], symbolSize: 1 };
+  const base = { color: color("card"), dashArrayX: [1, 0], dashArrayY: [1.5, 4.5], symbolSize: 1 };
   if (status.lines !== undefined) return { ...base, rotation: status.lines };
   if (status.symbol) return { ...base, symbol: status.symbol, dashArrayX: [[6, 6], [0, 6, 6, 0]], dashArrayY: [6, 2], symbolSize: 0.5 };
   return { symbol: "none" };
@@ -103,30 +103,32 @@ function timelineOption(report) {
   const line = report.timeline;
   const first = Date.parse(line.start);
   const width = line.bin_seconds * 1000;
+  const n = line.concurrency.length;
   const points = (values) => values.map((value, i) => [first + (i + 0.5) * width, value]);
-  const range = { min: first, max: first + width * line.concurrency.length };
+  const steps = [...line.concurrency, line.concurrency[n - 1]].map((value, i) => [first + i * width, value]);
+  const range = { min: first, max: first + width * n, containShape: false };
   const time = (i) => echarts.time.format(first + i * width, "{yyyy}-{MM}-{dd} {HH}:{mm}:{ss}", true);
   const bar = (name, key, status) => ({
     name, type: "bar", stack: "ended", xAxisIndex: 1, yAxisIndex: 1, data: points(line[key]), color: color(status.color),
-    barCategoryGap: "12%", itemStyle: { decal: decal(status) },
+    barCategoryGap: "12%",
   });
   return {
     ...common(),
     legend: legend({ data: ["Succeeded", "Failed"], top: 198, left: "auto", right: 10 }),
     axisPointer: { link: [{ xAxisIndex: "all" }], lineStyle: { color: color("faint") } },
-    title: [{ text: "Under way", top: 0 }, { text: `Ended per ${duration(line.bin_seconds)}`, top: 200 }]
+    title: [{ text: "Attempts under way", top: 0 }, { text: `Ended per ${duration(line.bin_seconds)}`, top: 200 }]
       .map((title) => ({ textStyle: { fontSize: 13, fontWeight: 600, color: color("ink") }, padding: [1, 0], left: 0, ...title })),
     grid: [{ left: 46, right: 12, top: 28, height: 140 }, { left: 46, right: 12, top: 230, height: 110 }],
     xAxis: [0, 1].map((gridIndex) => axis({ type: "time", gridIndex, ...range, splitLine: { show: false }, axisLine: { show: true, lineStyle: { color: color("faint") } }, axisLabel: { hideOverlap: true, formatter: TIMES } })),
     yAxis: [0, 1].map((gridIndex) => axis({ type: "value", gridIndex, minInterval: gridIndex, splitNumber: 4 })),
     series: [
-      { name: "Under way", type: "line", data: points(line.concurrency), color: color("area"), showSymbol: false, lineStyle: { width: 1.6 }, areaStyle: { opacity: 0.18 } },
+      { name: "Under way", type: "line", step: "end", data: steps, color: color("area"), showSymbol: false, lineStyle: { width: 1.6 }, areaStyle: { opacity: 0.18 } },
       bar("Succeeded", "succeeded", STATUSES[0]), bar("Failed", "failed", STATUSES[6]),
     ],
     tooltip: {
       ...common().tooltip, trigger: "axis",
       formatter: (items) => {
-        const i = items[0].dataIndex;
+        const i = Math.min(n - 1, items[items.length - 1].dataIndex);
         return `<b>${time(i)}</b><br>under way: ${threeDigits(line.concurrency[i])}<br>succeeded: ${grouped(line.succeeded[i])}<br>failed: ${grouped(line.failed[i])}`;
       },
     },

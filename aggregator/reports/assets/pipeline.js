@@ -114,4 +114,5 @@ function drawPipeline(report) {
     ...graph.edges().map((key) => drawEdge(graph, key)),
     ...report.details.map((task, row) => drawNode(task, row, graph.node(task.task))));
   place.replaceChildren(svg);
+  place.scrollLeft = (place.scrollWidth - place.clientWidth) / 2;
 }
