@@ -42,11 +42,7 @@ def make(
         generator=f"quantum-graph-aggregator {importlib.metadata.version('quantum-graph-aggregator')}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         graph=_describe(graph),
-        selection=document.Selected(
-            states=[name for status, name in statuses.NAMES.items() if status in wanted.states],
-            caveats=caveat_codes.names(wanted.caveats),
-            n_quanta=len(wanted.rows(table)),
-        ),
+        selection=_select(table, wanted),
         summary=_summarize(graph, table, attempts),
         tasks=[counted.task_row(i, task) for i, task in tasks],
         exceptions=[
@@ -70,6 +66,11 @@ def _describe(graph: provenance.ProvenanceGraph) -> document.Graph:
         timestamp=None if header.timestamp is None else str(header.timestamp),
         n_datasets=header.n_datasets,
     )
+
+
+def _select(table: quanta.QuantumTable, wanted: selection.Selection) -> document.Selected:
+    states = [name for status, name in statuses.NAMES.items() if status in wanted.states]
+    return document.Selected(states, caveat_codes.names(wanted.caveats), len(wanted.rows(table)))
 
 
 def _summarize(

@@ -46,19 +46,11 @@ _MAX_ROWS: Final = 500
 
 def render(report: document.Report, listed: listing.Listing, graph: provenance.ProvenanceGraph) -> str:
     """Return the page; its size depends little on the number of quanta."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {
-        "grouped": number_texts.grouped,
-        "duration": number_texts.duration,
-        "bytes": number_texts.size,
-        "moment": number_texts.moment,
-        "zip": zip,
-    }
     groups, n_hidden = samples.choose(graph, listed)
     scripts = [_script(name) for name in _SCRIPTS]
     exceptions = sorted(report.exceptions, key=lambda row: (-row["Failures"], -row["Successes"]))
     summary = report.summary
-    return environment.from_string(_asset("report.html")).render(
+    return _template().render(
         report=report,
         summary=summary,
         verdict=_verdict(summary),
@@ -80,6 +72,18 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
         scripts=[markupsafe.Markup(script) for script in scripts],
         policy=_policy(scripts),
     )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {
+        "grouped": number_texts.grouped,
+        "duration": number_texts.duration,
+        "bytes": number_texts.size,
+        "moment": number_texts.moment,
+        "zip": zip,
+    }
+    return environment.from_string(_asset("report.html"))
 
 
 def _verdict(summary: document.Summary) -> str:

@@ -82,11 +82,10 @@ def write(location: str, collection: str | None, request: Request) -> None:
         if request.data_id_table_dir is not None:
             data_id_tables.write(listed, container.local_path(request.data_id_table_dir))
         pieces = _pieces(graph, table, listed, request)
-        if request.output is not None:
-            _write_file(request.output, (piece.encode() for piece in pieces))
+        if request.output is None:
+            sys.stdout.writelines(pieces)
         else:
-            for piece in pieces:
-                sys.stdout.write(piece)
+            _write_file(request.output, (piece.encode() for piece in pieces))
 
 
 def _find(location: str, collection: str | None) -> str:
