@@ -58,4 +58,8 @@ def _rows(
                 continue
             places[1] = quanta[node]
         result.append((node, len(result), places))
-    return result
+    known = {node for node, _, _ in result}
+    result += [
+        (node, 0, [(0, 0), place, (0, 0), (0, 0)]) for node, place in quanta.items() if node not in known
+    ]
+    return sorted(result)

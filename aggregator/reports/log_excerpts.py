@@ -26,7 +26,7 @@ def read(graph: provenance.ProvenanceGraph, quantum: listing.ListedQuantum) -> s
         return ""
     if quantum.log.size > _MAX_BLOCK:
         return f"The log is too large to be shown here: {quantum.log.size / 1e6:.0f} MB compressed."
-    attempts = graph.logs(quantum.quantum_id)
+    attempts = graph.logs(quantum.log.dataset_id)
     records = attempts[-1] if attempts else None
     if not records:
         return "The log has no records."

@@ -7,11 +7,11 @@ import dataclasses
 from aggregator.reports import formats, listing, log_excerpts
 from schemas import provenance
 
-_MAX_QUANTA = 500
+_MAX_QUANTA = 400
 _MAX_EXCEPTIONS = 60
 _MAX_EXCERPTS = 120
 _EXCERPTS_PER_KIND = 3
-_MESSAGE_SIZE = 600
+_MESSAGE_SIZE = 400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
