@@ -29,14 +29,13 @@ PASSWORD = "se:cr@t/word"
 
 SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_wal_size": "4GB",
     "deadlock_timeout": "100ms",
     "autovacuum": "off",
     "timezone": "UTC",
 }
-"""Nothing has to survive a crash of the machine."""
+"""Nothing has to survive a crash of the machine, but all that is committed survives one of the server."""
 
 # The server ends when its standard input does: also if the tests are killed.
 _WATCHED = 'exec 3<&0; "$@" & server=$!; read -r _ <&3; kill -INT $server; wait $server'

@@ -238,8 +238,10 @@ def test_chains(repositories: list[Repository], ours: registry.Registry, theirs:
     assert 0 < n_refused < 30
 
 
-def test_output_chain(repositories: list[Repository], ours: registry.Registry, theirs: Any) -> None:
-    for opened in (reference.open_butler(repositories[0].root), theirs):
+def test_output_chain(
+    repositories: list[Repository], ours: registry.Registry, theirs: Any, theirs_on_ours: Any
+) -> None:
+    for opened in (theirs_on_ours, theirs):
         for name in ("in/1", "in/2", "in/3", "out/1", "out/2"):
             opened.registry.registerRun(name)
         for name, children in (("in/a", ["in/1", "in/2"]), ("in/b", ["in/2", "in/a", "in/3"])):
