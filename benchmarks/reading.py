@@ -27,6 +27,7 @@ import msgspec
 import aggregator
 from aggregator import causes
 from schemas import provenance, statuses
+from workers import memory
 
 N_QUESTIONS = 200
 """Quanta that are asked about."""
@@ -140,7 +141,7 @@ def run_part(part: str, graph: str) -> None:
                 for quantum_id in ids:
                     asked.quantum(quantum_id)
     result["cpu"] = time.process_time() - started
-    result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["memory"] = memory.peak(os.getpid())
     print(json.dumps(result))
 
 
