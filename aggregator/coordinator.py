@@ -217,7 +217,8 @@ class Coordinator:
         while ranges or not (self._scanners_idle and self._crew.is_idle(writer)):
             self._stopping.check()
             for scanner in self._crew.scanners:
-                if ranges and self._crew.has_room(scanner):
+                # One at a time, since they take long: nobody shall wait while another has two.
+                if ranges and self._crew.is_idle(scanner):
                     self._crew.post(scanner, ranges.popleft())
             self._receive()
         if self._n_edges != expected:

@@ -68,10 +68,6 @@ class Crew:
         """Have a request delivered when the worker has room for it."""
         self._queues[worker].append(request)
 
-    def has_room(self, worker: process.Worker) -> bool:
-        """Return whether a request would be delivered at once."""
-        return not self._queues[worker] and worker.in_flight < process.MAX_IN_FLIGHT
-
     def is_idle(self, worker: process.Worker) -> bool:
         """Return whether a worker has answered everything."""
         return not self._queues[worker] and not worker.in_flight

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from aggregator.synthesis import campaign, parameters
-from schemas import provenance
+from schemas import ledger, provenance
 
 _CODE = """
 import dataclasses, json, sys
@@ -104,7 +104,10 @@ class Run:
         return result | {"wall": time.monotonic() - started}
 
     def kill(self, share: float, **config: Any) -> float:
-        """Begin to aggregate it, kill all processes when a share of the shards is done, return the share."""
+        """Begin to aggregate it, kill all processes when a share of the shards is committed, return the share.
+
+        A shard is committed when the ledger says that its outputs are in the database.
+        """
         running = subprocess.Popen(self._command(config), start_new_session=True, stdout=subprocess.DEVNULL)
         checkpoint = pathlib.Path(f"{self.predicted}.checkpoint")
         done, total = 0, 1
@@ -117,7 +120,7 @@ class Run:
             except (OSError, ValueError):
                 continue
             total = 1 - (-manifest["n_quanta"] // manifest["shard_size"])
-            done = sum(name.endswith(".digest") for name in os.listdir(checkpoint))
+            done = len(ledger.read_all(str(checkpoint / "ledger")))
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         return done / total

@@ -1,6 +1,8 @@
 """What an earlier digest of a shard still tells, and what has to be scanned again (DESIGN, Checkpoint)."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from schemas import statuses as status_codes
 from workers import execution_files, shard_builder
 
 _REPORTED = ("quantum.id", "quantum.status", "quantum.task")
+_LOOKED = ("size", "mtime", "inode")
 
 
 class PreviousDigest:
@@ -19,50 +22,49 @@ class PreviousDigest:
     Parameters
     ----------
     opened
-        The digest.
+        The digest, which stays open as long as this is used.
     verify
         Whether also quanta that succeeded with both files present are to be looked at.
     """
 
     def __init__(self, opened: digest.Digest, verify: bool) -> None:
         opened.verify()
-        self.checksum = opened.checksum
-        statuses = opened.column("quantum.status")
+        self._digest = opened
+        self.columns = {name: opened.column(name) for name in _REPORTED}
+        statuses = self.columns["quantum.status"]
         # Nothing that execution does later changes a quantum that succeeded and wrote its log.
         self._settled: npt.NDArray[np.bool_] = (statuses == status_codes.SUCCESSFUL) & (not verify)
-        if self._settled.all():
-            # Then there is nothing to look at and nothing to copy, which is the usual case.
-            self.columns = {name: opened.column(name) for name in _REPORTED}
-            return
-        self.columns = {name: opened.column(name) for name in digest.COLUMNS}
-        self._lists = {name: opened.values(name) for name in digest.LISTS}
-        self._blocks = {name: opened.blocks(name) for name in digest.BLOCKS}
+        self._lists: dict[str, list[Any]] = {}
+        self._blocks: dict[str, bytes] = {}
         self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
     def unchanged(self, files: execution_files.ExecutionFiles) -> npt.NDArray[np.bool_]:
         """Return which quanta are as they were; looks at files again where that is needed."""
         if self._settled.all():
+            # Then there is nothing to look at, which is the usual case.
             return self._settled
         unreadable = self.columns["quantum.status"] == digest.UNREADABLE
         keep: npt.NDArray[np.bool_] = ~unreadable
-        fingerprints = zip(
-            self.columns["looked.quantum"].tolist(),
-            self._lists["looked.paths"],
-            *(self.columns[f"looked.{name}"].tolist() for name in ("size", "mtime", "inode")),
-            strict=True,
-        )
-        passed_over = self._settled | unreadable
-        for row, *before in fingerprints:
-            if keep[row] and not passed_over[row]:
-                keep[row] = files.fingerprint(before[0]) == tuple(before)
+        quanta, paths = self._digest.column("looked.quantum"), self._digest.values("looked.paths")
+        rows = np.flatnonzero((keep & ~self._settled)[quanta])
+        numbers = (self._digest.column(f"looked.{name}")[rows].tolist() for name in _LOOKED)
+        for quantum, row, *before in zip(quanta[rows].tolist(), rows.tolist(), *numbers, strict=True):
+            if keep[quantum]:
+                keep[quantum] = files.fingerprint(paths[row]) == (paths[row], *before)
         return keep
+
+    def load(self) -> None:
+        """Read everything, which is needed to copy what has not changed."""
+        self.columns = {name: self._digest.column(name) for name in digest.COLUMNS}
+        self._lists = {name: self._digest.values(name) for name in digest.LISTS}
+        self._blocks = {name: self._digest.blocks(name) for name in digest.BLOCKS}
 
     def report(self, shard: int) -> messages.ShardScanned:
         """Return the report on a shard of which nothing has changed."""
         statuses = self.columns["quantum.status"]
         return messages.ShardScanned(
             shard=shard,
-            checksum=self.checksum,
+            checksum=self._digest.checksum,
             statuses=statuses.tobytes(),
             tasks=self.columns["quantum.task"].tobytes(),
             problems=[],
@@ -106,7 +108,7 @@ class PreviousDigest:
         for edge in self._of("edge", "quantum", row):
             builder.add_edge(self._id("edge", edge))
         for look in self._of("looked", "quantum", row):
-            numbers = (int(columns[f"looked.{name}"][look]) for name in ("size", "mtime", "inode"))
+            numbers = (int(columns[f"looked.{name}"][look]) for name in _LOOKED)
             builder.add_looked(lists["looked.paths"][look], *numbers)
         framed = tuple(
             self._block(section, size, row)
@@ -123,10 +125,11 @@ class PreviousDigest:
         return self._blocks[section][offsets[row] : offsets[row] + sizes[row]]
 
 
+@contextlib.contextmanager
 def open_previous(
     path: str, identity: digest.Identity, ids: bytes, verify: bool
-) -> tuple[PreviousDigest | None, str]:
-    """Return the earlier digest of a shard, if there is one that fits; otherwise why it does not.
+) -> Iterator[tuple[PreviousDigest | None, str]]:
+    """Yield the earlier digest of a shard, if there is one that fits; otherwise why it does not.
 
     Parameters
     ----------
@@ -139,13 +142,13 @@ def open_previous(
     verify
         As for `PreviousDigest`.
     """
-    if not os.path.exists(path):
-        return None, ""
-    try:
-        with digest.Digest(path, identity) as opened:
-            previous = PreviousDigest(opened, verify)
-    except errors.FormatError as exc:
-        return None, str(exc)
-    if ids and previous.columns["quantum.id"].tobytes() != ids:
-        return None, f"{path}: holds other quanta"
-    return previous, ""
+    with contextlib.ExitStack() as stack:
+        previous, discarded = None, ""
+        if os.path.exists(path):
+            try:
+                previous = PreviousDigest(stack.enter_context(digest.Digest(path, identity)), verify)
+                if ids and previous.columns["quantum.id"].tobytes() != ids:
+                    previous, discarded = None, f"{path}: holds other quanta"
+            except errors.FormatError as exc:
+                discarded = str(exc)
+        yield previous, discarded

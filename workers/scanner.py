@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from butler import config, datastore, records, universe
 from schemas import addresses, blocks, checkpoint, digest, errors, fault_points, messages, pipeline, predicted
@@ -22,6 +23,8 @@ _ROLES = {
     pipeline.METADATA_CONNECTION: digest.METADATA,
     pipeline.CONFIG_CONNECTION: digest.CONFIG,
 }
+
+_Flags = npt.NDArray[np.bool_]
 
 
 def open_catalog(
@@ -81,26 +84,13 @@ class Scanner:
         """Write the digest of a shard; what an earlier digest tells of is only looked at again."""
         fault_points.reached("shard")
         path = self.layout.digest(request.shard)
-        earlier, discarded = previous_digest.open_previous(
+        with previous_digest.open_previous(
             path, self._setup.identity, request.ids, self._setup.verify_checkpoint
-        )
-        builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
-        keep = np.zeros(0, dtype=bool)
-        if earlier is not None:
-            keep = earlier.unchanged(self._files)
-            if keep.all():
+        ) as (earlier, discarded):
+            keep = np.zeros(0, dtype=bool) if earlier is None else earlier.unchanged(self._files)
+            if earlier is not None and keep.all():
                 return earlier.report(request.shard)
-            earlier.copy_inputs(builder)
-        self._values.clear()
-        self._files.forget()
-        for row, quantum in enumerate(self._quanta(request)):
-            fault_points.reached("quantum")
-            if earlier is not None and keep[row]:
-                earlier.copy(row, builder)
-            elif request.shard == 0:
-                self._scan_init(builder, quantum)
-            else:
-                self._scan_quantum(builder, quantum)
+            builder = self._build(request, earlier, keep)
         head, sections = builder.encode(self._setup.identity, request.shard)
         checksum = digest.write(path, head, sections)
         fault_points.reached("digest")
@@ -113,6 +103,26 @@ class Scanner:
             n_reused=int(keep.sum()) if request.shard else 0,
             discarded=discarded,
         )
+
+    def _build(
+        self, request: messages.ScanShard, earlier: previous_digest.PreviousDigest | None, keep: _Flags
+    ) -> shard_builder.ShardBuilder:
+        """Return the content of a shard's digest: quanta to keep from the earlier one, the others scanned."""
+        builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
+        if earlier is not None:
+            earlier.load()
+            earlier.copy_inputs(builder)
+        self._values.clear()
+        self._files.forget()
+        for row, quantum in enumerate(self._quanta(request)):
+            fault_points.reached("quantum")
+            if earlier is not None and keep[row]:
+                earlier.copy(row, builder)
+            elif request.shard == 0:
+                self._scan_init(builder, quantum)
+            else:
+                self._scan_quantum(builder, quantum)
+        return builder
 
     def _quanta(self, request: messages.ScanShard) -> Iterable[predicted.Quantum]:
         """Return the quanta of a shard.
