@@ -104,7 +104,7 @@ class Run:
         return result | {"wall": time.monotonic() - started}
 
     def kill(self, share: float, **config: Any) -> float:
-        """Begin to aggregate it, kill all processes when a share of the shards is committed, return the share.
+        """Kill all processes of an aggregation when a share of the shards is committed; return the share.
 
         A shard is committed when the ledger says that its outputs are in the database.
         """

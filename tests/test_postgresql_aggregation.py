@@ -1,13 +1,11 @@
-"""Whole aggregations into PostgreSQL: killed, disconnected, side by side, and with passwords to keep."""
+"""Whole aggregations into PostgreSQL: killed, disconnected, and with passwords to keep."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +14,7 @@ import kills
 import pytest
 import sqlalchemy
 import yaml
-from oracle import compare, reference, runs
+from oracle import runs
 
 import aggregator
 from tests import databases, postgresql_server
@@ -155,93 +153,6 @@ def test_connection_lost_in_every_batch(
     assert done.n_ingested > 1000
     assert done.n_skipped == 0
     assert case.content() == undisturbed
-
-
-# Side by side
-
-
-@pytest.fixture(scope="module")
-def two_runs(
-    clean_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory
-) -> list[runs.OracleRun]:
-    """Return two executed runs that differ in their names only."""
-    workdir = tmp_path_factory.mktemp("second") / "run"
-    size: dict[str, Any] = {"visits": 3, "detectors": 2, "patches": 2, "trouble": False}
-    return [clean_oracle_run, runs.make_oracle_run(workdir, **size, name="u/oracle/run.2")]
-
-
-@pytest.fixture
-def shared(
-    two_runs: list[runs.OracleRun], postgresql: postgresql_server.Server, tmp_path: pathlib.Path
-) -> Iterator[Callable[[str], list[kills.Case]]]:
-    """Return a function that makes copies of both runs, in two directories that share one database.
-
-    The directories stand for one storage: predicted paths of the two runs are different.
-    """
-    from tests import postgresql_repository
-
-    template = postgresql_repository.load(postgresql, two_runs[0].database)
-    made = [template]
-
-    def make(name: str) -> list[kills.Case]:
-        made.append(template.copy())
-        found = []
-        for number, run in enumerate(two_runs):
-            copy = runs.copy_run(run, tmp_path / name / str(number))
-            copy.database.unlink()
-            made[-1].configure(copy.root)
-            copy = dataclasses.replace(copy, postgresql=made[-1])
-            found.append(kills.Case(copy, tmp_path / name / f"{number}.qg"))
-        return found
-
-    yield make
-    for database in made:
-        database.remove()
-
-
-def rows_of(case: kills.Case) -> dict[str, Any]:
-    """Return the content of a database, but for the order in which the runs came into the chain."""
-    rows = compare.database_rows(case.run.tables)
-    [*links] = rows["collection_chain"].pop(case.run.chain)
-    rows["members of the chain"] = sorted(child for _, child in links)
-    return rows
-
-
-@pytest.mark.parametrize("other", ["ours", "theirs"])
-@pytest.mark.parametrize("repetition", range(2))
-def test_two_runs_at_once(
-    shared: Callable[[str], list[kills.Case]], tmp_path: pathlib.Path, other: str, repetition: int
-) -> None:
-    """Different runs come into one repository at the same time, through this tool or the reference's."""
-    expected = shared("expected")
-    for each in expected:
-        reference.aggregate(each.run)
-    cases = shared("found")
-    log = place(cases[0]).server.log()
-    with contextlib.ExitStack() as stack:
-        if other == "theirs":
-            command = reference.command(cases[1].run.predicted_path, cases[1].run.root)
-            second = stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    env=reference.environment(),
-                    stderr=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    text=True,
-                )
-            )
-            # The reference takes some seconds to start; then they meet.
-            condition = "datname = current_database() AND pid <> pg_backend_pid()"
-            while not place(cases[1]).query(f"SELECT 1 FROM pg_stat_activity WHERE {condition}"):
-                assert second.poll() is None
-                time.sleep(0.05)
-        else:
-            second = stack.enter_context(cases[1].start(2))
-        first = stack.enter_context(cases[0].start(2))
-        complaints = [running.communicate(timeout=120)[1] for running in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], complaints
-    assert rows_of(cases[0]) == rows_of(expected[0])
-    assert "deadlock detected" not in place(cases[0]).server.log().removeprefix(log)
 
 
 # Passwords, and what a role may
