@@ -7,7 +7,8 @@ import os
 import time
 
 VARIABLE = "AGGREGATOR_STOP_AT"
-"""`POINT:N:FILE`: stop when a process reaches POINT for the N-th time, after writing its id to FILE."""
+"""`POINT:N:FILE`: when a process reaches POINT for the N-th time, write its id to FILE and wait until that is
+emptied."""
 
 _point, _, _rest = os.environ.get(VARIABLE, "").partition(":")
 _count, _, _marker = _rest.partition(":")
@@ -15,7 +16,7 @@ _left = int(_count) if _count else 0
 
 
 def reached(point: str) -> None:
-    """Stop here for good if a test asks for it."""
+    """Stop here if a test asks for it, until it empties the file or kills this process."""
     global _left
     if not _point or point != _point:
         return
@@ -32,5 +33,5 @@ def reached(point: str) -> None:
         return
     finally:
         os.unlink(name)
-    while True:
-        time.sleep(3600)
+    while os.path.getsize(_marker):
+        time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import random
@@ -29,8 +30,16 @@ SCANNER = [
 ]
 INGESTER = ["insert:1", "insert:2", "committed:1", "committed:2"]
 WRITER = ["logs:1", "logs:4", "copy:1", "assembly:1", "output:1", "renamed:1"]
+STEPS = [*COORDINATOR, *SCANNER, *INGESTER, *WRITER]
+LAST = ["output:1", "renamed:1", "complete:1"]
 N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "6"))
 """Number of runs that are killed at random moments; `make kills` does more."""
+
+
+def signals() -> list[tuple[str, int, signal.Signals, bool]]:
+    """Return steps, numbers of processes, signals, and whether they go to all: everything in `make kills`."""
+    every = list(itertools.product(STEPS, [1, 2], [signal.SIGINT, signal.SIGTERM], [False, True]))
+    return every if N_RANDOM > 6 else every[::13]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +95,7 @@ def test_coordinator_killed(case: kills.Case, undisturbed: Any, tmp_path: pathli
     check(case, undisturbed)
 
 
-@pytest.mark.parametrize("point", [*COORDINATOR, *SCANNER, *INGESTER, *WRITER])
+@pytest.mark.parametrize("point", STEPS)
 def test_whole_group_killed(case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str) -> None:
     marker = tmp_path / "marker"
     with case.start(2, point, marker) as running:
@@ -97,9 +106,7 @@ def test_whole_group_killed(case: kills.Case, undisturbed: Any, tmp_path: pathli
     check(case, undisturbed)
 
 
-@pytest.mark.parametrize(
-    "point", ["manifest:1", "quantum:70", "digest:2", "insert:2", "committed:1", "logs:3", "output:1"]
-)
+@pytest.mark.parametrize("point", STEPS)
 def test_single_process_killed(
     case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str
 ) -> None:
@@ -109,6 +116,34 @@ def test_single_process_killed(
         os.kill(running.pid, signal.SIGKILL)
         running.communicate(timeout=kills.GONE_SECONDS)
     check(case, undisturbed, n_processes=1)
+
+
+@pytest.mark.parametrize(("point", "n_processes", "number", "to_group"), signals())
+def test_signal_at_every_step(
+    case: kills.Case,
+    undisturbed: Any,
+    tmp_path: pathlib.Path,
+    point: str,
+    n_processes: int,
+    number: signal.Signals,
+    to_group: bool,
+) -> None:
+    """Asked to stop at some step, a run goes on from there only as far as it must, and can be resumed."""
+    marker = tmp_path / "marker"
+    with case.start(n_processes, point, marker) as running:
+        kills.wait_for(marker, running)
+        (os.killpg if to_group else os.kill)(running.pid, number)
+        # Long enough for a worker that it should not have reached to die of it.
+        time.sleep(0.1)
+        os.truncate(marker, 0)
+        _, complaints = running.communicate(timeout=30)
+    assert "Traceback" not in complaints
+    # At its last steps, nothing is left to be stopped.
+    if point not in LAST or running.returncode:
+        assert running.returncode == 128 + number, complaints
+        assert f"Error: interrupted by {number.name}" in complaints
+    kills.assert_gone(running.pid)
+    check(case, undisturbed, n_processes)
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
