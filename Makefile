@@ -63,10 +63,12 @@ bench-large: $(VENV)/benchmarks
 	$(MEASURE).ceilings --quanta 20000 --workdir bench-out/large --json bench-out/large/ceilings.json
 	$(MEASURE).plots --results bench-out/large --to bench-out/large
 
-# Kills 50 runs at random moments, besides those killed at each step; runs graphs of hardly any quanta often.
+# Kills 50 runs at random moments, besides those killed at each step; ingestions of graphs at each step in each
+# way with each database; runs graphs of hardly any quanta often.
 kills: $(VENV)/development
 	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 \
-		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py
+		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py \
+		tests/test_ingest_graph_kills.py tests/test_ingest_graph_oracle.py
 
 clean:
 	rm -rf $(VENV) demo bench-out build *.egg-info

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aggregator.aggregation import aggregate_graph
     from aggregator.configuration import AggregatorConfig
+    from aggregator.graph_ingestion.ingestion import ingest_graph
     from aggregator.provenance import Provenance
     from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
 
@@ -16,6 +17,7 @@ _PLACES = {
     "Provenance": "aggregator.provenance",
     "RefusedError": "schemas.errors",
     "aggregate_graph": "aggregator.aggregation",
+    "ingest_graph": "aggregator.graph_ingestion.ingestion",
 }
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Provenance",
     "RefusedError",
     "aggregate_graph",
+    "ingest_graph",
 ]
 
 

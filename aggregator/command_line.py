@@ -11,6 +11,10 @@ from schemas import errors
 from workers import log_levels
 
 _COMMANDS = {
+    "ingest-graph": (
+        "aggregator.graph_ingestion.command",
+        "Make a provenance graph a part of its repository, in place of files.",
+    ),
     "provenance-report": ("aggregator.reports.command", "Report on the run in a provenance graph."),
     "show": ("aggregator.show_command", "Tell what a provenance graph knows."),
 }

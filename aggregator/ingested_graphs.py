@@ -1,5 +1,6 @@
 """Provenance graphs that are part of a repository (aggregate-and-ingest.md section 6)."""
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,41 @@ if TYPE_CHECKING:
     from butler import registry as registries
 
 DATASET_TYPE = "run_provenance"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """The file of a graph in one datastore."""
+
+    store: config.FileDatastore
+    """The datastore."""
+
+    recorded: str
+    """Path as file records have it: relative to the datastore's root, or a URI."""
+
+    size: int = -1
+    """Size in bytes that the database knows; negative if it knows none."""
+
+    @property
+    def file(self) -> str:
+        """Local path."""
+        if "://" in self.recorded:
+            # It was ingested where it was.
+            return container.local_path(self.recorded)
+        return os.path.join(self.store.root, self.recorded)
+
+
+Places = tuple[Place, ...]
+"""The places of one graph, in the order of the datastores; there is one, unless datastores are chained."""
+
+
+def places(repository: config.RepositoryConfig, registry: "registries.Registry") -> dict[str, Places]:
+    """Return where the graph of each run is that has one."""
+    found: dict[str, Places] = {}
+    for store in repository.datastores:
+        for run, path, size in registry.files_of_type(DATASET_TYPE, store.name, store.records_table):
+            found[run] = (*found.get(run, ()), Place(store, path, size))
+    return found
 
 
 def find(
@@ -46,10 +82,7 @@ def find(
 def _find(
     repository: config.RepositoryConfig, collection: str | None, registry: "registries.Registry"
 ) -> str:
-    paths: dict[str, str] = {}
-    for store in repository.datastores:
-        for run, path in registry.files_of_type(DATASET_TYPE, store.name, store.records_table):
-            paths.setdefault(run, _absolute(store.root, path))
+    paths = {run: where[0].file for run, where in places(repository, registry).items()}
     advice = "; give the path of its provenance graph, or ingest that first"
     if not paths:
         raise errors.RefusedError(f"{repository.path}: no run has an ingested provenance graph{advice}")
@@ -71,8 +104,3 @@ def _find(
         f"{repository.path}: {collection} has no ingested provenance graph{advice}; "
         f"these runs have one: {known}"
     )
-
-
-def _absolute(root: str, path: str) -> str:
-    """Return the local path of a file: those ingested where they were are recorded as URIs."""
-    return container.local_path(path) if "://" in path else os.path.join(root, path)

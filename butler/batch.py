@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from butler import dataset_types
 
@@ -18,6 +18,9 @@ File: TypeAlias = tuple[str, str, str, str, str, str, str | None]
 
 The path is relative to the datastore's root."""
 
+UNKNOWN_SIZE: Final = -1
+"""File size of a dataset that was predicted, not looked at."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
@@ -28,6 +31,9 @@ class Batch:
 
     files: Sequence[File]
     """Files of these datasets, in any order; a dataset may have several or none."""
+
+    file_size: int = UNKNOWN_SIZE
+    """Size of each file in bytes."""
 
 
 class ConflictKind(enum.Enum):

@@ -75,6 +75,12 @@ class Collections:
             )
         return [row for row in found.values() if row is not None]
 
+    def names(self, kind: CollectionType) -> list[str]:
+        """Return the names of all collections of a kind, sorted."""
+        table = self._tables.collection
+        query = sqlalchemy.select(table.c.name).where(table.c.type == int(kind))
+        return sorted(self._connection.execute(query).scalars())
+
     def find_run(self, name: str) -> CollectionRow:
         """Look a RUN collection up.
 

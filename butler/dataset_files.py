@@ -2,7 +2,7 @@
 
 import sqlalchemy
 
-from butler import tables
+from butler import batch, tables
 
 
 def of_type(
@@ -11,7 +11,7 @@ def of_type(
     dataset_type: str,
     datastore: str,
     records_table: str,
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, str, int]]:
     """Return the files of all datasets of a type in a datastore.
 
     Parameters
@@ -30,8 +30,8 @@ def of_type(
     Returns
     -------
     files
-        RUN collection and path of each file, oldest dataset first; paths are relative to the datastore's
-        root, absolute, or URIs.
+        RUN collection, path and size of each file, oldest dataset first. Paths are relative to the
+        datastore's root, absolute, or URIs; sizes are in bytes, negative if unknown.
     """
     dataset, kind, run, location = (
         registry.dataset, registry.dataset_type, registry.collection, registry.location,
@@ -40,10 +40,11 @@ def of_type(
         records_table,
         sqlalchemy.column("dataset_id", registry.db.uuid_type),
         sqlalchemy.column("path", sqlalchemy.Text()),
+        sqlalchemy.column("file_size", sqlalchemy.BigInteger()),
         schema=registry.db.namespace,
     )
     query = (
-        sqlalchemy.select(run.c.name, records.c.path)
+        sqlalchemy.select(run.c.name, records.c.path, records.c.file_size)
         .select_from(dataset)
         .join(kind, kind.c.id == dataset.c.dataset_type_id)
         .join(run, run.c.collection_id == dataset.c.run_id)
@@ -52,4 +53,7 @@ def of_type(
         .where(kind.c.name == dataset_type, location.c.datastore_name == datastore)
         .order_by(dataset.c.ingest_date, dataset.c.id)
     )
-    return [(row.name, row.path) for row in connection.execute(query)]
+    return [
+        (row.name, row.path, batch.UNKNOWN_SIZE if row.file_size is None else row.file_size)
+        for row in connection.execute(query)
+    ]

@@ -19,9 +19,6 @@ TAI_OFFSET_NS: Final = 37_000_000_000
 NO_COMPONENT: Final = "__NULL_STRING__"
 """How an absent component is stored, being part of a key."""
 
-UNKNOWN_SIZE: Final = -1
-"""File size of a dataset that was predicted, not looked at."""
-
 
 def ingest(
     registry: tables.Tables, run: str, offered: batch.Batch, *, defensive: bool = False
@@ -102,7 +99,7 @@ def _insert(
         [(dataset_id, dataset_type.id, now, run_id) for dataset_id, dataset_type, _ in datasets],
     )
     _insert_tags(registry, connection, run_id, datasets)
-    _insert_files(registry, connection, new.files)
+    _insert_files(registry, connection, new.files, new.file_size)
 
 
 def _insert_tags(
@@ -147,7 +144,7 @@ def _summarize(
 
 
 def _insert_files(
-    registry: tables.Tables, connection: sqlalchemy.Connection, files: Sequence[batch.File]
+    registry: tables.Tables, connection: sqlalchemy.Connection, files: Sequence[batch.File], size: int
 ) -> None:
     ordered = sorted(files, key=operator.itemgetter(2))
     # A dataset with several components in a datastore is in one location.
@@ -155,7 +152,7 @@ def _insert_files(
     registry.db.insert_rows(connection, registry.location, ("datastore_name", "dataset_id"), list(locations))
     records: dict[str, list[tuple[Any, ...]]] = {}
     for table, _, dataset_id, path, formatter, storage_class, component in ordered:
-        row = (dataset_id, path, formatter, storage_class, component or NO_COMPONENT, None, UNKNOWN_SIZE)
+        row = (dataset_id, path, formatter, storage_class, component or NO_COMPONENT, None, size)
         records.setdefault(table, []).append(row)
     columns = ("dataset_id", "path", "formatter", "storage_class", "component", "checksum", "file_size")
     for name in sorted(records):

@@ -6,7 +6,7 @@ Implements butler-repository.md sections 5 to 8 and the checks of section 11.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,6 +20,7 @@ from butler import (
     dataset_files,
     dataset_types,
     dimension_records,
+    forgetting,
     ingest,
     managers,
     sqlite,
@@ -199,6 +200,11 @@ class Registry:
         """Look a collection up."""
         return self._db.read(lambda connection: self._collections(connection).find(name))
 
+    def runs(self) -> list[str]:
+        """Return the names of all RUN collections, sorted."""
+        kind = collections.CollectionType.RUN
+        return self._db.read(lambda connection: self._collections(connection).names(kind))
+
     def children(self, chain: str) -> list[str]:
         """Return the names of a chain's children in search order.
 
@@ -295,6 +301,10 @@ class Registry:
         """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""
         return ingest.ingest(self._tables, run, offered, defensive=defensive)
 
+    def forget(self, run: str, ids: Iterable[str], kept: Mapping[str, Collection[str]]) -> int:
+        """Take datasets out of a run while their files stay; see `butler.forgetting.forget`."""
+        return forgetting.forget(self._tables, run, ids, kept)
+
     def count_run_datasets(self, run: str) -> int:
         """Return the number of datasets in a run; 0 if there is no such run."""
         query = self._of_run(run, sqlalchemy.func.count())
@@ -312,10 +322,12 @@ class Registry:
         )
         return self._db.read(lambda connection: connection.execute(query).first() is not None)
 
-    def files_of_type(self, dataset_type: str, datastore: str, records_table: str) -> list[tuple[str, str]]:
-        """Return (run, path) of the files of all datasets of a type; see `butler.dataset_files.of_type`."""
+    def files_of_type(
+        self, dataset_type: str, datastore: str, records_table: str
+    ) -> list[tuple[str, str, int]]:
+        """Return run, path and size of all files of a dataset type; see `butler.dataset_files.of_type`."""
 
-        def look(connection: sqlalchemy.Connection) -> list[tuple[str, str]]:
+        def look(connection: sqlalchemy.Connection) -> list[tuple[str, str, int]]:
             return dataset_files.of_type(self._tables, connection, dataset_type, datastore, records_table)
 
         return self._db.read(look)

@@ -1,6 +1,7 @@
 """Look-up in an address file without loading it (quantum-graph-format.md section 4)."""
 
 import bisect
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,6 +12,9 @@ _PAGE_SIZE = 1 << 16
 
 _KEPT_PAGES = 16
 """Pages that are kept for the next look-up."""
+
+_PART_ROWS = 1 << 16
+"""Rows that are read at once if all are."""
 
 
 class AddressFile:
@@ -66,6 +70,15 @@ class AddressFile:
             for start in range(place, place + 2 * size * self._n_addresses, size)
         ]
         return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+    def tables(self) -> Iterator[addresses.AddressTable]:
+        """Yield all rows in parts of a few megabytes."""
+        for begin in range(0, self.n_rows, _PART_ROWS):
+            n_rows = min(_PART_ROWS, self.n_rows - begin)
+            data = self._source.read(
+                self._member, self._start + begin * self._row_size, n_rows * self._row_size
+            )
+            yield addresses.parse_rows(data, self._int_size, self._n_addresses)
 
     def _first_id(self, page: int) -> bytes:
         """Return the first id of a page; kept, since every search begins with the same pages."""

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas import (
     address_file,
+    addresses,
     blocks,
     container,
     errors,
@@ -191,6 +192,40 @@ class ProvenanceGraph:
         """
         return self._block(nodes.METADATA, node_id, nodes.decode_metadata)
 
+    def address_rows(self) -> Iterator[addresses.AddressTable]:
+        """Yield the rows of all nodes in parts, sorted by id."""
+        return self._address_file().tables()
+
+    def read_blocks(
+        self,
+        component: int,
+        offsets: addresses.Integers,
+        sizes: addresses.Integers,
+        decode: Callable[[bytes], T],
+    ) -> Iterator[T]:
+        """Yield what `decode` makes of the JSON of blocks at increasing offsets; neighbours are read at once.
+
+        Parameters
+        ----------
+        component
+            Position in `nodes.COMPONENTS`.
+        offsets, sizes
+            Addresses of the blocks in bytes, shape (n,).
+        decode
+            Its errors become a `FormatError` that names the place.
+        """
+        member = f"{nodes.COMPONENTS[component]}.mb"
+        begins, ends = offsets.tolist(), (offsets + sizes).tolist()
+        first = 0
+        for last, end in enumerate(ends):
+            start = begins[first]
+            if last + 1 < len(begins) and begins[last + 1] == end and end - start < _CHUNK_SIZE:
+                continue
+            buffer = self._container.read(member, start, end - start)
+            for offset, stop in zip(begins[first : last + 1], ends[first : last + 1], strict=True):
+                yield self._decode(member, offset, buffer[offset - start : stop - start], decode)
+            first = last + 1
+
     def _single(self, name: str, decode: Callable[[bytes], T]) -> T:
         document = self._container.read_block(name)
         try:
@@ -243,17 +278,20 @@ class ProvenanceGraph:
         member = f"{nodes.COMPONENTS[component]}.mb"
         return self._decode(member, offset, self._container.read(member, offset, size), decode)
 
+    def _address_file(self) -> address_file.AddressFile:
+        if self._addresses is None:
+            self._addresses = address_file.AddressFile(
+                self._container, nodes.ADDRESSES, len(nodes.COMPONENTS), self.header.int_size
+            )
+        return self._addresses
+
     def _find(self, node_id: str) -> list[tuple[int, int]]:
         """Return the addresses of a node."""
         try:
             key = uuid.UUID(node_id).bytes
         except ValueError as exc:
             raise errors.RefusedError(f"{node_id!r} is not a UUID") from exc
-        if self._addresses is None:
-            self._addresses = address_file.AddressFile(
-                self._container, nodes.ADDRESSES, len(nodes.COMPONENTS), self.header.int_size
-            )
-        found = self._addresses.find(key)
+        found = self._address_file().find(key)
         if found is None:
             raise errors.RefusedError(f"{self.path}: no quantum or dataset {node_id} in this graph")
         return found

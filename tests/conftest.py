@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,13 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Pat
 @pytest.fixture
 def sample(tmp_path: pathlib.Path) -> Sample:
     return _unpack(tmp_path)
+
+
+@pytest.fixture
+def aggregated_sample(sample: Sample) -> Sample:
+    """Return the sample after its aggregation by the reference."""
+    shutil.copy(sample.root / "after_aggregate.sqlite3", sample.repo / "gen3.sqlite3")
+    return sample
 
 
 def _unpack(directory: pathlib.Path) -> Sample:

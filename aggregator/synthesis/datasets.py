@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 
 from aggregator.synthesis import data_ids, dice, nodes, pipeline, survey
+from butler import batch, datastore, records, universe
 from butler import config as butler_config
-from butler import datastore, ingest, records, universe
 from schemas import pipeline as formats
 from workers import catalog
 
@@ -99,7 +99,7 @@ class Datasets:
         head = f'{{"{self.store.records_table}":[{{"formatter":"{planned.formatter}","path":"'
         tail = (
             f'","storage_class":"{planned.storage_class}","component":"{planned.component}",'
-            f'"checksum":null,"file_size":{ingest.UNKNOWN_SIZE}}}]}}'
+            f'"checksum":null,"file_size":{batch.UNKNOWN_SIZE}}}]}}'
         )
         return [
             (f'"{dataset_id}"', f'"{dataset_id.replace("-", "")}":{head}{path}{tail}')

@@ -1,0 +1,41 @@
+"""The command ``ingest-graph``."""
+
+from typing import Any
+
+import click
+
+from aggregator import commands
+from aggregator.graph_ingestion import placement
+
+
+@click.command("ingest-graph")
+@click.argument("repo")
+@click.argument("provenance_graph", required=False)
+@click.option(
+    "-t", "--transfer", type=click.Choice(placement.MODES), default="move", show_default=True,
+    help="How the graph gets into the repository.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=10000, show_default=True,
+    help="Datasets in a transaction.",
+)  # fmt: skip
+@click.option("--output-run", help="The run, to finish what was begun without giving the graph.")
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True,
+    help="Read every block of the graph before the file is deleted that it replaces.",
+)  # fmt: skip
+@click.option(
+    "--interactive-status/--no-interactive-status", default=None,
+    help="Show progress bars [default: if the terminal is one].",
+)  # fmt: skip
+@click.option(
+    "--log-status-interval", type=float, default=None,
+    help="Seconds between progress messages where no bars are shown [default: 60].",
+)  # fmt: skip
+def ingest_graph(repo: str, provenance_graph: str | None, **options: Any) -> None:
+    """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
+    with commands.explained_errors():
+        ingestion = commands.import_single_threaded("aggregator.graph_ingestion.ingestion")
+        done = ingestion.ingest_graph(repo, provenance_graph, **options)
+    for line in done.lines():
+        click.echo(line)

@@ -1,0 +1,179 @@
+"""Original files whose content the graph holds: deleting them, and the directories that they leave empty."""
+
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Self
+
+from schemas import fault_points
+
+_THREADS = 8
+"""Threads that delete: most of the time is waiting for the file system."""
+
+_TOGETHER = 128
+"""Files that a thread takes at once."""
+
+_NAMED = 10
+"""Files that are named, of all that could not be deleted."""
+
+
+class Originals:
+    """Deletes files; a context manager that waits for what is under way.
+
+    Parameters
+    ----------
+    run
+        The run whose files they are.
+    roots
+        Roots of the datastores.
+    spared
+        Paths that are never deleted: those of the graph.
+    """
+
+    def __init__(self, run: str, roots: Collection[str], spared: Collection[str]) -> None:
+        self._bases = [os.path.join(root, "") for root in roots]
+        self._run = os.path.join(run, "")
+        self._spared = frozenset(spared)
+        self._tops: set[str] = set()
+        self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "delete")
+        self._jobs: list[concurrent.futures.Future[tuple[int, list[str]]]] = []
+        self.n_deleted = 0
+        """Files deleted."""
+        self.n_missing = 0
+        """Files that were not there."""
+        self.n_failed = 0
+        """Files that could not be deleted."""
+        self.failures: list[str] = []
+        """Some of them, with the reason."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown()
+
+    def delete(self, paths: Mapping[str, Sequence[str]]) -> None:
+        """Begin to delete files; those of the call before are done when it returns.
+
+        Parameters
+        ----------
+        paths
+            Files by dataset type.
+        """
+        self.wait()
+        chosen: list[str] = []
+        for dataset_type, some in paths.items():
+            for directory in {path.rpartition("/")[0] for path in some}:
+                self._note_top(directory, dataset_type)
+            chosen += some
+        # Those of a directory by one thread, as far as possible: a directory lets in one at a time.
+        ordered = sorted(path for path in chosen if path not in self._spared)
+        self._jobs = [self._pool.submit(_delete, portion) for portion in _portions(ordered)]
+        self.n_missing += len(ordered)
+
+    def _note_top(self, directory: str, dataset_type: str) -> None:
+        """Note the highest directory with a dataset type in its name: everything below is of that type."""
+        base = next(base for base in self._bases if directory.startswith(base))
+        if directory.startswith(base + self._run):
+            # The run's name may contain the dataset type's.
+            base += self._run
+        parts = directory[len(base) :].split("/")
+        for depth, part in enumerate(parts, 1):
+            if dataset_type in part:
+                self._tops.add(base + "/".join(parts[:depth]))
+                return
+
+    def wait(self) -> None:
+        """Wait until everything is deleted that can be."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            n_deleted, failures = job.result()
+            self.n_deleted += n_deleted
+            self.n_failed += len(failures)
+            self.n_missing -= n_deleted + len(failures)
+            self.failures += failures[: _NAMED - len(self.failures)]
+        if jobs:
+            fault_points.reached("deleted")
+
+    def remove_directories(self, tick: Callable[[], None]) -> tuple[int, list[str]]:
+        """Remove directories that are empty, or only have empty ones in them.
+
+        Parameters
+        ----------
+        tick
+            Called now and then; what it raises ends the work.
+
+        Returns
+        -------
+        n_removed
+            Number of directories removed.
+        left
+            Directories that could not be, with the reason.
+        """
+        n_removed, left = 0, []
+        for top in sorted(self._tops):
+            n_below, n_files = self._prune(top, tick)
+            n_removed += n_below
+            if n_files:
+                others = "1 other file is" if n_files == 1 else f"{n_files} other files are"
+                left.append(f"{top}: {others} in there")
+        return n_removed, left
+
+    def _prune(self, top: str, tick: Callable[[], None]) -> tuple[int, int]:
+        """Remove a tree as far as it is empty; return the numbers of directories removed and of files."""
+        levels, n_files, n_removed = [[top]], 0, 0
+        while levels[-1]:
+            tick()
+            below = []
+            for directories, n_there in self._pool.map(_look, _portions(levels[-1])):
+                below += directories
+                n_files += n_there
+            levels.append(below)
+        for level in reversed(levels):
+            tick()
+            n_removed += sum(self._pool.map(_remove, _portions(level)))
+        return n_removed, n_files
+
+
+def _portions(paths: Sequence[str]) -> list[Sequence[str]]:
+    return [paths[begin : begin + _TOGETHER] for begin in range(0, len(paths), _TOGETHER)]
+
+
+def _delete(paths: Sequence[str]) -> tuple[int, list[str]]:
+    """Delete files; return how many there were, and which could not be deleted."""
+    n_deleted, failures = 0, []
+    for path in paths:
+        try:
+            os.unlink(path)
+            n_deleted += 1
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as exc:
+            failures.append(f"{path} ({exc.strerror})")
+    fault_points.reached("unlinked")
+    return n_deleted, failures
+
+
+def _look(paths: Sequence[str]) -> tuple[list[str], int]:
+    """Return the directories in some directories, and the number of other entries."""
+    directories, n_files = [], 0
+    for path in paths:
+        # One that is not there, or is none, needs no removal.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    n_files += 1
+    return directories, n_files
+
+
+def _remove(paths: Sequence[str]) -> int:
+    """Remove directories that are empty; return how many."""
+    n_removed = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+            n_removed += 1
+    return n_removed

@@ -1,0 +1,227 @@
+"""Bringing the file of a graph to its place in the repository, durably."""
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+from collections.abc import Callable, Iterator
+
+from schemas import container, errors, fault_points, files
+
+MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
+"""Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
+
+_ORIGIN = "user.aggregator.moved_from"
+"""Extended attribute of a file that was moved: where it was. Not all file systems keep it."""
+
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""Errors of file systems that have no hard links, or not for this file."""
+
+_COPIED_AT_ONCE = 1 << 26
+"""Bytes."""
+
+
+def check(mode: str | None, source: str, targets: list[str]) -> None:
+    """Refuse a transfer that can't work, before anything is done.
+
+    Raises
+    ------
+    RefusedError
+        If so; says why.
+    """
+    directory = os.path.dirname(os.path.realpath(source))
+    if mode == "move" and not os.access(directory, os.W_OK):
+        raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
+    if mode == "hardlink":
+        for target in targets:
+            existing = os.path.dirname(target)
+            while not os.path.exists(existing):
+                existing = os.path.dirname(existing)
+            if os.stat(existing).st_dev != os.stat(source).st_dev:
+                raise errors.RefusedError(
+                    f"{source}: can't be hard-linked to {target}, which is on another file system."
+                )
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Keep other processes from ingesting the same graph.
+
+    Raises
+    ------
+    AggregatorError
+        If one is at it.
+    """
+    with _explained(directory):
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.AggregatorError(
+                f"{directory}: another process is ingesting this graph; try again when it has finished."
+            ) from None
+        except OSError:
+            # Not every file system locks directories; then the database's constraints have to do.
+            pass
+        yield
+    finally:
+        os.close(fd)
+
+
+def place(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
+    """Bring a file to its place, where it appears complete or not at all.
+
+    What is moved stays where it was, too, until `finish_move`, wherever the file system allows that.
+
+    Parameters
+    ----------
+    source
+        The file.
+    target
+        Where it goes; a file that is there is replaced.
+    mode
+        How: one of `MODES`, but not "direct".
+    tick
+        Called now and then; what it raises ends the work.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be done; nothing has changed then.
+    """
+    real = os.path.realpath(source)
+    with _explained(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        # A process that was killed may have left its own.
+        for left in glob.glob(f"{glob.escape(target)}.*.tmp"):
+            os.unlink(left)
+        if not os.path.exists(target) or os.path.islink(target) or not os.path.samefile(real, target):
+            _replace(real, target, mode, tick)
+        _note_origin(target, os.path.abspath(source) if mode == "move" else None)
+
+
+def _replace(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
+    temporary = files.temporary_name(target)
+    try:
+        if mode == "move":
+            try:
+                os.link(source, temporary)
+            except OSError as exc:
+                if exc.errno in _NO_LINKS:
+                    # Then the file can't be in two places for a while.
+                    os.rename(source, target)
+                    return
+                if exc.errno != errno.EXDEV:
+                    raise
+                _copy(source, temporary, tick)
+        else:
+            _transfer(source, temporary, mode, tick)
+        fault_points.reached("placing")
+        os.rename(temporary, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _transfer(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
+    if mode == "copy":
+        _copy(source, target, tick)
+    elif mode == "hardlink":
+        os.link(source, target)
+    elif mode == "symlink":
+        os.symlink(source, target)
+    elif mode == "relsymlink":
+        os.symlink(os.path.relpath(source, os.path.realpath(os.path.dirname(target))), target)
+    else:
+        try:
+            os.link(source, target)
+        except OSError:
+            os.symlink(source, target)
+
+
+def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while os.sendfile(writer.fileno(), reader.fileno(), None, _COPIED_AT_ONCE):
+            tick()
+        status = os.fstat(reader.fileno())
+        os.fchmod(writer.fileno(), status.st_mode & 0o7777)
+        os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def make_durable(path: str, root: str) -> None:
+    """Sync a file, and the directories that lead to it from the datastore's root.
+
+    Raises
+    ------
+    AggregatorError
+        If the file is missing, or the system reports an error.
+    """
+    with _explained(path):
+        for each in {path, os.path.realpath(path)}:
+            fd = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            files.sync_directory(os.path.dirname(each))
+        directory = os.path.dirname(path)
+        while directory.startswith(os.path.join(root, "")):
+            directory = os.path.dirname(directory)
+            files.sync_directory(directory)
+
+
+def _note_origin(path: str, origin: str | None) -> None:
+    with contextlib.suppress(OSError):
+        if origin is not None:
+            os.setxattr(path, _ORIGIN, os.fsencode(origin))
+        else:
+            os.removexattr(path, _ORIGIN)
+
+
+def origin(path: str) -> str | None:
+    """Return where a graph was before it was moved to its place, if that is known."""
+    try:
+        return os.fsdecode(os.getxattr(path, _ORIGIN))
+    except OSError:
+        return None
+
+
+def finish_move(source: str, target: str) -> bool:
+    """Remove a file that was moved, if it is still there; return whether it was.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be removed.
+    """
+    real = os.path.realpath(source)
+    if not os.path.exists(real) or real == os.path.realpath(target):
+        return False
+    if not (os.path.samefile(real, target) or _is_copy(real, target)):
+        return False
+    with _explained(real):
+        os.unlink(real)
+        if os.path.islink(source):
+            os.unlink(source)
+    return True
+
+
+def _is_copy(path: str, other: str) -> bool:
+    try:
+        with container.Container(path) as first, container.Container(other) as second:
+            return first.fingerprint == second.fingerprint
+    except errors.AggregatorError:
+        return False
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise errors.AggregatorError(
+            f"{path}: {exc.strerror or exc}. Mend that, and run the same command again."
+        ) from exc

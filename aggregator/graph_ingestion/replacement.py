@@ -1,0 +1,240 @@
+"""The steps of an ingestion: a graph takes the place of files (aggregate-and-ingest.md section 6)."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+from collections.abc import Iterable, Iterator
+
+from aggregator import ingested_graphs, interruption, progress
+from aggregator.graph_ingestion import dataset_rows, originals, placement, places, request, summary
+from butler import batch, dataset_types
+from schemas import backed_datasets, errors, fault_points, provenance
+from workers import memory
+
+_log = logging.getLogger(__name__)
+
+
+class Replacement:
+    """Everything between the checks and the summary.
+
+    Parameters
+    ----------
+    asked
+        The request.
+    stopping
+        Tells whether to stop.
+    batch_size
+        Datasets in a transaction.
+    verify
+        Whether to read every block.
+    """
+
+    def __init__(
+        self, asked: request.Request, stopping: interruption.Interruption, batch_size: int, verify: bool
+    ) -> None:
+        self._asked = asked
+        self._registry = asked.registry
+        self._stopping = stopping
+        self._batch_size = batch_size
+        self._verify = verify
+        self._careful = asked.is_ingested
+        self._kept: dict[str, list[str]] = {s.records_table: [] for s in asked.repository.datastores}
+        for place in asked.where:
+            self._kept[place.store.records_table].append(place.recorded)
+        self._summary = summary.Summary(asked.run, places.shown(asked.where))
+
+    def translator(
+        self, graph: provenance.ProvenanceGraph, where: ingested_graphs.Places
+    ) -> dataset_rows.DatasetRows:
+        """Return what knows the rows of the graph's datasets; refuses what can't be done."""
+        if graph.header.output_run != self._asked.run:
+            raise errors.RefusedError(
+                f"{graph.path}: is the graph of run {graph.header.output_run!r}, not of {self._asked.run!r}."
+            )
+        names = backed_datasets.BackedDatasets(graph, self._verify).dataset_types()
+        return dataset_rows.DatasetRows(self._asked.repository, self._registry, graph, names, where)
+
+    def run(self, report: progress.Progress, transfer: str | None) -> summary.Summary:
+        """Do it all."""
+        self._report = report
+        where = self._place()
+        with contextlib.ExitStack() as stack:
+            for place in where:
+                # Each of them is going to be all that is left.
+                graph = stack.enter_context(provenance.ProvenanceGraph(place.file))
+                translator, backed = self._examine(graph, where)
+            self._examined = [_fingerprint(place) for place in where]
+            if not self._asked.is_ingested:
+                kind = self._registry.register_dataset_type(
+                    ingested_graphs.DATASET_TYPE, places.STORAGE_CLASS, ()
+                )
+                self._forget(backed)
+                self._ingest_graph(kind, where)
+            roots = [store.root for store in self._asked.repository.datastores]
+            files = stack.enter_context(
+                originals.Originals(self._asked.run, roots, [place.file for place in where])
+            )
+            self._back(translator, backed, files, where)
+            self._clean(files)
+        if not (self._summary.n_failed or self._summary.n_conflicts):
+            self._finish_move(where[-1].file, transfer)
+        fault_points.reached("complete")
+        return self._summary
+
+    def _tick(self) -> None:
+        self._stopping.check()
+        self._report.beat(lambda: f"{memory.resident(os.getpid()) / 1e6:.0f} MB in use")
+
+    def _place(self) -> ingested_graphs.Places:
+        """Bring the graph to its place and make it durable; return the place with its size."""
+        asked = self._asked
+        self._report.phase("placing")
+        where = []
+        for place in asked.where:
+            if asked.mode is not None and asked.given is not None:
+                # Only the last datastore of a chain can have the file itself.
+                mode = "copy" if asked.mode == "move" and place is not asked.where[-1] else asked.mode
+                placement.place(asked.given, place.file, mode, self._tick)
+            placement.make_durable(place.file, place.store.root)
+            size = os.path.getsize(place.file)
+            if asked.is_ingested and place.size not in (batch.UNKNOWN_SIZE, size):
+                raise errors.FormatError(
+                    place.file,
+                    "",
+                    f"has {size} bytes, {place.size} were ingested; put back what was there",
+                )
+            where.append(dataclasses.replace(place, size=size))
+        fault_points.reached("placed")
+        return tuple(where)
+
+    def _examine(
+        self, graph: provenance.ProvenanceGraph, where: ingested_graphs.Places
+    ) -> tuple[dataset_rows.DatasetRows, backed_datasets.BackedDatasets]:
+        """Find out what the graph holds."""
+        self._report.phase("examining")
+        translator = self.translator(graph, where)
+        backed = backed_datasets.BackedDatasets(graph, self._verify)
+        for quanta in backed.examine():
+            translator.note(quanta)
+            self._report.advance("examined", 2 * len(quanta))
+            self._tick()
+        translator.read_records()
+        fault_points.reached("examined")
+        return translator, backed
+
+    def _batches(
+        self, backed: backed_datasets.BackedDatasets, counted: str
+    ) -> Iterator[list[backed_datasets.Backed]]:
+        """Yield all datasets in batches; those that the graph does not hold are only counted."""
+        pending: list[backed_datasets.Backed] = []
+        for some in _and(backed.regular(), backed.configs()):
+            pending += some
+            while len(pending) >= self._batch_size:
+                yield pending[: self._batch_size]
+                self._report.advance(counted, self._batch_size)
+                del pending[: self._batch_size]
+        if pending:
+            yield pending
+            self._report.advance(counted, len(pending))
+
+    def _forget(self, backed: backed_datasets.BackedDatasets) -> None:
+        """Take datasets that are backed by files of their own out of the database."""
+        self._report.phase("forgetting")
+        for some in self._batches(backed, "forgotten"):
+            ids = [each.dataset_id for each in some]
+            self._summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+            fault_points.reached("forgotten")
+            self._tick()
+
+    def _ingest_graph(self, kind: dataset_types.DatasetTypeRow, where: ingested_graphs.Places) -> None:
+        """Record the graph itself."""
+        run, dataset_id = self._asked.run, self._asked.dataset_id
+        rest = places.FORMATTER, places.STORAGE_CLASS, None
+        files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
+        fault_points.reached("graph")
+        done = self._registry.ingest(run, batch.Batch([(dataset_id, kind, ())], files, where[0].size))
+        if done.conflicts:
+            raise errors.AggregatorError(
+                f"{self._asked.repository.path}: {done.conflicts[0]}. Run the same command again."
+            )
+        fault_points.reached("graph-ingested")
+
+    def _back(
+        self,
+        translator: dataset_rows.DatasetRows,
+        backed: backed_datasets.BackedDatasets,
+        files: originals.Originals,
+        where: ingested_graphs.Places,
+    ) -> None:
+        """Let the graph back the datasets, and delete their own files, batch by batch."""
+        self._report.phase("ingesting")
+        for some in self._batches(backed, "ingested"):
+            offered, paths = translator.translate(some)
+            refused = self._ingest(offered)
+            if refused:
+                _, paths = translator.translate(each for each in some if each.dataset_id not in refused)
+            fault_points.reached("committed")
+            self._check_unchanged(where)
+            files.delete(paths)
+            self._tick()
+        files.wait()
+
+    def _ingest(self, offered: batch.Batch) -> set[str]:
+        """Commit a batch; return the ids of datasets that the repository contradicts."""
+        ids = [dataset_id for dataset_id, _, _ in offered.datasets]
+        if self._careful:
+            self._summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+        done = self._registry.ingest(self._asked.run, offered, defensive=self._careful)
+        if done.n_skipped and not self._careful:
+            # Somebody has ingested them in the meantime, maybe with files of their own.
+            self._careful = True
+            self._summary.n_ingested += done.n_ingested
+            self._summary.n_present -= done.n_ingested
+            return self._ingest(offered)
+        self._summary.n_ingested += done.n_ingested
+        self._summary.n_present += done.n_skipped
+        self._summary.n_conflicts += len(done.conflicts)
+        self._summary.conflicts += map(str, done.conflicts[: 10 - len(self._summary.conflicts)])
+        return {conflict.dataset_id for conflict in done.conflicts}
+
+    def _check_unchanged(self, where: ingested_graphs.Places) -> None:
+        """Raise an error if the graph is not the one that was examined any more."""
+        if [_fingerprint(place) for place in where] != self._examined:
+            raise errors.AggregatorError(
+                f"{places.shown(where)}: was changed by somebody else. No more files are deleted; "
+                "put back the graph that was ingested, and run the same command again."
+            )
+
+    def _clean(self, files: originals.Originals) -> None:
+        """Remove directories, and sum up."""
+        self._report.phase("cleaning")
+        found = self._summary
+        found.n_directories, found.left = files.remove_directories(self._tick)
+        found.n_deleted, found.n_missing = files.n_deleted, files.n_missing
+        found.n_failed, found.failures = files.n_failed, files.failures
+        fault_points.reached("cleaned")
+
+    def _finish_move(self, path: str, transfer: str | None) -> None:
+        """Remove the graph from where it was, if it was to be moved."""
+        moved = placement.origin(path)
+        given = self._asked.given
+        if moved is None and transfer == "move" and given is not None and os.path.exists(given):
+            moved = given
+        if moved is not None and placement.finish_move(moved, path):
+            _log.info("%s: is now %s", moved, path)
+
+
+def _fingerprint(place: ingested_graphs.Place) -> tuple[int, ...]:
+    try:
+        found = os.stat(place.file)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _and(
+    regular: Iterable[list[backed_datasets.Backed]], last: list[backed_datasets.Backed]
+) -> Iterator[list[backed_datasets.Backed]]:
+    yield from regular
+    yield last
