@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from aggregator.aggregation import aggregate_graph
     from aggregator.configuration import AggregatorConfig
     from aggregator.graph_ingestion.ingestion import ingest_graph
-    from aggregator.provenance import Provenance
+    from aggregator.reading.provenance import Provenance
     from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
 
 _PLACES = {
@@ -14,7 +14,7 @@ _PLACES = {
     "AggregatorError": "schemas.errors",
     "FatalWorkerError": "schemas.errors",
     "FormatError": "schemas.errors",
-    "Provenance": "aggregator.provenance",
+    "Provenance": "aggregator.reading.provenance",
     "RefusedError": "schemas.errors",
     "aggregate_graph": "aggregator.aggregation",
     "ingest_graph": "aggregator.graph_ingestion.ingestion",

@@ -16,7 +16,7 @@ _COMMANDS = {
         "Make a provenance graph a part of its repository, in place of files.",
     ),
     "provenance-report": ("aggregator.reports.command", "Report on the run in a provenance graph."),
-    "show": ("aggregator.show_command", "Tell what a provenance graph knows."),
+    "show": ("aggregator.show.command", "Tell what a provenance graph knows."),
 }
 """Commands in modules of their own."""
 

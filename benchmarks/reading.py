@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 import aggregator
-from aggregator import causes
+from aggregator.reading import causes
 from schemas import provenance, statuses
 from workers import memory
 

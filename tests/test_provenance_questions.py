@@ -15,7 +15,7 @@ import pytest
 from oracle import reference, runs
 
 import aggregator
-from aggregator import causes, failures, lineage
+from aggregator.reading import causes, failures, lineage
 from schemas import nodes, provenance, quantum_index, statuses
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import aggregator
-from aggregator import data_ids, index_cache
+from aggregator.reading import data_ids, index_cache
 from schemas import errors, nodes, provenance, quantum_index, statuses
 
 

@@ -13,7 +13,9 @@ import click.testing
 import graph_files
 import pytest
 
-from aggregator import command_line, data_ids, show_command, show_texts
+from aggregator import command_line
+from aggregator.reading import data_ids
+from aggregator.show import command, texts
 
 
 @pytest.fixture(scope="module")
@@ -260,14 +262,14 @@ def test_help_starts_fast_and_lists_all_commands() -> None:
     help_text = click.testing.CliRunner().invoke(command_line.main, ["show", "--help"]).output
     assert all(
         option in help_text
-        for parameter in show_command.show.params
+        for parameter in command.show.params
         for option in parameter.opts
         if "-" in option
     )
     code = (
         "import sys\nfrom aggregator import command_line\n"
         "try:\n    command_line.main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "loaded = [m for m in ('numpy', 'aggregator.show_command', 'sqlalchemy') if m in sys.modules]\n"
+        "loaded = [m for m in ('numpy', 'aggregator.show.command', 'sqlalchemy') if m in sys.modules]\n"
         "print(loaded, file=sys.stderr)"
     )
     done_apart = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -288,12 +290,12 @@ def test_help_starts_fast_and_lists_all_commands() -> None:
     ],
 )
 def test_durations_are_readable(seconds: float | None, text: str) -> None:
-    assert show_texts.duration(seconds) == text
+    assert texts.duration(seconds) == text
 
 
 def test_sizes_and_times_are_readable() -> None:
-    found = [show_texts.size(n) for n in (None, 0, 999, 1000, 836563383.0, 5e15)]
+    found = [texts.size(n) for n in (None, 0, 999, 1000, 836563383.0, 5e15)]
     assert found == ["-", "0 B", "999 B", "1.0 kB", "836.6 MB", "5000.0 TB"]
-    assert show_texts.instant("2026-03-02T03:57:53.960509+01:00") == "2026-03-02T02:57:53Z"
-    assert show_texts.instant("2026-03-02T03:57:53") == "2026-03-02T03:57:53Z"
-    assert (show_texts.instant(None), show_texts.instant("soon")) == ("-", "soon")
+    assert texts.instant("2026-03-02T03:57:53.960509+01:00") == "2026-03-02T02:57:53Z"
+    assert texts.instant("2026-03-02T03:57:53") == "2026-03-02T03:57:53Z"
+    assert (texts.instant(None), texts.instant("soon")) == ("-", "soon")

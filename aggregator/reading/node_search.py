@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from aggregator import data_ids, index_cache
+from aggregator.reading import data_ids, index_cache
 from butler import universe
 from schemas import errors, nodes, pipeline, provenance, quantum_index, statuses
 

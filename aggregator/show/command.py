@@ -70,14 +70,14 @@ def show(graph_or_repo: str, run: str | None, **options: Any) -> None:
     """
     _check(options)
     with commands.explained_errors():
-        module = commands.import_single_threaded("aggregator.show")
-        provenance = commands.import_single_threaded("aggregator.provenance")
-        request = commands.import_single_threaded("aggregator.show_request").Request(**options)
+        module = commands.import_single_threaded("aggregator.show.answer")
+        provenance = commands.import_single_threaded("aggregator.reading.provenance")
+        request = commands.import_single_threaded("aggregator.show.request").Request(**options)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Logs hold characters that not every terminal's encoding has.
             sys.stdout.reconfigure(errors="backslashreplace")
         with provenance.Provenance(graph_or_repo, run) as found:
-            module.Show(found, request, sys.stdout).run()
+            module.Answer(found, request, sys.stdout).run()
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from aggregator import explanation, failures, lineage, provenance
+from aggregator.reading import explanation, failures, lineage, provenance
 from schemas import caveats, log_records, nodes, pipeline, statuses
 
 FORMAT = 1

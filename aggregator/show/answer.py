@@ -1,4 +1,4 @@
-"""What `aggregator show` does."""
+"""The answer to a request."""
 
 import collections
 import itertools
@@ -8,34 +8,35 @@ from typing import Any, TextIO
 
 import msgspec
 
-from aggregator import lineage, provenance, show_documents, show_request, show_texts
+from aggregator.reading import lineage, provenance
+from aggregator.show import documents, request, texts
 from schemas import errors, nodes
 
 _LIMIT = 50
 """Lines of lists in tables, unless asked for more."""
 
 
-class Show:
-    """Shows what is asked for.
+class Answer:
+    """Prints what is asked for.
 
     Parameters
     ----------
     found
         The graph.
-    request
+    asked
         What shall be shown.
     stream
         Where to write.
     """
 
-    def __init__(self, found: provenance.Provenance, request: show_request.Request, stream: TextIO) -> None:
+    def __init__(self, found: provenance.Provenance, asked: request.Request, stream: TextIO) -> None:
         self._found = found
-        self._request = request
+        self._asked = asked
         self._stream = stream
-        self._json = request.output_format == "json"
+        self._json = asked.output_format == "json"
         default = None if self._json else _LIMIT
-        self._limit = default if request.limit is None else request.limit or None
-        self._head = {"format": show_documents.FORMAT, "graph": found.path, "run": found.header.output_run}
+        self._limit = default if asked.limit is None else asked.limit or None
+        self._head = {"format": documents.FORMAT, "graph": found.path, "run": found.header.output_run}
 
     def run(self) -> None:
         """Write it.
@@ -45,25 +46,23 @@ class Show:
         RefusedError
             If there is no such thing, or more than one where one is needed.
         """
-        request, found = self._request, self._found
-        if request.failed:
+        asked, found = self._asked, self._found
+        if asked.failed:
             self._show_failed()
-        elif request.why is not None:
-            dataset = show_request.one_dataset(found, request, request.why)
+        elif asked.why is not None:
+            dataset = request.one_dataset(found, asked, asked.why)
             explained = found.explain(dataset.dataset_id)
-            self._write(show_documents.explained(found, explained), show_texts.explained)
-        elif request.views:
-            self._show_views(show_request.one_node(found, request))
-        elif request.is_by_id:
-            self._show_node(show_request.one_node(found, request))
-        elif request.dataset is not None or request.task is not None:
+            self._write(documents.explained(found, explained), texts.explained)
+        elif asked.views:
+            self._show_views(request.one_node(found, asked))
+        elif asked.is_by_id:
+            self._show_node(request.one_node(found, asked))
+        elif asked.dataset is not None or asked.task is not None:
             self._show_matches()
         else:
-            self._write(show_documents.summary(found), show_texts.summary)
+            self._write(documents.summary(found), texts.summary)
 
-    def _write(
-        self, document: show_documents.Document, lines: Callable[[dict[str, Any]], Iterator[str]]
-    ) -> None:
+    def _write(self, document: documents.Document, lines: Callable[[dict[str, Any]], Iterator[str]]) -> None:
         document = {**self._head, **document}
         if self._json:
             self._stream.write(_dump(document) + "\n")
@@ -71,54 +70,54 @@ class Show:
             self._stream.writelines(f"{line}\n" for line in lines(document))
 
     def _show_node(self, node: lineage.Node) -> None:
-        self._write(show_documents.node(self._found, node), lambda d: show_texts.node(d, self._limit))
+        self._write(documents.node(self._found, node), lambda d: texts.node(d, self._limit))
 
     def _show_matches(self) -> None:
         """Write the quanta or datasets that fit; in full if it is one."""
-        matches = show_request.matches(self._found, self._request, self._request.dataset)
+        matches = request.matches(self._found, self._asked, self._asked.dataset)
         first = list(itertools.islice(matches, 2))
         if len(first) == 1:
             self._show_node(first[0])
             return
-        briefs = (show_documents.brief(self._found, node) for node in itertools.chain(first, matches))
-        self._write_list("matches", briefs, show_texts.brief_table)
+        briefs = (documents.brief(self._found, node) for node in itertools.chain(first, matches))
+        self._write_list("matches", briefs, texts.brief_table)
 
     def _show_failed(self) -> None:
         limit = None if self._limit is None else self._limit + 1
-        found = self._found.failures(self._request.task, self._request.data_id, limit)
-        documents = (show_documents.failure(self._found, each) for each in found)
-        self._write_list("failures", documents, lambda rows: [x for r in rows for x in show_texts.failure(r)])
+        found = self._found.failures(self._asked.task, self._asked.data_id, limit)
+        rows = (documents.failure(self._found, each) for each in found)
+        self._write_list("failures", rows, lambda rows: [x for r in rows for x in texts.failure(r)])
 
     def _write_list(
         self,
         name: str,
-        documents: Iterator[show_documents.Document],
+        listed: Iterator[documents.Document],
         lines: Callable[[list[dict[str, Any]]], list[str]],
     ) -> None:
         """Write a list, cut off at the limit; as JSON one element after the other, however many."""
-        shown = itertools.islice(documents, self._limit)
+        shown = itertools.islice(listed, self._limit)
         if self._json:
             self._stream.write(_dump(self._head)[:-1] + f', "{name}": [')
             for number, document in enumerate(shown):
                 self._stream.write((",\n" if number else "\n") + _dump(document))
-            more = next(documents, None) is not None
+            more = next(listed, None) is not None
             self._stream.write(f'], "more": {_dump(more)}}}\n')
             return
         rows = list(shown)
         text = lines(rows) if rows else [f"No {name}."]
-        if next(documents, None) is not None:
-            text.append(show_texts.more(len(rows), name))
+        if next(listed, None) is not None:
+            text.append(texts.more(len(rows), name))
         self._stream.writelines(f"{line}\n" for line in text)
 
     def _show_views(self, node: lineage.Node) -> None:
         steps = {"upstream": self._found.upstream, "downstream": self._found.downstream}
-        for number, view in enumerate(self._request.views):
+        for number, view in enumerate(self._asked.views):
             if number and not self._json:
                 self._stream.write("\n")
             if view in steps:
-                walked = steps[view](lineage.node_id(node), self._request.depth)
-                documents = (show_documents.step(self._found, each) for each in walked)
-                self._write_list(view, documents, lambda rows: show_texts.brief_table(rows, depth=True))
+                walked = steps[view](lineage.node_id(node), self._asked.depth)
+                rows = (documents.step(self._found, each) for each in walked)
+                self._write_list(view, rows, lambda rows: texts.brief_table(rows, depth=True))
             elif view == "logs":
                 self._show_logs(self._quantum_of(node))
             else:
@@ -138,17 +137,17 @@ class Show:
     def _number(self, quantum_id: str) -> int:
         """Return the number of the attempt that is shown."""
         last = len(self._found.attempts(quantum_id)) - 1
-        return last if self._request.attempt is None else self._request.attempt
+        return last if self._asked.attempt is None else self._asked.attempt
 
     def _show_logs(self, quantum_id: str) -> None:
-        records, number = self._found.logs(quantum_id, self._request.attempt), self._number(quantum_id)
+        records, number = self._found.logs(quantum_id, self._asked.attempt), self._number(quantum_id)
         n = len(records or ())
         shown = collections.deque(records or (), self._limit)
         document = {
             "quantum": quantum_id,
             "attempt": number,
             "records": n,
-            "logs": None if records is None else [show_documents.log_record(each) for each in shown],
+            "logs": None if records is None else [documents.log_record(each) for each in shown],
         }
 
         def lines(document: dict[str, Any]) -> Iterator[str]:
@@ -158,12 +157,12 @@ class Show:
             if len(shown) < n:
                 yield f"... {n - len(shown)} earlier records; --limit N shows more, --limit 0 all"
             for each in document["logs"]:
-                yield from show_texts.log_record(each)
+                yield from texts.log_record(each)
 
         self._write(document, lines)
 
     def _show_metadata(self, quantum_id: str) -> None:
-        metadata, number = self._found.metadata(quantum_id, self._request.attempt), self._number(quantum_id)
+        metadata, number = self._found.metadata(quantum_id, self._asked.attempt), self._number(quantum_id)
         values = None if metadata is None else msgspec.to_builtins(metadata)
         document = {"quantum": quantum_id, "attempt": number, "metadata": values}
 
@@ -171,10 +170,10 @@ class Show:
             if document["metadata"] is None:
                 yield "This attempt left no metadata."
                 return
-            text = show_texts.metadata(document["metadata"])
+            text = texts.metadata(document["metadata"])
             yield from itertools.islice(text, self._limit)
             if next(text, None) is not None:
-                yield show_texts.more(self._limit or 0, "lines")
+                yield texts.more(self._limit or 0, "lines")
 
         self._write(document, lines)
 

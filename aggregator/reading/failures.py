@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregator import causes, node_search
+from aggregator.reading import causes, node_search
 from schemas import addresses, nodes, provenance, quantum_index, statuses
 
 STATUSES: Final = frozenset(statuses.NAMES) - {statuses.SUCCESSFUL}

@@ -6,7 +6,7 @@ import itertools
 import uuid
 from collections.abc import Iterator
 
-from aggregator import data_ids, lineage, provenance
+from aggregator.reading import data_ids, lineage, provenance
 from schemas import errors, nodes
 
 _MATCHES = 10

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from aggregator import data_ids
+from aggregator.reading import data_ids
 
 _LONGEST_MESSAGE = 300
 """Characters of an exception's message, where others are shown as well."""

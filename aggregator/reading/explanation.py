@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Final
 
-from aggregator import causes, lineage
+from aggregator.reading import causes, lineage
 from schemas import caveats, nodes, statuses
 
 _CAVEATS: Final = {

@@ -1,0 +1,1 @@
+"""Reading provenance graphs back: what happened to a quantum or dataset, and why."""

@@ -1,0 +1,1 @@
+"""The command `show`, which prints what a provenance graph knows."""
