@@ -20,6 +20,8 @@ BUSY_TIMEOUT_MS = 300_000
 CACHE_KIB = 65_536
 """Page cache of a connection; the default of 2 MiB writes pages of a large batch more than once."""
 
+_SETTINGS = ("foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY", "schema_version")
+
 ROWS_PER_STATEMENT = 500
 """Rows in one INSERT: keeps the cursors of all indices open, which saves a third of the time."""
 
@@ -32,7 +34,8 @@ class Sqlite(database.Database):
     path
         The file.
     writeable
-        Whether to open it for writing; otherwise nothing in or beside it is changed.
+        Whether to open it for writing; otherwise nothing in or beside it is changed, unless a process was
+        killed while it wrote: then the first who comes undoes that.
     create
         Whether to make the file if it does not exist; needs ``writeable``.
     busy_timeout_ms
@@ -53,19 +56,35 @@ class Sqlite(database.Database):
         self._made = create and not os.path.exists(path)
         self._wait = busy_timeout_ms / 1000
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
-        mode = "ro" if not writeable else "rwc" if create else "rw"
-        self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode={mode}"
+        self._mode = "ro" if not writeable else "rwc" if create else "rw"
+        self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}"
         engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
         sqlalchemy.event.listen(engine, "begin", _begin)
         super().__init__(engine, path, None, writeable=writeable)
 
     def _connect(self) -> sqlite3.Connection:
+        try:
+            return self._open(self._mode)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+        # Somebody was killed in the middle of a transaction. Any reader undoes that, if it may write.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._open("rw").close()
+        return self._open(self._mode)
+
+    def _open(self, mode: str) -> sqlite3.Connection:
         # No isolation level: otherwise the driver begins and commits on its own, and never immediately.
         connection = sqlite3.connect(
-            self._uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
+            f"{self._uri}?mode={mode}",
+            uri=True,
+            timeout=self._wait,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
-            for setting in ("foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY"):
+            # The last one reads the file, so that it shows at once whether that can be done.
+            for setting in _SETTINGS:
                 connection.execute(f"PRAGMA {setting}")
         except BaseException:
             connection.close()
@@ -87,11 +106,14 @@ class Sqlite(database.Database):
         """Make the error that says what failed, where, and what to do next."""
         if isinstance(error, sqlite3.IntegrityError):
             return database.ConstraintError(f"{self.place}: the database refuses a row: {error}")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        extended = getattr(error, "sqlite_errorcode", 0)
+        code = extended & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             return errors.RefusedError(f"{self.place}: {error}; see registry.db in butler.yaml.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             advice = f"another process held it for {self._wait:g} s; try again when that has finished"
+        elif extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+            advice = "a process was killed while it wrote; whoever may write has to open the file once"
         elif code == sqlite3.SQLITE_READONLY:
             advice = "make the file and its directory writeable"
         elif code == sqlite3.SQLITE_FULL:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import sqlite3
 import tempfile
 from typing import Any
@@ -197,6 +198,48 @@ def test_readonly_file(sample: conftest.Sample) -> None:
         process.join()
         directory.chmod(0o755)
         assert process.exitcode == 0
+
+
+def cut_off_in_a_transaction(path: pathlib.Path) -> None:
+    """Write more than the cache holds, so that some is in the file already, and die."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size=1")
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM dataset_location")
+    connection.execute("DELETE FROM file_datastore_records")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_what_was_cut_off(path: pathlib.Path) -> None:
+    """Read, without the right to undo the transaction."""
+    if os.getuid() == 0:
+        os.setuid(NOBODY)
+    with pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: .*was killed while it wrote"):
+        open_file(path, writeable=False)
+
+
+def test_reading_after_a_writer_was_killed(sample: conftest.Sample) -> None:
+    """What a killed process left in the middle of a transaction is undone by whoever may, or explained."""
+    fork = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        path = pathlib.Path(shutil.copy(sample.repo / "gen3.sqlite3", directory))
+        n_rows = databases.Sqlite(path).count("dataset_location")
+        writer = fork.Process(target=cut_off_in_a_transaction, args=(path,))
+        writer.start()
+        writer.join()
+        assert pathlib.Path(f"{path}-journal").exists()
+        directory.chmod(0o555)
+        path.chmod(0o444)
+        reader = fork.Process(target=read_what_was_cut_off, args=(path,))
+        reader.start()
+        reader.join()
+        assert reader.exitcode == 0
+        directory.chmod(0o755)
+        path.chmod(0o644)
+        with open_file(path, writeable=False) as opened:
+            assert opened.count_run_datasets("in/raw") == 28
+        assert databases.Sqlite(path).count("dataset_location") == n_rows > 0
 
 
 def test_lock_held_too_long(sample: conftest.Sample) -> None:

@@ -261,10 +261,7 @@ def test_help_starts_fast_and_lists_all_commands() -> None:
     assert "Tell what a provenance graph knows." in done.output
     help_text = click.testing.CliRunner().invoke(command_line.main, ["show", "--help"]).output
     assert all(
-        option in help_text
-        for parameter in command.show.params
-        for option in parameter.opts
-        if "-" in option
+        option in help_text for parameter in command.show.params for option in parameter.opts if "-" in option
     )
     code = (
         "import sys\nfrom aggregator import command_line\n"
