@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from aggregator import ingested_graphs, interruption, progress
 from aggregator.graph_ingestion import dataset_rows, originals, placement, places, request, summary
@@ -128,7 +129,7 @@ class Replacement:
     ) -> Iterator[list[backed_datasets.Backed]]:
         """Yield all datasets in batches; those that the graph does not hold are only counted."""
         pending: list[backed_datasets.Backed] = []
-        for some in _and(backed.regular(), backed.configs()):
+        for some in itertools.chain(backed.regular(), [backed.configs()]):
             pending += some
             while len(pending) >= self._batch_size:
                 yield pending[: self._batch_size]
@@ -231,10 +232,3 @@ def _fingerprint(place: ingested_graphs.Place) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _and(
-    regular: Iterable[list[backed_datasets.Backed]], last: list[backed_datasets.Backed]
-) -> Iterator[list[backed_datasets.Backed]]:
-    yield from regular
-    yield last
