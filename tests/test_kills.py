@@ -34,12 +34,14 @@ STEPS = [*COORDINATOR, *SCANNER, *INGESTER, *WRITER]
 LAST = ["output:1", "renamed:1", "complete:1"]
 N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "6"))
 """Number of runs that are killed at random moments; `make kills` does more."""
+THOROUGH = N_RANDOM > 6
+"""Whether to combine every step with everything that can happen there."""
 
 
 def signals() -> list[tuple[str, int, signal.Signals, bool]]:
     """Return steps, numbers of processes, signals, and whether they go to all: everything in `make kills`."""
     every = list(itertools.product(STEPS, [1, 2], [signal.SIGINT, signal.SIGTERM], [False, True]))
-    return every if N_RANDOM > 6 else every[::13]
+    return every if THOROUGH else every[::13]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_whole_group_killed(case: kills.Case, undisturbed: Any, tmp_path: pathli
     check(case, undisturbed)
 
 
-@pytest.mark.parametrize("point", STEPS)
+@pytest.mark.parametrize("point", STEPS if THOROUGH else STEPS[::3])
 def test_single_process_killed(
     case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str
 ) -> None:
