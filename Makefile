@@ -53,11 +53,12 @@ bench: $(VENV)/benchmarks
 	$(MEASURE).ceilings --quanta 20000 --workdir bench-out --json bench-out/ceilings.json
 	$(MEASURE).plots --results bench-out --to bench-out
 
-# The same for large runs, up to a million quanta: some hours and 20 GB, most of them for making the runs.
+# The same for large runs, up to a million quanta: some hours and 30 GB, most of them for making the runs.
 bench-large: $(VENV)/benchmarks
 	mkdir -p bench-out/large
 	$(MEASURE).compare --quanta 20000 --repeat 3 --workdir bench-out/large --json bench-out/large/compare.json
-	$(MEASURE).growth --quanta 10000 100000 --resume --workdir bench-out/large --json bench-out/large/growth.json
+	$(MEASURE).growth --quanta 10000 20000 100000 300000 --resume --workdir bench-out/large \
+		--json bench-out/large/growth.json
 	$(MEASURE).growth --quanta 10000 100000 1000000 --small --resume --workdir bench-out/large \
 		--json bench-out/large/growth-small.json
 	$(MEASURE).ceilings --quanta 20000 --workdir bench-out/large --json bench-out/large/ceilings.json

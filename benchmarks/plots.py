@@ -64,8 +64,8 @@ def draw_comparison(results: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def draw_growth(series: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
-    """Draw CPU per quantum and memory of each role against the number of quanta."""
-    figure, (cpu, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4))
+    """Draw CPU per quantum, memory of each role, and the cost of restarts against the number of quanta."""
+    figure, (cpu, memory, restart) = pyplot.subplots(1, 3, figsize=(12, 3.4))
     for (name, results), style in zip(series.items(), ("-", "--"), strict=False):
         sizes = [result["quanta"] for result in results]
         cpu.plot(
@@ -74,9 +74,12 @@ def draw_growth(series: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> 
         for role, colour in ROLES.items():
             peaks = [result["peak_mb"][role] for result in results]
             memory.plot(sizes, peaks, style, marker="o", color=colour, label=role if style == "-" else None)
+        killed = [(r["quanta"], 100 * r["restart_share"]) for r in results if "restart_share" in r]
+        restart.plot(*zip(*killed, strict=True), style, marker="o", color="#0072b2", label=name)
     cpu.set(xscale="log", xlabel="quanta", ylabel="CPU time per quantum, ms", ylim=(0, None))
     memory.set(xscale="log", xlabel="quanta", ylabel="peak memory, MB", ylim=(0, None))
-    for axes in (cpu, memory):
+    restart.set(xscale="log", xlabel="quanta", ylabel="restart at 90 %, % of a run", ylim=(0, None))
+    for axes in (cpu, memory, restart):
         axes.legend(frameon=False)
     save(figure, path)
 

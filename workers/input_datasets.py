@@ -18,6 +18,8 @@ from workers import dataset_blocks
 
 _END = b',"produced":true,"producer":null'
 _EDGES_A_RANGE = 200_000
+ID_WEIGHT = 4
+"""How many edges cost as much as a dataset: its block has to be made, whoever reads it."""
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 
 
@@ -150,17 +152,18 @@ def _distinct(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return ordered[keep]
 
 
-def plan_bounds(sample: addresses.Ids, n_edges: int) -> list[bytes]:
+def plan_bounds(sample: addresses.Ids, weight: int) -> list[bytes]:
     """Return the first id of each range but the first.
 
     Parameters
     ----------
     sample
-        Datasets of a sample of the edges; those with many consumers are in there more than once.
-    n_edges
-        How many edges there are in all.
+        Datasets of a sample of the edges; those with many consumers, or that weigh more, are in there more
+        than once.
+    weight
+        How many edges there are in all, and what the datasets weigh.
     """
-    n_ranges = max(1, -(-n_edges // _EDGES_A_RANGE))
+    n_ranges = max(1, -(-weight // _EDGES_A_RANGE))
     ordered = np.sort(sample)
     if not len(ordered):
         return []

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import zipfile
+from concurrent import futures
 from typing import IO, Any
 
 import msgspec
@@ -54,7 +55,7 @@ class Writer:
         self._graph = predicted.PredictedGraph(setup.graph_path)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
         self._shards: dict[int, npt.NDArray[Any]] = {}
-        self._n_edges = self._n_from_inputs = 0
+        self._n_edges = self._n_from_inputs = self._n_inputs = 0
         self._edge_samples: list[addresses.Ids] = []
         self._input_samples: list[addresses.Ids] = []
         self._ids: dict[int, npt.NDArray[Any]] = {}
@@ -66,11 +67,15 @@ class Writer:
         self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
         # Logs are most of the file: they are copied while scanning goes on, the rest at the end.
         self._logs: IO[bytes] | None = self._archive.open("logs.mb", "w", force_zip64=True)
+        # A thread that waits for the disk while the rest is put together.
+        self._syncing = futures.ThreadPoolExecutor(1)
+        self._synced: list[futures.Future[None]] = []
         self._published = False
 
     def close(self) -> None:
         """Close everything; remove what is not complete."""
         self._graph.close()
+        self._syncing.shutdown()
         if not self._published:
             # Without a file there is nothing that the archive would still want to write.
             self._archive.fp = None
@@ -116,9 +121,11 @@ class Writer:
         from_inputs = input_datasets.edges_from(edges, inputs)
         self._n_edges += len(edges)
         self._n_from_inputs += len(from_inputs)
+        self._n_inputs += len(inputs)
         # Copies, since a slice would keep all of the column in memory.
         self._edge_samples.append(edges[::_SAMPLE_STEP].copy())
         self._input_samples.append(edges[from_inputs[::_SAMPLE_STEP]])
+        self._input_samples.append(inputs[:: _SAMPLE_STEP // input_datasets.ID_WEIGHT].copy())
 
     def _copy(self, opened: digest.Digest, name: str, out: IO[bytes]) -> None:
         """Copy the blocks of a section, without those of quanta that are not accepted."""
@@ -171,10 +178,11 @@ class Writer:
         Every edge should be from an output, or from what a scanner took for an overall input, not both.
         """
         careful = request.n_shared > 0 or request.n_edges + self._n_from_inputs != self._n_edges
-        samples, n_edges = (
-            (self._edge_samples, self._n_edges) if careful else (self._input_samples, self._n_from_inputs)
-        )
-        bounds = input_datasets.plan_bounds(np.concatenate([*samples, _NO_IDS]), n_edges)
+        samples, weight = self._edge_samples, self._n_edges
+        if not careful:
+            samples = self._input_samples
+            weight = self._n_from_inputs + self._n_inputs * input_datasets.ID_WEIGHT
+        bounds = input_datasets.plan_bounds(np.concatenate([*samples, _NO_IDS]), weight)
         return messages.InputRanges(bounds, careful, self._n_edges - request.n_edges)
 
     def copy_blocks(self) -> messages.Ready:
@@ -183,12 +191,19 @@ class Writer:
         if self._logs is not None:
             self._logs.close()
             self._logs = None
+        self._begin_sync()
         for name in ("metadata", "quanta"):
             with self._archive.open(f"{name}.mb", "w", force_zip64=True) as out:
                 for shard in sorted(self._ids):
                     with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
                         self._copy(opened, name, out)
+        self._begin_sync()
         return messages.Ready()
+
+    def _begin_sync(self) -> None:
+        """Have what is written so far brought to the disk while the rest is made."""
+        self._stream.flush()
+        self._synced.append(self._syncing.submit(os.fsync, self._stream.fileno()))
 
     def finish(self, request: messages.FinishGraph) -> messages.Ready:
         """Complete the file and sync it."""
@@ -203,6 +218,9 @@ class Writer:
         self._write_addresses(parts)
         self._archive.close()
         self._stream.flush()
+        for synced in self._synced:
+            # An error is told only once, to whoever waited.
+            synced.result()
         os.fsync(self._stream.fileno())
         self._stream.close()
         for path in inputs:
