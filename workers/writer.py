@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import zipfile
-from concurrent import futures
 from typing import IO, Any
 
 import msgspec
@@ -67,15 +66,11 @@ class Writer:
         self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
         # Logs are most of the file: they are copied while scanning goes on, the rest at the end.
         self._logs: IO[bytes] | None = self._archive.open("logs.mb", "w", force_zip64=True)
-        # A thread that waits for the disk while the rest is put together.
-        self._syncing = futures.ThreadPoolExecutor(1)
-        self._synced: list[futures.Future[None]] = []
         self._published = False
 
     def close(self) -> None:
         """Close everything; remove what is not complete."""
         self._graph.close()
-        self._syncing.shutdown()
         if not self._published:
             # Without a file there is nothing that the archive would still want to write.
             self._archive.fp = None
@@ -191,19 +186,12 @@ class Writer:
         if self._logs is not None:
             self._logs.close()
             self._logs = None
-        self._begin_sync()
         for name in ("metadata", "quanta"):
             with self._archive.open(f"{name}.mb", "w", force_zip64=True) as out:
                 for shard in sorted(self._ids):
                     with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
                         self._copy(opened, name, out)
-        self._begin_sync()
         return messages.Ready()
-
-    def _begin_sync(self) -> None:
-        """Have what is written so far brought to the disk while the rest is made."""
-        self._stream.flush()
-        self._synced.append(self._syncing.submit(os.fsync, self._stream.fileno()))
 
     def finish(self, request: messages.FinishGraph) -> messages.Ready:
         """Complete the file and sync it."""
@@ -218,9 +206,6 @@ class Writer:
         self._write_addresses(parts)
         self._archive.close()
         self._stream.flush()
-        for synced in self._synced:
-            # An error is told only once, to whoever waited.
-            synced.result()
         os.fsync(self._stream.fileno())
         self._stream.close()
         for path in inputs:
