@@ -134,6 +134,7 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
             raise errors.FormatError(layout.manifest, "", "made with other settings")
         _check(layout.dictionary, layout.read_dictionary(), found.identity.dictionary)
         _check(layout.records, layout.read_records(), found.records)
+        _check(layout.edges, layout.read_edges(), found.edges)
     except errors.FormatError as exc:
         _log.warning("The checkpoint can't be used, everything is scanned again: %s", exc)
         held.clear()

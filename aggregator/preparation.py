@@ -6,6 +6,7 @@ import logging
 import os
 
 import msgspec
+import numpy as np
 
 from aggregator import checkpoints, configuration, dictionary, request, shards
 from butler import config as butler_config
@@ -47,21 +48,25 @@ def prepare(asked: request.Request) -> Preparation:
     graph, held, config = asked.graph, asked.checkpoint, asked.config
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
-    edges = graph.edges(table)
     identity = digest.Identity(graph.identity(table), _settings_hash(config, asked.repository), "")
     if config.fresh:
         held.clear()
     held.remove_temporary_files()
     found = checkpoints.read_manifest(held, identity.graph, identity.settings)
-    division = shards.divide(table, edges, found.shard_size if found is not None else None)
-    if found is None:
-        found = _fill_checkpoint(asked, division, identity)
+    if found is not None:
+        # To parse them takes seconds for a million quanta.
+        edges = np.frombuffer(held.layout.read_edges(), dtype=np.int32).reshape(-1, 2)
+        division = shards.divide(table, edges, found.shard_size)
+    else:
+        edges = graph.edges(table)
+        division = shards.divide(table, edges)
+        found = _fill_checkpoint(asked, division, edges.tobytes(), identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
     return Preparation(graph, division, _setup(asked, found.identity), held)
 
 
 def _fill_checkpoint(
-    asked: request.Request, division: shards.Shards, identity: digest.Identity
+    asked: request.Request, division: shards.Shards, edges: bytes, identity: digest.Identity
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
     graph, layout = asked.graph, asked.checkpoint.layout
@@ -71,12 +76,14 @@ def _fill_checkpoint(
     fault_points.reached("dictionary")
     layout.write_records(packed)
     layout.write_dictionary(trained)
+    layout.write_edges(edges)
     made = manifest.Manifest(
         version=manifest.VERSION,
         predicted_graph=os.path.abspath(graph.path),
         output_run=graph.header.output_run,
         identity=msgspec.structs.replace(identity, dictionary=checkpoints.checksum(trained)),
         records=checkpoints.checksum(packed),
+        edges=checkpoints.checksum(edges),
         shard_size=division.size,
         n_quanta=len(division.ids),
     )

@@ -35,6 +35,11 @@ class Layout:
         return self._path("records")
 
     @property
+    def edges(self) -> str:
+        """Edges between the graph's quanta: pairs of int32, rows of its address table."""
+        return self._path("edges")
+
+    @property
     def manifest(self) -> str:
         """What the checkpoint belongs to, and the sizes of its shards (JSON)."""
         return self._path("manifest.json")
@@ -70,6 +75,10 @@ class Layout:
         """Return the packed record attributes."""
         return self._read(self.records)
 
+    def read_edges(self) -> bytes:
+        """Return the edges."""
+        return self._read(self.edges)
+
     def write_dictionary(self, data: bytes) -> None:
         """Store the dictionary."""
         files.write_atomically(self.dictionary, [data])
@@ -77,6 +86,10 @@ class Layout:
     def write_records(self, data: bytes) -> None:
         """Store the packed record attributes."""
         files.write_atomically(self.records, [data])
+
+    def write_edges(self, data: bytes) -> None:
+        """Store the edges."""
+        files.write_atomically(self.edges, [data])
 
     def _read(self, path: str) -> bytes:
         try:

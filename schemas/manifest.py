@@ -4,7 +4,7 @@ import msgspec
 
 from schemas import digest, errors, files
 
-VERSION = 1
+VERSION = 2
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -24,6 +24,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     records: str
     """Checksum of the record attributes."""
+
+    edges: str
+    """Checksum of the edges."""
 
     shard_size: int
     """Quanta of a shard."""

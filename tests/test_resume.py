@@ -17,6 +17,7 @@ from oracle import compare, runs
 
 import aggregator
 from aggregator import status
+from schemas import predicted
 from workers import execution_files
 
 pytest_plugins = ["oracle.fixtures"]
@@ -228,7 +229,7 @@ def test_same_graph_in_another_file_fits(case: kills.Case) -> None:
     assert done.n_reused > 250
 
 
-@pytest.mark.parametrize("name", ["shard-000003.digest", "dictionary", "records", "manifest.json"])
+@pytest.mark.parametrize("name", ["shard-000003.digest", "dictionary", "records", "edges", "manifest.json"])
 @pytest.mark.parametrize("damage", ["changed", "cut"])
 def test_damaged_files_are_named_and_made_again(
     case: kills.Case, undisturbed: Any, caplog: pytest.LogCaptureFixture, name: str, damage: str
@@ -243,6 +244,15 @@ def test_damaged_files_are_named_and_made_again(
     path.write_bytes(data)
     aggregate(case, zstd_dict_n_inputs=100)
     assert str(path) in caplog.text
+    assert case.content() == undisturbed
+
+
+def test_edges_are_read_from_the_graph_once(
+    case: kills.Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate(case, dry_run=True)
+    monkeypatch.delattr(predicted.PredictedGraph, "edges")
+    aggregate(case)
     assert case.content() == undisturbed
 
 
