@@ -65,7 +65,7 @@ def read_all(path: str) -> list[Line]:
         for text in stream:
             try:
                 line = _decoder.decode(text)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 # The process died while it appended.
                 continue
             result[line.repository, line.run, line.shard] = line

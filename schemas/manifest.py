@@ -57,7 +57,7 @@ def read(path: str) -> Manifest:
         if version != VERSION:
             raise errors.FormatError(path, "", f"layout version {version}, this program knows {VERSION}")
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise errors.FormatError(path, "", f"damaged ({exc})") from exc
 
 

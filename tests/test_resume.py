@@ -247,6 +247,17 @@ def test_damaged_files_are_named_and_made_again(
     assert case.content() == undisturbed
 
 
+def test_what_a_damaged_line_of_the_ledger_told_is_offered_again(case: kills.Case, undisturbed: Any) -> None:
+    aggregate(case, keep_checkpoint=True)
+    path = checkpoint(case) / "ledger"
+    # Half a character, as a disk may leave it.
+    path.write_bytes(path.read_bytes().replace(b'"run":"', b'"run":"\xc3', 1))
+    done = aggregate(case)
+    assert done.n_skipped > 0
+    assert done.n_ingested == 0
+    assert case.content() == undisturbed
+
+
 def test_edges_are_read_from_the_graph_once(
     case: kills.Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

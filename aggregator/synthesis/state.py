@@ -80,7 +80,7 @@ def _read(root: str, path: str) -> dict[str, Any] | None:
         try:
             document: dict[str, Any] = msgspec.json.decode(stream.read(), type=dict[str, Any])
             return document
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
     # A process killed at the very beginning leaves a description without its final name.
     if os.path.isdir(root) and [name for name in os.listdir(root) if not name.startswith(DESCRIPTION)]:
