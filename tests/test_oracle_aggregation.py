@@ -233,7 +233,8 @@ def test_reference_ingests_and_reports_on_our_graph(
     assert "TOTAL" in reports[0]
     # Without content there is no file to read a log from: the reference's own ingestion lists them, too.
     missing = [*run.marks["missing_files"], *run.marks["logs_without_content"]]
-    assert compare.butler_gets_everything(copy.root, copy.run, missing) > 1000
+    # All of them are read in the tests of our own ingestion.
+    assert compare.butler_gets_everything(copy.root, copy.run, missing, step=7) > 1000
     # The run is closed now: files that the graph replaced would be taken for missing.
     with pytest.raises(aggregator.RefusedError, match="holds its provenance graph"):
         aggregate(copy)
