@@ -142,7 +142,7 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
     return found
 
 
-def checksum(data: bytes) -> str:
+def checksum(data: bytes | memoryview) -> str:
     """Return the checksum of a part of a checkpoint; empty for an empty one."""
     return digest.checksum(data).hex() if data else ""
 

@@ -60,13 +60,15 @@ def prepare(asked: request.Request) -> Preparation:
     else:
         edges = graph.edges(table)
         division = shards.divide(table, edges)
-        found = _fill_checkpoint(asked, division, edges.tobytes(), identity)
+        # Samples for the dictionary need the memory.
+        del table
+        found = _fill_checkpoint(asked, division, edges.reshape(-1).view(np.uint8).data, identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
     return Preparation(graph, division, _setup(asked, found.identity), held)
 
 
 def _fill_checkpoint(
-    asked: request.Request, division: shards.Shards, edges: bytes, identity: digest.Identity
+    asked: request.Request, division: shards.Shards, edges: memoryview, identity: digest.Identity
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
     graph, layout = asked.graph, asked.checkpoint.layout

@@ -87,7 +87,7 @@ class Layout:
         """Store the packed record attributes."""
         files.write_atomically(self.records, [data])
 
-    def write_edges(self, data: bytes) -> None:
+    def write_edges(self, data: memoryview) -> None:
         """Store the edges."""
         files.write_atomically(self.edges, [data])
 

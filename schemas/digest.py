@@ -94,7 +94,7 @@ class _Head(msgspec.Struct, frozen=True):
     sections: dict[str, tuple[int, int, bytes]]
 
 
-def checksum(data: bytes) -> bytes:
+def checksum(data: bytes | memoryview) -> bytes:
     """Return the checksum of some bytes: 128 bits, made to notice damage, not forgery."""
     return xxhash.xxh3_128_digest(data)
 

@@ -50,7 +50,7 @@ def writing(path: str) -> Iterator[None]:
         ) from exc
 
 
-def write_atomically(path: str, pieces: Iterable[bytes]) -> None:
+def write_atomically(path: str, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that it appears complete and synced, or not at all.
 
     If the machine loses power right after, the rename may be lost; for parts of a checkpoint that costs a
