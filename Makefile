@@ -43,7 +43,7 @@ $(VENV)/benchmarks: $(VENV)/development
 
 MEASURE := $(BIN)/python -m benchmarks
 
-# Measures speed and compares results with the reference implementation: a quarter of an hour. Figures and plots
+# Measures speed and compares results with the reference implementation: half an hour. Figures and plots
 # go to bench-out/.
 bench: $(VENV)/benchmarks
 	mkdir -p bench-out
