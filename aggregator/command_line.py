@@ -99,14 +99,7 @@ def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> 
     help="Execution goes on: ingest what certainly succeeded, write no graph.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Leave the database as it is.")
-@click.option(
-    "--interactive-status/--no-interactive-status", default=None,
-    help="Show progress bars [default: on a terminal].",
-)  # fmt: skip
-@click.option(
-    "--log-status-interval", type=float, default=None,
-    help="Seconds between progress messages without bars [default: 60].",
-)  # fmt: skip
+@commands.status_options
 @click.option(
     "--register-dataset-types/--no-register-dataset-types", default=True, show_default=True,
     help="Register the dataset types of outputs.",

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -49,6 +49,19 @@ class LazyGroup(click.Group):
             )
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def status_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how it shows its progress."""
+    bars = click.option(
+        "--interactive-status/--no-interactive-status", default=None,
+        help="Show progress bars [default: if the terminal is one].",
+    )  # fmt: skip
+    lines = click.option(
+        "--log-status-interval", type=float, default=None,
+        help="Seconds between progress messages where no bars are shown [default: 60].",
+    )  # fmt: skip
+    return bars(lines(command))
 
 
 @contextlib.contextmanager

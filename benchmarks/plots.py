@@ -74,8 +74,9 @@ def draw_growth(series: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> 
         for role, colour in ROLES.items():
             peaks = [result["peak_mb"][role] for result in results]
             memory.plot(sizes, peaks, style, marker="o", color=colour, label=role if style == "-" else None)
-        killed = [(r["quanta"], 100 * r["restart_share"]) for r in results if "restart_share" in r]
-        restart.plot(*zip(*killed, strict=True), style, marker="o", color="#0072b2", label=name)
+        killed = [result for result in results if "restart_share" in result]
+        shares = [100 * result["restart_share"] for result in killed]
+        restart.plot([r["quanta"] for r in killed], shares, style, marker="o", color="#0072b2", label=name)
     cpu.set(xscale="log", xlabel="quanta", ylabel="CPU time per quantum, ms", ylim=(0, None))
     memory.set(xscale="log", xlabel="quanta", ylabel="peak memory, MB", ylim=(0, None))
     restart.set(xscale="log", xlabel="quanta", ylabel="restart at 90 %, % of a run", ylim=(0, None))

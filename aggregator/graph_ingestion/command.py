@@ -24,14 +24,7 @@ from aggregator.graph_ingestion import placement
     "--verify/--no-verify", default=True, show_default=True,
     help="Read every block of the graph before the file is deleted that it replaces.",
 )  # fmt: skip
-@click.option(
-    "--interactive-status/--no-interactive-status", default=None,
-    help="Show progress bars [default: if the terminal is one].",
-)  # fmt: skip
-@click.option(
-    "--log-status-interval", type=float, default=None,
-    help="Seconds between progress messages where no bars are shown [default: 60].",
-)  # fmt: skip
+@commands.status_options
 def ingest_graph(repo: str, provenance_graph: str | None, **options: Any) -> None:
     """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
     with commands.explained_errors():
