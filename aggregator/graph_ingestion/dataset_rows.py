@@ -4,9 +4,17 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aggregator import ingested_graphs
 from aggregator.graph_ingestion import places
-from butler import batch, config, dataset_types, datastore, registry, stored_records, universe
+from butler import (
+    batch,
+    config,
+    dataset_types,
+    datastore,
+    ingested_graphs,
+    registry,
+    stored_records,
+    universe,
+)
 from schemas import addresses, backed_datasets, errors, provenance
 from workers import catalog
 

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Collection, Sequence
 
-from aggregator import ingested_graphs
-from butler import config, datastore, registry
+from butler import config, datastore, ingested_graphs, registry
 from schemas import addresses, errors
 
 STORAGE_CLASS = "ProvenanceQuantumGraph"

@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import Iterator
 
-from aggregator import ingested_graphs, interruption, progress
+from aggregator import interruption, progress
 from aggregator.graph_ingestion import dataset_rows, originals, placement, places, request, summary
-from butler import batch, dataset_types
+from butler import batch, dataset_types, ingested_graphs
 from schemas import backed_datasets, errors, fault_points, provenance
 from workers import memory
 

@@ -5,9 +5,8 @@ import dataclasses
 import os
 from typing import Self
 
-from aggregator import ingested_graphs
 from aggregator.graph_ingestion import placement, places
-from butler import collections, config, identifiers, registry
+from butler import collections, config, identifiers, ingested_graphs, registry
 from schemas import container, errors, pipeline, provenance
 
 

@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from aggregator import ingested_graphs
 from aggregator.reading import causes, explanation, failures, lineage, node_search
-from butler import config
+from butler import config, ingested_graphs
 from schemas import errors, log_records, nodes, pipeline, provenance, task_metadata
 
 if TYPE_CHECKING:

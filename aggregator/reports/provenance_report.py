@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import Literal
 
-from aggregator import ingested_graphs
 from aggregator.reports import (
     data_id_tables,
     formats,
@@ -19,7 +18,7 @@ from aggregator.reports import (
     selection,
     status_report,
 )
-from butler import config
+from butler import config, ingested_graphs
 from schemas import container, errors, files, provenance
 
 Format = Literal["table", "json", "csv", "md", "html"]
