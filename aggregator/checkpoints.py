@@ -1,4 +1,4 @@
-"""Opens a checkpoint: locked, identified, and emptied of what does not fit (DESIGN, Checkpoint)."""
+"""Opens a checkpoint: locked, identified, and emptied of what does not fit (docs/design.md, Checkpoint)."""
 
 import fcntl
 import logging

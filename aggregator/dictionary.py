@@ -1,4 +1,4 @@
-"""Trains the compression dictionary on a sample of all tasks (DESIGN, Checkpoint and Budget)."""
+"""Trains the compression dictionary on a sample of all tasks (docs/design.md, Digests)."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Judges quanta from their statuses and the graph's edges (DESIGN, Data flow)."""
+"""Judges quanta from their statuses and the graph's edges (docs/design.md, Data flow)."""
 
 import numpy as np
 import numpy.typing as npt

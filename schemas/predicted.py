@@ -193,7 +193,7 @@ class PredictedGraph:
             raise errors.FormatError(self.path, member, str(exc)) from exc
 
     def identity(self, table: addresses.AddressTable) -> str:
-        """Return a hash that is the same for every file with this graph (DESIGN, Checkpoint)."""
+        """Return a hash that is the same for every file with this graph (design.md, Checkpoint)."""
         state = hashlib.blake2b(digest_size=16)
         document = msgspec.json.decode(self._header_json)
         state.update(msgspec.json.encode(document, order="sorted"))

@@ -1,4 +1,4 @@
-"""What is done with a quantum, given its ancestors (DESIGN, Data flow)."""
+"""What is done with a quantum, given its ancestors (docs/design.md, Data flow)."""
 
 BLOCKED = 0
 """An ancestor failed or is blocked."""

@@ -1,4 +1,4 @@
-"""What an earlier digest of a shard still tells, and what has to be scanned again (DESIGN, Checkpoint)."""
+"""What an earlier digest of a shard still tells, and what has to be scanned again (design.md, Checkpoint)."""
 
 import contextlib
 import os
