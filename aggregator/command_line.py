@@ -1,14 +1,10 @@
 """The command line."""
 
-import logging
-import sys
 from typing import Any
 
 import click
 
-from aggregator import commands
-from schemas import errors
-from workers import log_levels
+from aggregator import commands, logs, terminal
 
 _COMMANDS = {
     "ingest-graph": (
@@ -45,45 +41,57 @@ def _load_options_file(context: click.Context, parameter: click.Parameter, value
     context.default_map = {**(context.default_map or {}), **defaults}
 
 
-@click.group(
-    cls=commands.LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+def _split(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return values one by one that may be given with commas between them, as in the reference."""
+    return tuple(value for each in given for value in each.split(",") if value)
+
+
+@click.group(cls=commands.Group, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--log-level", multiple=True, metavar="[LOGGER=]LEVEL",
-    help="Level of log messages, of all or of one logger; may be repeated [default: INFO].",
-)  # fmt: skip
-@click.option(
-    "--log-file", multiple=True, type=click.Path(dir_okay=False),
-    help="Write log messages to this file, too; may be repeated.",
+    "--log-level", multiple=True, metavar="[LOGGER=]LEVEL", callback=_split,
+    help="Level of log messages, of all or of one logger: CRITICAL, ERROR, WARNING, INFO, VERBOSE, DEBUG, "
+    "TRACE; may be repeated [default: INFO].",
 )  # fmt: skip
 @click.option("--long-log", is_flag=True, help="Log messages with time, process and logger.")
+@click.option(
+    "--log-file", multiple=True, metavar="FILE", callback=_split,
+    help="Append log messages to this file, too: as JSON, one record a line, if its name ends with .json; "
+    "may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--log-tty/--no-log-tty", default=True, show_default=True, help="Show log messages on the terminal."
+)
+@click.option(
+    "--log-label", multiple=True, metavar="KEY=VALUE", callback=_split,
+    help="What log messages in JSON, and long ones, tell as well; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--progress/--no-progress", default=None,
+    help="Show progress bars, unless the command is told otherwise [default: if the terminal is one].",
+)  # fmt: skip
 @click.version_option(package_name="quantum-graph-aggregator")
-def main(log_level: tuple[str, ...], log_file: tuple[str, ...], long_log: bool) -> None:
+@click.pass_context
+def main(
+    context: click.Context,
+    log_level: tuple[str, ...],
+    log_file: tuple[str, ...],
+    log_label: tuple[str, ...],
+    progress: bool | None,
+    long_log: bool,
+    log_tty: bool,
+) -> None:
     """Ingest and record what quantum graphs have produced."""
-    _set_up_log(log_level, log_file, long_log)
-
-
-def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> None:
-    brief = "{levelname} {message}"
-    full = "{levelname} {asctime} {processName} {name}: {message}"
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    for text in ",".join(levels).split(",") if levels else ():
-        logger, _, level = text.rpartition("=")
-        try:
-            logging.getLogger("" if logger == "." else logger).setLevel(log_levels.number(level))
-        except errors.RefusedError as exc:
-            raise click.BadParameter(f"--log-level {text}: {exc}") from exc
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    for path in paths:
-        try:
-            handlers.append(logging.FileHandler(path))
-        except OSError as exc:
-            raise click.BadParameter(f"--log-file {path}: can't write it ({exc.strerror})") from exc
-    for handler in handlers:
-        is_file = isinstance(handler, logging.FileHandler)
-        handler.setFormatter(logging.Formatter(full if long or is_file else brief, style="{"))
-        root.addHandler(handler)
+    context.obj.name = context.invoked_subcommand
+    commands.check_directory()
+    labels = {}
+    for text in log_label:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise click.BadParameter(f"--log-label {text}: has no value; write KEY=VALUE")
+        labels[name.upper()] = value
+    logs.set_up(log_level, log_file, labels, long=long_log, terminal=log_tty)
+    if progress is not None:
+        context.default_map = {name: {"interactive_status": progress} for name in commands.WITH_PROGRESS}
 
 
 @main.command("aggregate-graph")
@@ -155,12 +163,10 @@ def _set_up_log(levels: tuple[str, ...], paths: tuple[str, ...], long: bool) -> 
 )  # fmt: skip
 def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
     """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
-    with commands.explained_errors():
-        aggregation = commands.import_single_threaded("aggregator.aggregation")
-        configuration = commands.import_single_threaded("aggregator.configuration")
-        done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
-    for line in done.lines():
-        click.echo(line)
+    aggregation = commands.import_single_threaded("aggregator.aggregation")
+    configuration = commands.import_single_threaded("aggregator.configuration")
+    done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
+    commands.last_words(done.lines())
 
 
 @main.command("create")
@@ -173,14 +179,13 @@ def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
 )  # fmt: skip
 def create(repo: str, database_url: str | None, namespace: str | None, dimension_path: str | None) -> None:
     """Make an empty repository in the directory REPO."""
-    with commands.explained_errors():
-        creation = commands.import_single_threaded("butler.creation")
-        dimensions = None
-        if dimension_path is not None:
-            dimensions = commands.import_single_threaded("butler.yaml_files").read(dimension_path)
-        creation.create_repository(
-            repo, database_url=database_url, namespace=namespace, dimension_config=dimensions
-        )
+    creation = commands.import_single_threaded("butler.creation")
+    dimensions = None
+    if dimension_path is not None:
+        dimensions = commands.import_single_threaded("butler.yaml_files").read(dimension_path)
+    creation.create_repository(
+        repo, database_url=database_url, namespace=namespace, dimension_config=dimensions
+    )
 
 
 @main.command("synthesize")
@@ -215,37 +220,30 @@ def create(repo: str, database_url: str | None, namespace: str | None, dimension
 )  # fmt: skip
 @click.option("--db", "database", metavar="URL", help="Database [default: a SQLite file in OUT].")
 @click.option("--namespace", help="Schema of the database for the tables; PostgreSQL only.")
-@click.option(
-    "--interactive-status/--no-interactive-status", "interactive", default=None,
-    help="Show progress bars [default: on a terminal].",
-)  # fmt: skip
+@commands.bar_option
 @click.option(
     "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
     help="YAML file with defaults of these options, in a section named after the command.",
 )  # fmt: skip
 def synthesize(
-    out: str, n_processes: int, small_files: bool, interactive: bool | None, **options: Any
+    out: str, n_processes: int, small_files: bool, interactive_status: bool | None, **options: Any
 ) -> None:
     """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
-    with commands.explained_errors():
-        parameters = commands.import_single_threaded("aggregator.synthesis.parameters")
-        campaign = commands.import_single_threaded("aggregator.synthesis.campaign")
-        given = {name: value for name, value in options.items() if value is not None}
-        sizes = parameters.SMALL if small_files else {}
-        asked = parameters.Parameters(**{**sizes, **given})
-        done = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive)
-    for line in done.lines():
-        click.echo(line)
+    parameters = commands.import_single_threaded("aggregator.synthesis.parameters")
+    campaign = commands.import_single_threaded("aggregator.synthesis.campaign")
+    given = {name: value for name, value in options.items() if value is not None}
+    sizes = parameters.SMALL if small_files else {}
+    asked = parameters.Parameters(**{**sizes, **given})
+    done = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive_status)
+    commands.last_words(done.lines())
 
 
 @main.command("status")
 @click.argument("checkpoint")
 def status(checkpoint: str) -> None:
     """Tell what CHECKPOINT holds, and whether a process works on it."""
-    with commands.explained_errors():
-        report = commands.import_single_threaded("aggregator.status").read(checkpoint)
-    for line in report.lines():
-        click.echo(line)
+    report = commands.import_single_threaded("aggregator.status").read(checkpoint)
+    terminal.tell(report.lines())
 
 
 if __name__ == "__main__":

@@ -1,20 +1,32 @@
-"""What the commands share, and how they are found without importing all of them."""
+"""What the commands share: how they are found without importing all of them, and how they end."""
 
-import contextlib
 import importlib
+import io
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import click
 
+from aggregator import next_commands, terminal
 from schemas import errors
 from workers import thread_pools
 
+_log = logging.getLogger(__name__)
 
-class LazyGroup(click.Group):
+WITH_PROGRESS = ("aggregate-graph", "ingest-graph", "synthesize")
+"""Commands that show their progress."""
+
+_INTERRUPTED = 130
+
+
+class Group(click.Group):
     """A group whose commands can lie in modules that are imported when a command is called.
+
+    Whatever happens in a command ends here, in an exit code and in as few words as possible.
 
     Parameters
     ----------
@@ -29,6 +41,25 @@ class LazyGroup(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted({*super().list_commands(context), *self._places})
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run the command line, and exit; a standard stream that is full or closed ends nothing early."""
+        terminal.begin()
+        command = next_commands.given(sys.argv[1:] if args is None else args, prog_name)
+        try:
+            result = super().main(args, prog_name, complete_var, False, obj=command, **extra)
+            code = result if isinstance(result, int) else 0
+        except Exception as exc:
+            code = _end(exc, command)
+        terminal.end()
+        sys.exit(code)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, imported if need be."""
@@ -51,29 +82,80 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
 
+bar_option = click.option(
+    "--interactive-status/--no-interactive-status", default=None,
+    help="Show progress bars [default: if the terminal is one].",
+)  # fmt: skip
+
+
 def status_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say how it shows its progress."""
-    bars = click.option(
-        "--interactive-status/--no-interactive-status", default=None,
-        help="Show progress bars [default: if the terminal is one].",
-    )  # fmt: skip
     lines = click.option(
         "--log-status-interval", type=float, default=None,
         help="Seconds between progress messages where no bars are shown [default: 60].",
     )  # fmt: skip
-    return bars(lines(command))
+    return bar_option(lines(command))
 
 
-@contextlib.contextmanager
-def explained_errors() -> Iterator[None]:
-    """Turn errors into one line on the terminal and an exit code."""
+def check_directory() -> None:
+    """Refuse to work in a directory that was removed.
+
+    Raises
+    ------
+    RefusedError
+        If that is so: nobody knows what relative paths mean there.
+    """
     try:
-        yield
-    except errors.AggregatorError as exc:
-        for note in getattr(exc, "__notes__", ()):
-            logging.getLogger("aggregator").debug("%s", note)
-        click.echo(f"Error: {exc}", err=True)
-        sys.exit(exc.exit_code)
+        os.getcwd()
+    except OSError as exc:
+        raise errors.RefusedError(
+            f"the current directory can't be used ({exc.strerror}); change to another one."
+        ) from exc
+
+
+def last_words(lines: Iterable[str]) -> None:
+    """Print what was done by a command that has done it, whether or not that can be printed."""
+    try:
+        terminal.tell(lines)
+    except terminal.OutputError as exc:
+        _log.warning("Everything is done, but the summary could not be printed: %s", exc)
+
+
+def _end(error: Exception, command: next_commands.Command) -> int:
+    """Tell what went wrong; return the exit code."""
+    match error:
+        case terminal.OutputError(is_quiet=True):
+            return error.exit_code
+        case errors.AggregatorError():
+            _explain(error, command)
+            return error.exit_code
+        case click.Abort():
+            terminal.complain("Error: interrupted.")
+            return _INTERRUPTED
+        case click.ClickException():
+            text = io.StringIO()
+            error.show(text)
+            terminal.complain(text.getvalue().rstrip("\n"))
+            return error.exit_code
+        case OSError(strerror=str(reason)):
+            _log.debug("%s", "".join(traceback.format_exception(error)))
+            terminal.complain(f"Error: {f'{error.filename}: ' if error.filename else ''}{reason}")
+        case MemoryError():
+            terminal.complain("Error: there is not enough memory.")
+        case _:
+            terminal.complain("".join(traceback.format_exception(error)).rstrip("\n"))
+            terminal.complain("Error: this is a fault of the program; please report it with the lines above.")
+    return errors.AggregatorError.exit_code
+
+
+def _explain(error: errors.AggregatorError, command: next_commands.Command) -> None:
+    for note in getattr(error, "__notes__", ()):
+        logging.getLogger("aggregator").debug("%s", note)
+    if error.summary is not None:
+        last_words(error.summary.lines())
+    terminal.complain(f"Error: {error}")
+    for line in next_commands.lines(command.after(error)):
+        terminal.complain(line)
 
 
 def import_single_threaded(name: str) -> Any:

@@ -1,5 +1,16 @@
 """The errors of this project: one base class, and the exit code that each kind leads to."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Account(Protocol):
+    """What was done so far."""
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+
 
 class AggregatorError(Exception):
     """A failure that is explained to the user by its message.
@@ -10,11 +21,18 @@ class AggregatorError(Exception):
     exit_code = 1
     """Exit code of the command line: 1 is worth retrying, 2 never is."""
 
+    summary: Account | None = None
+    """What was done until then, if anything was begun."""
+
 
 class RefusedError(AggregatorError):
     """The request can't be carried out as it is; retrying it unchanged is useless."""
 
     exit_code = 2
+
+
+class HeldError(AggregatorError):
+    """Quanta are left for another run because files can't be read; everything else is saved."""
 
 
 class FormatError(AggregatorError):
@@ -43,3 +61,18 @@ class FormatError(AggregatorError):
 
 class FatalWorkerError(AggregatorError):
     """A worker failed or died; what was committed stays, the run can be resumed."""
+
+
+@contextlib.contextmanager
+def after_changes() -> Iterator[None]:
+    """Turn a refusal into a failure: nothing may be called refused once something was changed.
+
+    Raises
+    ------
+    AggregatorError
+        In place of a RefusedError, with its message.
+    """
+    try:
+        yield
+    except RefusedError as exc:
+        raise AggregatorError(str(exc)) from exc

@@ -1,4 +1,4 @@
-"""Log levels by name, with one more than the standard ones."""
+"""Log levels by name, with two more than the standard ones."""
 
 import logging
 
@@ -7,7 +7,11 @@ from schemas import errors
 VERBOSE = (logging.INFO + logging.DEBUG) // 2
 """Level between INFO and DEBUG."""
 
+TRACE = logging.DEBUG // 2
+"""Level below DEBUG."""
+
 logging.addLevelName(VERBOSE, "VERBOSE")
+logging.addLevelName(TRACE, "TRACE")
 
 
 def number(name: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from schemas import errors, messages
-from workers import log_levels
+from workers import log_handlers, log_levels
 
 SCANNER = "scanner"
 INGESTER = "ingester"
@@ -125,14 +125,6 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
         log.addHandler(logging.NullHandler())
         log.setLevel(logging.CRITICAL + 1)
     else:
-        handler = logging.FileHandler(os.path.join(setup.worker_log_dir, f"{name}.log"))
-        handler.setFormatter(LogFormatter("{levelname} {asctime} {message}", style="{"))
+        handler = log_handlers.LogFile(os.path.join(setup.worker_log_dir, f"{name}.log"))
+        handler.setFormatter(log_handlers.WorkerFormatter("{levelname} {asctime} {message}", style="{"))
         log.addHandler(handler)
-
-
-class LogFormatter(logging.Formatter):
-    """Times as ISO 8601, UTC, with milliseconds."""
-
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"

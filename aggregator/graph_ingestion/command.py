@@ -27,8 +27,6 @@ from aggregator.graph_ingestion import placement
 @commands.status_options
 def ingest_graph(repo: str, provenance_graph: str | None, **options: Any) -> None:
     """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
-    with commands.explained_errors():
-        ingestion = commands.import_single_threaded("aggregator.graph_ingestion.ingestion")
-        done = ingestion.ingest_graph(repo, provenance_graph, **options)
-    for line in done.lines():
-        click.echo(line)
+    ingestion = commands.import_single_threaded("aggregator.graph_ingestion.ingestion")
+    done = ingestion.ingest_graph(repo, provenance_graph, **options)
+    commands.last_words(done.lines())

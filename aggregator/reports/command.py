@@ -54,8 +54,7 @@ def provenance_report(
     **options: Any,
 ) -> None:
     """Report on a run: REPO_OR_GRAPH is its provenance graph, or a repository with it in COLLECTION."""
-    with commands.explained_errors():
-        report = commands.import_single_threaded("aggregator.reports.provenance_report")
-        selection = commands.import_single_threaded("aggregator.reports.selection")
-        wanted = selection.make(states, no_states, caveat_names)
-        report.write(repo_or_graph, collection, report.Request(wanted=wanted, **options))
+    report = commands.import_single_threaded("aggregator.reports.provenance_report")
+    selection = commands.import_single_threaded("aggregator.reports.selection")
+    wanted = selection.make(states, no_states, caveat_names)
+    report.write(repo_or_graph, collection, report.Request(wanted=wanted, **options))

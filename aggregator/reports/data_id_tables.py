@@ -14,7 +14,7 @@ from schemas import files
 _UNKNOWN = "UNKNOWN"
 """Name of the file of quanta without exception."""
 
-_UNFIT = re.compile(r"[/\0]|^\.+$")
+_UNFIT = re.compile(r"[/\x00-\x1f\x7f-\x9f]|^\.+$")
 
 
 def write(listed: listing.Listing, directory: str) -> None:

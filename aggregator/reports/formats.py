@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from aggregator.reports import document, listing, tables
+from schemas import printable
 
 _MESSAGE_SIZE = 300
 """Characters of a message in Markdown."""
@@ -38,25 +39,30 @@ def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterato
 
 def json(report: document.Report, listed: listing.Listing) -> Iterator[str]:
     """Yield the pieces of the report in JSON, one line for each listed quantum."""
-    yield msgspec.json.encode(report).decode()[:-1]
+    yield _json(report)[:-1]
     yield ',"quanta":['
     for i, quantum in enumerate(listed):
-        yield f"{',' if i else ''}\n{msgspec.json.encode(quantum).decode()}"
+        yield f"{',' if i else ''}\n{_json(quantum)}"
     yield "]}\n"
+
+
+def _json(value: msgspec.Struct) -> str:
+    return printable.json(msgspec.json.encode(value).decode())
 
 
 def csv_rows(listed: listing.Listing) -> Iterator[str]:
     """Yield the lines of the table of listed quanta in CSV."""
     dimensions = listed.all_dimensions()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *dimensions])
-    yield text.getvalue()
+    yield _csv_row([*_COLUMNS, *dimensions])
     for quantum in listed:
-        text.seek(0)
-        text.truncate()
-        writer.writerow([*_csv_cells(quantum), *(quantum.data_id.get(name, "") for name in dimensions)])
-        yield text.getvalue()
+        yield _csv_row([*_csv_cells(quantum), *(quantum.data_id.get(name, "") for name in dimensions)])
+
+
+def _csv_row(cells: list[object]) -> str:
+    text = io.StringIO()
+    # Only those characters are quoted that are in the end of a line: both, as readers take either for one.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cells(quantum: listing.ListedQuantum) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 from typing import Any, Final
 
 import numpy as np
@@ -58,7 +59,7 @@ def make(
 def _describe(graph: provenance.ProvenanceGraph) -> document.Graph:
     header = graph.header
     return document.Graph(
-        path=graph.path,
+        path=os.fsencode(graph.path).decode(errors="backslashreplace"),
         output_run=header.output_run,
         output=header.output,
         inputs=header.inputs,

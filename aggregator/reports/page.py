@@ -12,7 +12,7 @@ import markupsafe
 import msgspec
 
 from aggregator.reports import document, listing, number_texts, overview, samples, tables
-from schemas import provenance, statuses
+from schemas import printable, provenance, statuses
 
 _SCRIPTS: Final = (
     "vendor/echarts.min.js", "vendor/dagre.min.js", "numbers.js", "tables.js", "charts.js", "pipeline.js",
@@ -75,7 +75,7 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown)
     environment.filters |= {
         "grouped": number_texts.grouped,
         "duration": number_texts.duration,
@@ -84,6 +84,13 @@ def _template() -> jinja2.Template:
         "zip": zip,
     }
     return environment.from_string(_asset("report.html"))
+
+
+def _shown(value: object) -> object:
+    """Return a value as it goes into the page; markup is made here, and no other text can be."""
+    if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
+        return printable.lines(value)
+    return value
 
 
 def _verdict(summary: document.Summary) -> str:
@@ -131,7 +138,7 @@ def _script(name: str) -> str:
 
 def _embedded(report: document.Report) -> markupsafe.Markup:
     """Return the report in JSON so that nothing in it can end the element that it is in."""
-    text = msgspec.json.encode(report).decode()
+    text = msgspec.json.encode(printable.values(msgspec.to_builtins(report))).decode()
     return markupsafe.Markup(text.replace("<", "\\u003c"))
 
 

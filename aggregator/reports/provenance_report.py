@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Literal
 
+from aggregator import terminal
 from aggregator.reports import (
     data_id_tables,
     formats,
@@ -19,7 +20,7 @@ from aggregator.reports import (
     status_report,
 )
 from butler import config, ingested_graphs
-from schemas import container, errors, files, provenance
+from schemas import container, errors, files, printable, provenance
 
 Format = Literal["table", "json", "csv", "md", "html"]
 
@@ -71,7 +72,7 @@ def write(location: str, collection: str | None, request: Request) -> None:
     AggregatorError
         If a file can't be written.
     """
-    if request.format == "html" and request.output is None and sys.stdout.isatty():
+    if request.format == "html" and request.output is None and terminal.is_terminal(sys.stdout):
         raise errors.RefusedError("a page is not for a terminal; name a file with --output")
     with provenance.ProvenanceGraph(_find(location, collection)) as graph:
         table = quanta.read(graph)
@@ -82,9 +83,18 @@ def write(location: str, collection: str | None, request: Request) -> None:
             data_id_tables.write(listed, container.local_path(request.data_id_table_dir))
         pieces = _pieces(graph, table, listed, request)
         if request.output is None:
-            sys.stdout.writelines(pieces)
+            _print(pieces, request.format)
         else:
             _write_file(request.output, (piece.encode() for piece in pieces))
+
+
+def _print(pieces: Iterator[str], form: Format) -> None:
+    output = terminal.Output()
+    if form == "csv" and terminal.is_terminal(sys.stdout):
+        # Other programs get the very content.
+        pieces = (printable.lines(piece) for piece in pieces)
+    output.writelines(pieces)
+    output.flush()
 
 
 def _find(location: str, collection: str | None) -> str:

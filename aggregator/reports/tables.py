@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggregator.reports import caveat_codes, document, overview
-from schemas import statuses
+from schemas import printable, statuses
 
 _RARE = (statuses.ABORTED, statuses.UNKNOWN, statuses.ABORTED_SUCCESS)
 """Statuses whose column is left out if no quantum has them."""
@@ -57,6 +57,7 @@ def meaning(code: str) -> str:
 
 def plain(table: Table) -> list[str]:
     """Return the lines of a table: texts to the left, numbers to the right."""
+    table = [[printable.line(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     right = [_is_number(head) for head in table[0]]
     rule = ["-" * width for width in widths]
@@ -81,7 +82,7 @@ _ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|~$!#"} | {"<": "&lt;", "
 
 def escape(text: str) -> str:
     """Return a text for a cell in Markdown: one line, without markup."""
-    return " ".join(text.split()).translate(_ESCAPES)
+    return printable.line(" ".join(text.split())).translate(_ESCAPES)
 
 
 def _is_number(head: str) -> bool:

@@ -3,14 +3,18 @@
 import collections
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
+from aggregator import terminal
 from aggregator.reading import lineage, provenance
 from aggregator.show import documents, request, texts
-from schemas import errors, nodes
+from schemas import errors, nodes, printable
+
+_INDENT = "        "
+"""Before lines of messages after their first."""
 
 _LIMIT = 50
 """Lines of lists in tables, unless asked for more."""
@@ -29,7 +33,7 @@ class Answer:
         Where to write.
     """
 
-    def __init__(self, found: provenance.Provenance, asked: request.Request, stream: TextIO) -> None:
+    def __init__(self, found: provenance.Provenance, asked: request.Request, stream: terminal.Output) -> None:
         self._found = found
         self._asked = asked
         self._stream = stream
@@ -67,7 +71,10 @@ class Answer:
         if self._json:
             self._stream.write(_dump(document) + "\n")
         else:
-            self._stream.writelines(f"{line}\n" for line in lines(document))
+            self._print(lines(printable.values(document)))
+
+    def _print(self, lines: Iterable[str]) -> None:
+        self._stream.writelines(f"{printable.lines(line, _INDENT)}\n" for line in lines)
 
     def _show_node(self, node: lineage.Node) -> None:
         self._write(documents.node(self._found, node), lambda d: texts.node(d, self._limit))
@@ -103,11 +110,11 @@ class Answer:
             more = next(listed, None) is not None
             self._stream.write(f'], "more": {_dump(more)}}}\n')
             return
-        rows = list(shown)
+        rows = printable.values(list(shown))
         text = lines(rows) if rows else [f"No {name}."]
         if next(listed, None) is not None:
             text.append(texts.more(len(rows), name))
-        self._stream.writelines(f"{line}\n" for line in text)
+        self._print(text)
 
     def _show_views(self, node: lineage.Node) -> None:
         steps = {"upstream": self._found.upstream, "downstream": self._found.downstream}
@@ -180,4 +187,4 @@ class Answer:
 
 def _dump(value: Any) -> str:
     # Numbers that are not finite stay NaN and Infinity, as in the graph.
-    return json.dumps(value)
+    return printable.json(json.dumps(value))

@@ -1,12 +1,10 @@
 """The command `aggregator show`."""
 
-import io
-import sys
 from typing import Any
 
 import click
 
-from aggregator import commands
+from aggregator import commands, terminal
 
 _VIEWS = ("logs", "metadata", "upstream", "downstream")
 _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
@@ -69,15 +67,11 @@ def show(graph_or_repo: str, run: str | None, **options: Any) -> None:
       aggregator show REPO u/me/run --failed --format json
     """
     _check(options)
-    with commands.explained_errors():
-        module = commands.import_single_threaded("aggregator.show.answer")
-        provenance = commands.import_single_threaded("aggregator.reading.provenance")
-        request = commands.import_single_threaded("aggregator.show.request").Request(**options)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Logs hold characters that not every terminal's encoding has.
-            sys.stdout.reconfigure(errors="backslashreplace")
-        with provenance.Provenance(graph_or_repo, run) as found:
-            module.Answer(found, request, sys.stdout).run()
+    module = commands.import_single_threaded("aggregator.show.answer")
+    provenance = commands.import_single_threaded("aggregator.reading.provenance")
+    request = commands.import_single_threaded("aggregator.show.request").Request(**options)
+    with provenance.Provenance(graph_or_repo, run) as found:
+        module.Answer(found, request, terminal.Output()).run()
 
 
 def _check(options: dict[str, Any]) -> None:
