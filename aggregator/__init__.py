@@ -7,13 +7,14 @@ if TYPE_CHECKING:
     from aggregator.configuration import AggregatorConfig
     from aggregator.graph_ingestion.ingestion import ingest_graph
     from aggregator.reading.provenance import Provenance
-    from schemas.errors import AggregatorError, FatalWorkerError, FormatError, RefusedError
+    from schemas.errors import AggregatorError, FatalWorkerError, FormatError, InUseError, RefusedError
 
 _PLACES = {
     "AggregatorConfig": "aggregator.configuration",
     "AggregatorError": "schemas.errors",
     "FatalWorkerError": "schemas.errors",
     "FormatError": "schemas.errors",
+    "InUseError": "schemas.errors",
     "Provenance": "aggregator.reading.provenance",
     "RefusedError": "schemas.errors",
     "aggregate_graph": "aggregator.aggregation",
@@ -25,6 +26,7 @@ __all__ = [
     "AggregatorError",
     "FatalWorkerError",
     "FormatError",
+    "InUseError",
     "Provenance",
     "RefusedError",
     "aggregate_graph",

@@ -82,7 +82,7 @@ def _aggregate(
     asked: request.Request, stopping: interruption.Interruption, started: float
 ) -> summary.Summary:
     config = asked.config
-    workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock)
+    workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock.descriptor)
     try:
         prepared = preparation.prepare(asked)
         stopping.check()

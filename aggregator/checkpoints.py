@@ -1,15 +1,21 @@
 """Opens a checkpoint: locked, identified, and emptied of what does not fit (docs/design.md, Checkpoint)."""
 
-import fcntl
+import contextlib
+import errno
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from typing import Self
 
-from schemas import checkpoint, digest, errors, manifest
+from schemas import checkpoint, digest, errors, files, leases, locks, manifest
 
 _log = logging.getLogger(__name__)
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_ATTEMPTS = 20
+"""How often to begin anew because somebody has removed the checkpoint in the meantime."""
 
 
 class Checkpoint:
@@ -18,40 +24,80 @@ class Checkpoint:
     Parameters
     ----------
     directory
-        Where it lies; made if it does not exist, within a directory that does.
+        Where it lies; made if it does not exist, within a directory that does. An empty one becomes a
+        checkpoint.
     temporary
         Whether to remove it when it is closed.
 
     Raises
     ------
     RefusedError
-        If it can't be written, or another aggregation works on it.
+        If it can't be written, or is a directory with other things in it.
+    InUseError
+        If another aggregation works on it.
     """
 
     def __init__(self, directory: str, temporary: bool = False) -> None:
         self.layout = checkpoint.Layout(directory)
         self._temporary = temporary
-        self._is_new = not os.path.exists(directory)
+        self._is_made = self._is_new = False
         try:
-            if self._is_new:
+            self.lock = self._take()
+        except BaseException:
+            if temporary:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def _take(self) -> locks.Lock:
+        """Make the directory unless it is there, and lock it."""
+        advice = "Wait until it and its workers have gone, or give another --checkpoint-dir."
+        for _ in range(_ATTEMPTS):
+            try:
+                fd = self._open()
+            except FileNotFoundError:
+                # Its last user has just removed it.
+                continue
+            lock = locks.take(self.layout.lock, fd, advice)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(self.layout.lock)):
+                    return lock
+            lock.release()
+        raise errors.InUseError(f"{self.layout.directory}: made and removed again and again. {advice}")
+
+    def _open(self) -> int:
+        """Return the open lock file, which is made as the first one in a directory."""
+        directory = self.layout.directory
+        try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(directory)
-            self.lock = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._is_made = True
+            names = os.listdir(directory)
+            if names and os.path.basename(self.layout.lock) not in names:
+                raise errors.RefusedError(
+                    f"{directory}: is no checkpoint, but has {names[0]!r} in it. A checkpoint is a directory "
+                    "that aggregation has made, or an empty one; give another --checkpoint-dir, or remove "
+                    "that directory if it can go."
+                )
+            self._is_new = not names
+            try:
+                return os.open(self.layout.lock, _FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:
+                if self._is_new:
+                    raise
+                # Somebody's else, who lets us read it; that will do for a lock.
+                return os.open(self.layout.lock, _FLAGS | os.O_RDONLY)
+        except FileNotFoundError:
+            if os.path.isdir(os.path.dirname(directory)):
+                raise
+            raise self._unwritable(os.strerror(errno.ENOENT)) from None
         except OSError as exc:
-            raise errors.RefusedError(
-                f"{directory}: can't write the checkpoint ({exc.strerror}). The directory above must exist; "
-                "--checkpoint-dir gives another place, --no-checkpoint keeps none."
-            ) from exc
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            holder = os.pread(self.lock, 32, 0).decode(errors="replace").strip()
-            os.close(self.lock)
-            raise errors.RefusedError(
-                f"{directory}: another aggregation (process {holder or 'unknown'}) or a worker of it is at "
-                "work there. Wait until it is gone, or give another --checkpoint-dir."
-            ) from exc
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+            raise self._unwritable(exc.strerror or str(exc)) from exc
+
+    def _unwritable(self, reason: str) -> errors.RefusedError:
+        return errors.RefusedError(
+            f"{self.layout.directory}: can't write the checkpoint ({reason}). The directory above must "
+            "exist; --checkpoint-dir gives another place, --no-checkpoint keeps none."
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -59,32 +105,74 @@ class Checkpoint:
     def __exit__(self, *exc: object) -> None:
         if self._temporary:
             self.remove()
-        os.close(self.lock)
+        self.lock.release()
 
     def clear(self) -> None:
-        """Remove everything but the lock."""
-        for name in os.listdir(self.layout.directory):
-            path = os.path.join(self.layout.directory, name)
-            if path != self.layout.lock:
-                os.unlink(path)
+        """Remove all files that a checkpoint has, but the lock."""
+        self._remove_files(lambda name: True)
 
-    def remove(self) -> None:
-        """Remove the checkpoint as a whole."""
+    def remove_temporary_files(self) -> None:
+        """Remove what processes left that were killed while they wrote."""
+        self._remove_files(lambda name: name.endswith((".tmp", ".part")))
+
+    def remove(self, keeps_directory: bool = False) -> None:
+        """Remove the checkpoint as a whole; if others have put something into it, only what is its own.
+
+        Parameters
+        ----------
+        keeps_directory
+            Whether to leave the empty directory.
+        """
         try:
-            shutil.rmtree(self.layout.directory)
+            leases.check(self.lock.claim)
+            if foreign := self._remove_files(lambda name: True):
+                _log.warning(
+                    "%s: is not removed, since there is something in it that is not of a checkpoint: %s",
+                    self.layout.directory,
+                    ", ".join(foreign[:10]),
+                )
+                return
+            # The lock goes last: a directory without it is nobody's, and one that is empty anybody's.
+            os.unlink(self.layout.lock)
+            if self.lock.claim is not None:
+                os.unlink(self.lock.claim.path)
+            if not keeps_directory:
+                self._remove_directory()
+        except (OSError, errors.AggregatorError) as exc:
+            _log.warning("%s: can't remove the checkpoint (%s)", self.layout.directory, exc)
+
+    def _remove_directory(self) -> None:
+        try:
+            os.rmdir(self.layout.directory)
         except OSError as exc:
-            _log.warning("%s: can't remove the checkpoint (%s)", self.layout.directory, exc.strerror)
+            # Another process may have begun there.
+            if exc.errno != errno.ENOTEMPTY:
+                raise
 
     def undo(self) -> None:
         """Remove the checkpoint if it did not exist before."""
         if self._is_new:
-            self.remove()
+            self.remove(keeps_directory=not self._is_made)
 
-    def remove_temporary_files(self) -> None:
-        """Remove what processes left that were killed while they wrote."""
-        for name in os.listdir(self.layout.directory):
-            if name.endswith((".tmp", ".part")):
-                os.unlink(os.path.join(self.layout.directory, name))
+    def _remove_files(self, chosen: Callable[[str], bool]) -> list[str]:
+        """Remove files that a checkpoint has; return the names of all that is there besides.
+
+        Raises
+        ------
+        AggregatorError
+            If a file can't be removed.
+        """
+        foreign = []
+        kept = {self.layout.lock} | ({self.lock.claim.path} if self.lock.claim else set())
+        with os.scandir(self.layout.directory) as entries:
+            found = list(entries)
+        for entry in found:
+            if not checkpoint.knows(entry.name) or entry.is_dir(follow_symlinks=False):
+                foreign.append(entry.name)
+            elif entry.path not in kept and chosen(entry.name):
+                with files.writing(entry.path):
+                    os.unlink(entry.path)
+        return sorted(foreign)
 
 
 def directory_for(graph_path: str, output: str | None, chosen: str | None) -> str:

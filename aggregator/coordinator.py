@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from aggregator import configuration, crew, interruption, preparation, progress, summary, verdicts
-from schemas import digest, errors, fault_points, ledger, messages
+from schemas import digest, errors, fault_points, leases, ledger, messages
 from schemas import verdicts as verdict_codes
 from workers import process
 
@@ -139,6 +139,7 @@ class Coordinator:
                 self.summary.stale.extend(reply.stale)
                 fault_points.reached("report")
                 if not self._prepared.setup.dry_run:
+                    leases.check(self._prepared.setup.lease)
                     ledger.append(self._prepared.checkpoint.layout.ledger, reply.committed)
                 fault_points.reached("ledger")
                 self._report.advance("ingested", sum(self._size_of(line.shard) for line in reply.committed))

@@ -2,14 +2,13 @@
 
 import dataclasses
 import datetime
-import fcntl
 import glob
 import os
 
 import numpy as np
 
 from aggregator import shards, summary, verdicts
-from schemas import checkpoint, digest, errors, ledger, manifest, predicted
+from schemas import checkpoint, digest, errors, ledger, locks, manifest, predicted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class Status:
     last_activity: datetime.datetime
     """When something was last written."""
 
-    process: str | None
-    """Process that works on it."""
+    process: str
+    """Process that works on it; empty if none does."""
 
     def lines(self) -> list[str]:
         """Return it as text."""
@@ -48,7 +47,7 @@ class Status:
             f"Shards done: {self.n_done} of {n_shards} ({self.found.shard_size} quanta each)",
             f"Datasets ingested: {self.n_ingested}",
             f"Last activity: {self.last_activity:%Y-%m-%d %H:%M:%S}",
-            "In use by process " + self.process if self.process else "Not in use",
+            f"In use by {self.process}" if self.process else "Not in use",
             *(f"Will be scanned again: {reason}" for reason in self.damaged),
             "",
         ]
@@ -81,7 +80,7 @@ def read(directory: str) -> Status:
         counts=_judge(found, statuses),
         n_ingested=sum(line.n_datasets for line in ledger.read_all(layout.ledger)),
         last_activity=datetime.datetime.fromtimestamp(newest),
-        process=_holder(layout.lock),
+        process=locks.holder(layout.lock),
     )
 
 
@@ -124,18 +123,3 @@ def _judge(found: manifest.Manifest, columns: dict[int, _Columns]) -> summary.Su
         statuses, kinds = columns[shard]
         result.add(kinds, statuses, judge.judge(division.begin(shard), statuses))
     return result
-
-
-def _holder(path: str) -> str | None:
-    """Return the process that holds a checkpoint's lock, if one does."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return os.pread(fd, 32, 0).decode(errors="replace") or "unknown"
-    finally:
-        os.close(fd)
-    return None

@@ -1,8 +1,20 @@
 """The layout of a checkpoint directory (docs/operations.md, Checkpoint)."""
 
 import os
+import re
 
-from schemas import errors, files
+from schemas import errors, files, leases
+
+_FILES = frozenset(
+    ("aggregation.lock", "dictionary", "edges", "ledger", "manifest.json", "records", "unreadable.jsonl")
+)
+_NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part")
+
+
+def knows(name: str) -> bool:
+    """Return whether a file name is one of a checkpoint's, be it a temporary one."""
+    final = files.final_name(name)
+    return final in _FILES or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
 
 
 class Layout:
@@ -18,6 +30,8 @@ class Layout:
         self.directory = directory
 
     def _path(self, name: str) -> str:
+        if not knows(name):
+            raise ValueError(f"{name} is no name of a checkpoint's file")
         return os.path.join(self.directory, name)
 
     def digest(self, shard: int) -> str:
@@ -56,8 +70,8 @@ class Layout:
 
     @property
     def lock(self) -> str:
-        """File whose lock says that a process works on the checkpoint."""
-        return self._path("lock")
+        """First file of a checkpoint, which makes the directory one; locked while a process works on it."""
+        return self._path("aggregation.lock")
 
     def output_datasets(self, shard: int) -> str:
         """Return the path of the part of the graph's dataset section that holds a shard's outputs."""

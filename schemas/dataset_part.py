@@ -114,7 +114,7 @@ def write(
     content = rows + b"".join(blocks)
     prefix = _PREFIX.pack(made_from, digest.checksum(content), n_edges, n_shared, len(rows))
     temporary = files.temporary_name(path)
-    with files.writing(path), open(temporary, "wb") as stream:
+    with files.writing(path), open(temporary, "xb") as stream:
         stream.write(prefix + content)
     os.rename(temporary, path)
 

@@ -35,6 +35,10 @@ class HeldError(AggregatorError):
     """Quanta are left for another run because files can't be read; everything else is saved."""
 
 
+class InUseError(AggregatorError):
+    """Another process works on the same thing; the request can be carried out when that has finished."""
+
+
 class FormatError(AggregatorError):
     """A file is truncated, of a wrong type or of an unknown version.
 

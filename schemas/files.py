@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import secrets
 from collections.abc import Iterable, Iterator
 
 from schemas import errors, fault_points
@@ -27,9 +29,34 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def temporary_name(path: str) -> str:
-    """Return the name under which a file is written before it is renamed."""
-    return f"{path}.{os.getpid()}.tmp"
+_TOKEN_SIZE = 6
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_SIZE}}}\.(?:tmp|partial)$")
+_SHORTEST_LIMIT = 143
+"""Bytes that a name may have on every file system that is in use."""
+
+
+def temporary_name(path: str, ending: str = "tmp") -> str:
+    """Return a name under which a file is written before it is renamed: no other process has the same.
+
+    Parameters
+    ----------
+    path
+        The file; its name may be as long as the file system allows.
+    ending
+        How the name ends: "tmp" or "partial".
+    """
+    directory, name = os.path.split(path)
+    tail = f".{secrets.token_hex(_TOKEN_SIZE)}.{ending}"
+    encoded = os.fsencode(name)
+    if len(encoded) + len(tail) > _SHORTEST_LIMIT:
+        with contextlib.suppress(OSError):
+            encoded = encoded[: os.pathconf(directory or ".", "PC_NAME_MAX") - len(tail)]
+    return os.path.join(directory, os.fsdecode(encoded) + tail)
+
+
+def final_name(name: str) -> str:
+    """Return the name that a file gets in the end whose temporary name this is; any other as it is."""
+    return _TEMPORARY.sub("", name)
 
 
 @contextlib.contextmanager
@@ -62,8 +89,10 @@ def write_atomically(path: str, pieces: Iterable[bytes | memoryview]) -> None:
         If it can't be written; nothing is left behind then.
     """
     temporary = temporary_name(path)
+    with writing(path):
+        stream = open(temporary, "xb")  # noqa: SIM115  (what could not be made must not be removed)
     try:
-        with writing(path), open(temporary, "wb") as stream:
+        with writing(path), stream:
             for piece in pieces:
                 stream.write(piece)
             stream.flush()

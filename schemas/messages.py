@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from schemas import digest, ledger
+from schemas import digest, leases, ledger
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -41,6 +41,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Whether to register dataset types."""
     update_output_chain: bool
     """Whether to put the run into the output chain."""
+    lease: leases.Claim | None
+    """Lease of the checkpoint; nothing if a lock protects it."""
     worker_log_dir: str | None
     """Where workers write logs."""
     worker_log_level: str

@@ -60,7 +60,7 @@ class PredictedWriter:
         self._codec = blocks.Codec(dictionary, level)
         self._int_size = int_size
         self._temporary = files.temporary_name(path)
-        self._archive = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED)
+        self._archive = zipfile.ZipFile(self._temporary, "x", zipfile.ZIP_STORED)
         if dictionary:
             with self._member(container.DICTIONARY) as out:
                 out.write(dictionary)

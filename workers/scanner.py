@@ -7,7 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from butler import config, datastore, records, universe
-from schemas import addresses, blocks, checkpoint, digest, errors, fault_points, messages, pipeline, predicted
+from schemas import (
+    addresses,
+    blocks,
+    checkpoint,
+    digest,
+    errors,
+    fault_points,
+    leases,
+    messages,
+    pipeline,
+    predicted,
+)
 from workers import (
     catalog,
     execution_files,
@@ -92,6 +103,7 @@ class Scanner:
                 return earlier.report(request.shard)
             builder = self._build(request, earlier, keep)
         head, sections = builder.encode(self._setup.identity, request.shard)
+        leases.check(self._setup.lease)
         checksum = digest.write(path, head, sections)
         fault_points.reached("digest")
         return messages.ShardScanned(

@@ -20,6 +20,7 @@ from schemas import (
     errors,
     fault_points,
     files,
+    leases,
     messages,
     nodes,
     predicted,
@@ -215,6 +216,7 @@ class Writer:
     def publish(self) -> messages.GraphWritten:
         """Move the file to its place."""
         fault_points.reached("output")
+        leases.check(self._setup.lease)
         os.rename(self._partial, self._path)
         fault_points.reached("renamed")
         self._published = True

@@ -95,12 +95,17 @@ def place(source: str, target: str, mode: str, tick: Callable[[], None]) -> None
     real = os.path.realpath(source)
     with _explained(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        # A process that was killed may have left its own.
-        for left in glob.glob(f"{glob.escape(target)}.*.tmp"):
-            os.unlink(left)
+        _remove_temporary_files(target)
         if not os.path.exists(target) or os.path.islink(target) or not os.path.samefile(real, target):
             _replace(real, target, mode, tick)
         _note_origin(target, os.path.abspath(source) if mode == "move" else None)
+
+
+def _remove_temporary_files(target: str) -> None:
+    """Remove what processes left that were killed while they brought a graph to the same place."""
+    for left in glob.glob(f"{glob.escape(target)}.*.tmp"):
+        if files.final_name(left) == target:
+            os.unlink(left)
 
 
 def _replace(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
@@ -143,7 +148,7 @@ def _transfer(source: str, target: str, mode: str, tick: Callable[[], None]) -> 
 
 
 def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
-    with open(source, "rb") as reader, open(target, "wb") as writer:
+    with open(source, "rb") as reader, open(target, "xb") as writer:
         while os.sendfile(writer.fileno(), reader.fileno(), None, _COPIED_AT_ONCE):
             tick()
         status = os.fstat(reader.fileno())

@@ -64,10 +64,11 @@ class Parts:
         """Keep the predicted blocks of a chunk, when all its files have been written."""
         path = self._part(number)
         sizes = np.array([len(blocks), *map(len, blocks)], dtype="<i8")
-        with open(files.temporary_name(path), "wb") as stream:
+        temporary = files.temporary_name(path)
+        with open(temporary, "xb") as stream:
             stream.write(sizes.tobytes())
             stream.writelines(blocks)
-        os.rename(files.temporary_name(path), path)
+        os.rename(temporary, path)
 
     def read_sizes(self, number: int) -> npt.NDArray[np.int64]:
         """Return the sizes of a chunk's predicted blocks."""

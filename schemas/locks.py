@@ -1,0 +1,153 @@
+"""Locks of files and directories; where the file system has none, a lease stands in (docs/design.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from typing import Self
+
+import msgspec
+
+from schemas import errors, files, leases
+
+_log = logging.getLogger(__name__)
+
+_MISSING = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+"""Errors of file systems that have no locks, or none for directories or for files opened for reading."""
+
+_PATIENCE = 0.5
+"""Seconds to wait for a lock: who only looks whether it is held has it for a moment."""
+
+
+class Lock:
+    """A lock that this process holds; a context manager that releases it.
+
+    Parameters
+    ----------
+    fd
+        What is locked, open; closed when the lock is released.
+    lease
+        What protects it instead of a lock, if anything does.
+    """
+
+    def __init__(self, fd: int, lease: leases.Lease | None) -> None:
+        self.fd = fd
+        self._lease = lease
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor that keeps the lock held as long as any process has it."""
+        return self.fd if self._lease is None else self._lease.descriptor
+
+    @property
+    def claim(self) -> leases.Claim | None:
+        """What shows whether it is still held; nothing for a lock, which can't be lost."""
+        return None if self._lease is None else self._lease.claim
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._lease is not None:
+            self._lease.release()
+        os.close(self.fd)
+
+
+def take(path: str, fd: int, advice: str) -> Lock:
+    """Lock an open file or directory.
+
+    Parameters
+    ----------
+    path, fd
+        What is locked. If that fails, it is closed.
+    advice
+        What to do if another process has it, for the message.
+
+    Raises
+    ------
+    InUseError
+        If another process has it.
+    AggregatorError
+        If it can't be locked.
+    """
+    try:
+        lease = _lease(path, advice) if not _lock(path, fd, advice) else None
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                text = msgspec.json.encode(leases.this_process())
+                os.ftruncate(fd, os.pwrite(fd, text, 0))
+        return Lock(fd, lease)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _lock(path: str, fd: int, advice: str) -> bool:
+    """Lock what is open; return False if its file system has no locks."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise errors.InUseError(f"{path}: in use by {_recorded(fd)}. {advice}") from None
+            time.sleep(0.02)
+        except OSError as exc:
+            if exc.errno in _MISSING:
+                _log.warning(
+                    "%s: its file system has no locks (%s). Instead, a lease file beside it keeps other "
+                    "processes away; it is renewed every %g s.",
+                    path,
+                    exc.strerror,
+                    leases.RENEWAL_SECONDS,
+                )
+                return False
+            raise errors.AggregatorError(
+                f"{path}: can't lock it ({exc.strerror}). Mend that, and run the same command again."
+            ) from exc
+    # A host that has no locks there may hold a lease.
+    if who := leases.holder(path):
+        raise errors.InUseError(f"{path}: in use by {who}. {advice}")
+    return True
+
+
+def _lease(path: str, advice: str) -> leases.Lease:
+    with files.writing(path):
+        return leases.take(path, advice)
+
+
+def holder(path: str) -> str:
+    """Return who holds the lock of a file; empty if nobody does. Nothing is changed."""
+    if who := leases.holder(path):
+        return who
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _recorded(fd)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return ""
+
+
+def _recorded(fd: int) -> str:
+    """Return who has written into a file that it holds it."""
+    try:
+        return msgspec.json.decode(os.pread(fd, 4096, 0), type=leases.Holder).text
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return "another process"

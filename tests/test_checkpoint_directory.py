@@ -1,0 +1,192 @@
+"""Whose a checkpoint directory is: what is made, what is removed, and what is left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from conftest import Sample
+
+import aggregator
+from aggregator import checkpoints, status
+from schemas import errors, locks
+
+
+def aggregate(sample: Sample, **config: Any) -> Any:
+    options = {"output_path": str(sample.root / "out.qg"), "mock_storage_classes": True} | config
+    return aggregator.aggregate_graph(
+        str(sample.repo / "predicted.qg"), str(sample.repo), aggregator.AggregatorConfig(**options)
+    )
+
+
+def tree(directory: pathlib.Path) -> dict[str, bytes]:
+    """Return the content of all files below a directory."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.mark.ordering("C1", "W5")
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("which", ["notes", "repository", "file"])
+def test_directory_of_somebody_is_refused(sample: Sample, which: str, fresh: bool) -> None:
+    directory = sample.repo
+    if which != "repository":
+        directory = sample.root / "mine"
+        directory.mkdir()
+        # Even if the names are those of a checkpoint.
+        (directory / "ledger").write_text("my accounts")
+        (directory / "manifest.json").write_text("{}")
+    before = tree(sample.root)
+    place = directory / "ledger" if which == "file" else directory
+    with pytest.raises(aggregator.RefusedError, match=r"is no checkpoint|can't write the checkpoint"):
+        aggregate(sample, checkpoint_dir=str(place), fresh=fresh)
+    assert tree(sample.root) == before
+
+
+@pytest.mark.ordering("C2")
+@pytest.mark.parametrize("fresh", [False, True])
+def test_only_names_of_a_checkpoint_are_removed(
+    sample: Sample, fresh: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = sample.repo / "predicted.qg.checkpoint"
+    aggregate(sample, dry_run=True)
+    foreign = {"shard-000000.digest.bak": b"1", "logs/scanner.log": b"2", "notes.tmp": b"3"}
+    for name, content in foreign.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes(content)
+    (directory / "manifest.json.0123456789ab.tmp").write_bytes(b"of a run that was killed")
+    aggregate(sample, fresh=fresh)
+    left = tree(directory)
+    assert set(left) == {*foreign, "aggregation.lock"}
+    assert {name: left[name] for name in foreign} == foreign
+    assert "is not removed" in caplog.text
+    assert "logs, notes.tmp, shard-000000.digest.bak" in caplog.text
+    # It is a checkpoint still.
+    aggregate(sample)
+
+
+def test_empty_directory_becomes_a_checkpoint(sample: Sample) -> None:
+    directory = sample.root / "empty"
+    directory.mkdir()
+    aggregate(sample, checkpoint_dir=str(directory))
+    assert not directory.exists()
+
+
+def test_refused_run_leaves_an_empty_directory_as_it_was(sample: Sample) -> None:
+    directory = sample.root / "empty"
+    directory.mkdir(mode=0o750)
+    inode = directory.stat().st_ino
+    held = checkpoints.Checkpoint(str(directory))
+    held.undo()
+    held.lock.release()
+    assert list(directory.iterdir()) == []
+    assert (directory.stat().st_ino, directory.stat().st_mode & 0o777) == (inode, 0o750)
+
+
+@pytest.mark.ordering("C7", "C3")
+def test_second_user_changes_nothing(sample: Sample) -> None:
+    directory = sample.repo / "predicted.qg.checkpoint"
+    aggregate(sample, dry_run=True)
+    (sample.root / "out.qg").unlink()
+    with checkpoints.Checkpoint(str(directory)):
+        before = tree(sample.root)
+        for fresh in (False, True):
+            with pytest.raises(aggregator.InUseError, match=f"in use by process {os.getpid()} on ") as caught:
+                aggregate(sample, fresh=fresh)
+            assert caught.value.exit_code == 1
+            assert "--checkpoint-dir" in str(caught.value)
+        assert tree(sample.root) == before
+    aggregate(sample)
+
+
+@pytest.mark.ordering("C6")
+def test_status_disturbs_no_start(sample: Sample) -> None:
+    """Whoever looks whether a checkpoint is in use has its lock for a moment."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    aggregate(sample, dry_run=True)
+    with open(directory / "aggregation.lock") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        release = threading.Timer(0.1, fcntl.flock, (stream, fcntl.LOCK_UN))
+        release.start()
+        aggregate(sample, dry_run=True)
+        release.join()
+    before = tree(directory)
+    assert status.read(str(directory)).process == ""
+    assert tree(directory) == before
+
+
+def test_checkpoint_removed_by_its_last_user_is_made_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one may be done right between our opening of the lock file and our lock."""
+    directory = tmp_path / "checkpoint"
+    first = checkpoints.Checkpoint(str(directory))
+    original, calls = locks.take, []
+
+    def take(*arguments: Any) -> locks.Lock:
+        calls.append(arguments)
+        if len(calls) == 1:
+            first.remove()
+            first.lock.release()
+        return original(*arguments)
+
+    monkeypatch.setattr(locks, "take", take)
+    with checkpoints.Checkpoint(str(directory)) as second:
+        assert len(calls) == 2
+        assert os.path.samestat(os.fstat(second.lock.fd), os.stat(second.layout.lock))
+
+
+def test_refused_run_leaves_no_temporary_checkpoint(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(checkpoints.tempfile, "tempdir", str(tmp_path))
+
+    def fail(*_: object) -> None:
+        raise errors.InUseError("somebody has it")
+
+    monkeypatch.setattr(locks, "take", fail)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(errors.InUseError):
+        aggregate(sample, checkpoint=False)
+    assert set(tmp_path.iterdir()) == before
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+
+_GROUP = 2000
+
+
+def _as_member(sample: Sample, *options: str) -> None:
+    """Aggregate as a member of a group, with nothing but its rights."""
+    capabilities = "-dac_override,-dac_read_search,-fowner,-chown"
+    command = [
+        *("setpriv", f"--bounding-set={capabilities}", "--inh-caps=-all", f"--regid={_GROUP}"),
+        *("--clear-groups", sys.executable, "-m", "aggregator.command_line", "aggregate-graph"),
+        *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
+        *("--mock-storage-classes", *options),
+    ]
+    done = subprocess.run(command, umask=0o002, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_root
+def test_two_people_of_a_group(sample: Sample) -> None:
+    """The second resumes what the first began, with its lock, ledger and digests; both own files."""
+    for path in (sample.root, *sample.root.rglob("*")):
+        os.chown(path, -1, _GROUP)
+        os.chmod(path, 0o2775 if path.is_dir() else 0o664)
+    for parent in sample.root.parents:
+        if parent.stat().st_mode & 0o005 != 0o005 and os.access(parent, os.W_OK):
+            os.chmod(parent, parent.stat().st_mode | 0o005)
+    _as_member(sample, "--incomplete")
+    directory = sample.repo / "predicted.qg.checkpoint"
+    for path in (directory, *directory.iterdir(), sample.repo / "gen3.sqlite3"):
+        assert path.stat().st_gid == _GROUP
+        os.chown(path, 1001, -1)
+    _as_member(sample)
+    assert not directory.exists()
