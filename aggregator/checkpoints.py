@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Self
 
-from schemas import checkpoint, digest, errors, files, leases, locks, manifest
+from schemas import checkpoint, digest, errors, files, leases, locks, manifest, partial_files
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,8 @@ class Checkpoint:
         self._remove_files(lambda name: True)
 
     def remove_temporary_files(self) -> None:
-        """Remove what processes left that were killed while they wrote."""
+        """Remove what processes left that were killed while they wrote, also outside of the checkpoint."""
+        partial_files.remove(self.layout.partial_files)
         self._remove_files(lambda name: name.endswith((".tmp", ".part")))
 
     def remove(self, keeps_directory: bool = False) -> None:

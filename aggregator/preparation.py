@@ -49,9 +49,9 @@ def prepare(asked: request.Request) -> Preparation:
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     identity = digest.Identity(graph.identity(table), _settings_hash(config, asked.repository), "")
+    held.remove_temporary_files()
     if config.fresh:
         held.clear()
-    held.remove_temporary_files()
     found = checkpoints.read_manifest(held, identity.graph, identity.settings)
     if found is not None:
         # To parse them takes seconds for a million quanta.

@@ -6,7 +6,16 @@ import re
 from schemas import errors, files, leases
 
 _FILES = frozenset(
-    ("aggregation.lock", "dictionary", "edges", "ledger", "manifest.json", "records", "unreadable.jsonl")
+    (
+        "aggregation.lock",
+        "dictionary",
+        "edges",
+        "ledger",
+        "manifest.json",
+        "partial.jsonl",
+        "records",
+        "unreadable.jsonl",
+    )
 )
 _NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part")
 
@@ -67,6 +76,11 @@ class Layout:
     def unreadable(self) -> str:
         """Files that could not be read (JSON lines)."""
         return self._path("unreadable.jsonl")
+
+    @property
+    def partial_files(self) -> str:
+        """Files that are being written elsewhere (JSON lines)."""
+        return self._path("partial.jsonl")
 
     @property
     def lock(self) -> str:

@@ -23,6 +23,7 @@ from schemas import (
     leases,
     messages,
     nodes,
+    partial_files,
     predicted,
     verdicts,
 )
@@ -50,7 +51,6 @@ class Writer:
         self._setup = setup
         self._log = log
         self._path = container.local_path(setup.output_path)
-        self._partial = f"{self._path}.partial"
         self._layout = checkpoint.Layout(setup.checkpoint)
         self._graph = predicted.PredictedGraph(setup.graph_path)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
@@ -61,9 +61,10 @@ class Writer:
         self._ids: dict[int, npt.NDArray[Any]] = {}
         self._sizes: dict[str, dict[int, npt.NDArray[Any]]] = {name: {} for name in _COLUMNS}
         try:
-            self._stream = open(self._partial, "wb")  # noqa: SIM115
+            self._stream = partial_files.create(self._layout.partial_files, self._path)
         except OSError as exc:
-            raise errors.RefusedError(f"{self._partial}: can't write it ({exc.strerror})") from exc
+            raise errors.RefusedError(f"{self._path}: can't write it ({exc.strerror})") from exc
+        self._partial = self._stream.name
         self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
         # Logs are most of the file: they are copied while scanning goes on, the rest at the end.
         self._logs: IO[bytes] | None = self._archive.open("logs.mb", "w", force_zip64=True)
