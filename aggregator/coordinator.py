@@ -84,6 +84,9 @@ class Coordinator:
             _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
         elif self._crew.writer is not None:
             self._write_graph(self._crew.writer)
+        if self.summary.graph_path is None and not self._stopping.number:
+            # Numbers without a graph are last words, too.
+            self._confirm()
         while self._crew.is_busy:
             self._receive()
         self._stopping.check()
@@ -202,6 +205,12 @@ class Coordinator:
         while not self._crew.is_idle(worker):
             self._receive()
 
+    def _confirm(self) -> None:
+        """Wait until everything is done that was asked for, and have the ingester look whether it is true."""
+        while self._crew.is_busy:
+            self._receive()
+        self._ask(self._crew.ingester, messages.Confirm())
+
     def _write_graph(self, writer: process.Worker) -> None:
         """Have what is left of the dataset section built, and the graph completed by the writer."""
         self._report.phase("writing the graph")
@@ -231,8 +240,7 @@ class Coordinator:
             )
         self._crew.post(writer, messages.FinishGraph(n_ranges))
         # Whoever sees the graph can count on it that all outputs are ingested.
-        while self._crew.is_busy:
-            self._receive()
+        self._confirm()
         self._ask(writer, messages.PublishGraph())
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy
 
-from butler import associations, batch, collections, conflicts, database, tables
+from butler import associations, batch, collections, conflicts, database, recorded_graphs, tables
 from schemas import fault_points
 
 ATTEMPTS: Final = 5
@@ -21,7 +21,12 @@ NO_COMPONENT: Final = "__NULL_STRING__"
 
 
 def ingest(
-    registry: tables.Tables, run: str, offered: batch.Batch, *, defensive: bool = False
+    registry: tables.Tables,
+    run: str,
+    offered: batch.Batch,
+    *,
+    graphs: frozenset[str],
+    defensive: bool = False,
 ) -> batch.IngestResult:
     """Write datasets and their files, all rows in one transaction or none.
 
@@ -36,12 +41,16 @@ def ingest(
         RUN collection, registered already.
     offered
         The datasets and their files.
+    graphs
+        Ids of the provenance graphs that the run may hold; none if that is to be the first.
     defensive
         Whether to look for existing rows first. Without it plain inserts are tried first, which saves
         a quarter to a third of the time as long as everything is new.
 
     Raises
     ------
+    UnknownGraphError
+        Raised if the run holds another provenance graph; nothing is written then.
     AggregatorError
         Raised if the run does not exist, or the database fails; nothing is written then.
     """
@@ -50,39 +59,50 @@ def ingest(
         raise ValueError("a file in the batch belongs to no dataset of the batch")
     if not offered.datasets:
         return batch.IngestResult(0, 0, ())
+
+    def at_once(connection: sqlalchemy.Connection) -> batch.IngestResult:
+        return _ingest_at_once(registry, connection, _run_id(registry, connection, run, graphs), offered)
+
+    def carefully(connection: sqlalchemy.Connection) -> batch.IngestResult:
+        return _ingest_carefully(registry, connection, _run_id(registry, connection, run, graphs), offered)
+
     if not defensive:
         try:
-            return registry.db.write(lambda connection: _ingest_at_once(registry, connection, run, offered))
+            return registry.db.write(at_once)
         except database.ConstraintError:
             pass  # The careful way finds out what exists.
     for _ in range(ATTEMPTS - 1):
         try:
-            return registry.db.write(lambda connection: _ingest_carefully(registry, connection, run, offered))
+            return registry.db.write(carefully)
         except database.ConstraintError:
             continue
-    return registry.db.write(lambda connection: _ingest_carefully(registry, connection, run, offered))
+    return registry.db.write(carefully)
 
 
 def _ingest_at_once(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, offered: batch.Batch
+    registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
 ) -> batch.IngestResult:
-    _insert(registry, connection, _run_id(registry, connection, run), offered)
+    _insert(registry, connection, run_id, offered)
     fault_points.reached("insert")
     return batch.IngestResult(len(offered.datasets), 0, ())
 
 
 def _ingest_carefully(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, offered: batch.Batch
+    registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
 ) -> batch.IngestResult:
-    run_id = _run_id(registry, connection, run)
     findings = conflicts.examine(registry, connection, run_id, offered)
     _insert(registry, connection, run_id, findings.new)
     fault_points.reached("insert")
     return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
 
 
-def _run_id(registry: tables.Tables, connection: sqlalchemy.Connection, run: str) -> int:
-    return collections.Collections(registry, connection).find_run(run).id
+def _run_id(
+    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, graphs: frozenset[str]
+) -> int:
+    """Return the key of a run that holds no other provenance graphs, and will not before we are through."""
+    run_id = collections.Collections(registry, connection).find_run(run).id
+    recorded_graphs.check(registry, connection, run, run_id, graphs)
+    return run_id
 
 
 def _insert(

@@ -23,6 +23,7 @@ from butler import (
     forgetting,
     ingest,
     managers,
+    recorded_graphs,
     sqlite,
     tables,
     universe,
@@ -297,9 +298,25 @@ class Registry:
         """Iterate over dimension records; see `butler.dimension_records.find`."""
         return dimension_records.find(self._tables, element, data_id)
 
-    def ingest(self, run: str, offered: batch.Batch, *, defensive: bool = False) -> batch.IngestResult:
+    def ingest(
+        self,
+        run: str,
+        offered: batch.Batch,
+        *,
+        graphs: frozenset[str] = frozenset(),
+        defensive: bool = False,
+    ) -> batch.IngestResult:
         """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""
-        return ingest.ingest(self._tables, run, offered, defensive=defensive)
+        return ingest.ingest(self._tables, run, offered, graphs=graphs, defensive=defensive)
+
+    def graphs(self, run: str) -> frozenset[str]:
+        """Return the ids of the provenance graphs that a run holds; none if there is no such run."""
+
+        def look(connection: sqlalchemy.Connection) -> frozenset[str]:
+            row = self._collections(connection).find(run)
+            return frozenset() if row is None else recorded_graphs.ids(self._tables, connection, row.id)
+
+        return self._db.read(look)
 
     def forget(self, run: str, ids: Iterable[str], kept: Mapping[str, Collection[str]]) -> int:
         """Take datasets out of a run while their files stay; see `butler.forgetting.forget`."""
@@ -310,17 +327,6 @@ class Registry:
         query = self._of_run(run, sqlalchemy.func.count())
         count: int = self._db.read(lambda connection: connection.execute(query).scalar_one())
         return count
-
-    def has_dataset_of_type(self, run: str, dataset_type: str) -> bool:
-        """Return whether a run holds a dataset of this type."""
-        dataset, table = self._tables.dataset, self._tables.dataset_type
-        query = (
-            self._of_run(run, dataset.c.id)
-            .join(table, table.c.id == dataset.c.dataset_type_id)
-            .where(table.c.name == dataset_type)
-            .limit(1)
-        )
-        return self._db.read(lambda connection: connection.execute(query).first() is not None)
 
     def files_of_type(
         self, dataset_type: str, datastore: str, records_table: str

@@ -107,6 +107,10 @@ class Flush(msgspec.Struct, frozen=True, tag=True):
     """To the ingester: commit what is left, nothing more comes."""
 
 
+class Confirm(msgspec.Struct, frozen=True, tag=True):
+    """To the ingester: everything is committed; make sure that what was found out is still true."""
+
+
 class Conflict(msgspec.Struct, frozen=True):
     """A dataset that the database refused."""
 
@@ -245,6 +249,7 @@ Request = (
     ScanShard
     | CommitShard
     | Flush
+    | Confirm
     | BuildOutputs
     | PlanInputs
     | CopyBlocks

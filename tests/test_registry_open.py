@@ -162,7 +162,7 @@ def test_reading_changes_nothing(sample: conftest.Sample) -> None:
         assert opened.flatten(["in/all"]) == ["in/raw"]
         ids = registry_rows.ids(databases.Sqlite(path), "in/raw")
         assert set(opened.existing_ids("in/raw", ids)) == ids
-        assert opened.has_dataset_of_type("in/raw", "raw")
+        assert opened.graphs("in/raw") == frozenset()
         with pytest.raises(errors.AggregatorError, match="opened for reading only"):
             opened.register_run("u/someone/run")
         with pytest.raises(sqlalchemy.exc.OperationalError), opened._db.engine.begin() as connection:

@@ -6,12 +6,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from butler import batch, config, dataset_types, registry, universe
+from butler import batch, config, dataset_types, recorded_graphs, registry, universe
 from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted, verdicts
-from workers import catalog, log_levels
-
-RUN_PROVENANCE = "run_provenance"
-"""Dataset type whose presence says that the run's graph has been ingested."""
+from workers import catalog, closed_quanta, log_levels
 
 
 class Ingester:
@@ -37,6 +34,9 @@ class Ingester:
         self._stores = [(s.records_table, s.name) for s in repository.datastores]
         self._registry = registry.open_registry(
             repository.database, repository.namespace, writeable=not setup.dry_run, warn=log.warning
+        )
+        self._closed = closed_quanta.ClosedQuanta(
+            setup.graph_path, self._header.output_run, repository, self._registry
         )
         self._universe = universe.Universe.from_config(self._pipeline.universe)
         self._types: dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]] = {}
@@ -77,6 +77,8 @@ class Ingester:
                 return self.take(request)
             case messages.Flush():
                 return self.flush()
+            case messages.Confirm():
+                return self.confirm()
         raise TypeError(f"not for the ingester: {request!r}")
 
     def close(self) -> None:
@@ -84,13 +86,30 @@ class Ingester:
         self._registry.close()
 
     def _check_run(self, repository: str) -> None:
-        """Refuse a run that is closed."""
-        run = self._header.output_run
-        if self._registry.has_dataset_of_type(run, RUN_PROVENANCE):
+        """Refuse quanta that are closed."""
+        if path := self._closed.find():
             raise errors.RefusedError(
-                f"{repository}: run {run!r} holds its provenance graph already. Logs and metadata are in "
-                "there, not in files of their own; aggregation would take them for missing."
+                f"{repository}: run {self._header.output_run!r} holds its provenance graph already ({path}). "
+                "Logs and metadata of these quanta are in there, not in files of their own; aggregation "
+                "would take them for missing."
             )
+
+    def confirm(self) -> messages.Ready:
+        """Make sure that what was found out is still true.
+
+        Raises
+        ------
+        AggregatorError
+            If it is not.
+        """
+        if path := self._closed.find():
+            raise errors.AggregatorError(
+                f"{path}: another process has ingested this provenance graph of run "
+                f"{self._header.output_run!r} while its quanta were aggregated here. That may have deleted "
+                "files before they were looked at, so no graph is written; datasets that were committed by "
+                "then stay. Nothing is left to be done if that graph is complete."
+            )
+        return messages.Ready()
 
     def _prepare(self) -> None:
         """Register dataset types and collections; all of it can be repeated."""
@@ -185,9 +204,7 @@ class Ingester:
         self._datasets, self._files, self._lines, self._n_datasets, self._n_known = [], [], [], 0, 0
         if self._setup.dry_run:
             return messages.Ingested(lines, n_datasets, n_known, [])
-        result = self._registry.ingest(
-            self._header.output_run, batch.Batch(datasets, files), defensive=self._defensive
-        )
+        result = self._write(batch.Batch(datasets, files))
         fault_points.reached("committed")
         # What was there once will be there again: no use in trying without looking.
         self._defensive = self._defensive or result.n_skipped > 0
@@ -202,6 +219,16 @@ class Ingester:
         return messages.Ingested(
             [] if conflicts else lines, result.n_ingested, result.n_skipped + n_known, conflicts
         )
+
+    def _write(self, offered: batch.Batch) -> batch.IngestResult:
+        """Commit a batch, unless its quanta are closed by then."""
+        run = self._header.output_run
+        while True:
+            graphs = self._closed.others
+            try:
+                return self._registry.ingest(run, offered, graphs=graphs, defensive=self._defensive)
+            except recorded_graphs.UnknownGraphError:
+                self.confirm()
 
     def flush(self) -> messages.Ingested:
         """Write what is left, and look for what is in the database against the present judgement."""

@@ -154,7 +154,9 @@ class Replacement:
         rest = places.FORMATTER, places.STORAGE_CLASS, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")
-        done = self._registry.ingest(run, batch.Batch([(dataset_id, kind, ())], files, where[0].size))
+        offered = batch.Batch([(dataset_id, kind, ())], files, where[0].size)
+        # After a lost connection it may be there already.
+        done = self._registry.ingest(run, offered, graphs=frozenset({dataset_id}))
         if done.conflicts:
             raise errors.AggregatorError(
                 f"{self._asked.repository.path}: {done.conflicts[0]}. Run the same command again."
@@ -186,7 +188,8 @@ class Replacement:
         ids = [dataset_id for dataset_id, _, _ in offered.datasets]
         if self._careful:
             self._summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
-        done = self._registry.ingest(self._asked.run, offered, defensive=self._careful)
+        graphs = frozenset({self._asked.dataset_id})
+        done = self._registry.ingest(self._asked.run, offered, graphs=graphs, defensive=self._careful)
         if done.n_skipped and not self._careful:
             # Somebody has ingested them in the meantime, maybe with files of their own.
             self._careful = True

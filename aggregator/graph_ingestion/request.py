@@ -24,7 +24,7 @@ class Request:
     """The run."""
 
     dataset_id: str
-    """Id for the graph if it is not ingested yet."""
+    """Id of the graph; a new one if it is not ingested yet."""
 
     where: ingested_graphs.Places
     """Where the graph is, or goes."""
@@ -54,7 +54,9 @@ class Request:
         AggregatorError
             If somebody has. Bringing this one to its place could replace that one, which is all that is left.
         """
-        if (self.run in ingested_graphs.places(self.repository, self.registry)) != self.is_ingested:
+        if self.registry.graphs(self.run) != (
+            frozenset({self.dataset_id}) if self.is_ingested else frozenset()
+        ):
             raise errors.AggregatorError(
                 f"{self.repository.path}: another process has just ingested the graph of run {self.run!r}. "
                 "Run the same command again."
@@ -104,6 +106,7 @@ def check(
         dataset_id, mode = identifiers.new(), None
         if run in known:
             where = known[run]
+            [dataset_id] = source.graphs(run)
             _check_same(given, header, where)
         else:
             where, mode = _plan(repository, source, run, dataset_id, given if header else None, transfer)
@@ -165,7 +168,9 @@ def _check_same(given: str | None, header: pipeline.Header | None, where: ingest
         if first.fingerprint != second.fingerprint:
             raise errors.RefusedError(
                 f"{given}: is not the graph that is ingested for run {header.output_run!r}; that is "
-                f"{where[0].file}. To go on with it, give --output-run {header.output_run} instead."
+                f"{where[0].file}. To go on with it, give --output-run {header.output_run} instead. A run "
+                "has one provenance graph: what another one holds stays in files of its own. If aggregation "
+                "left these out of the database (--promise-ingest-graph), aggregate again without that."
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import astropy.time
 from lsst.daf.butler import Butler, DatasetType, Timespan
+from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.tests.mocks import DirectButlerRepo, DynamicConnectionConfig, MockStorageClass
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
@@ -261,4 +262,31 @@ def build(root: pathlib.Path, size: Size, plans: Plans, run: str = RUN) -> Predi
         builder = repo.make_quantum_graph_builder(output_run=run, register_output_dataset_types=False)
         components = builder.finish(output=CHAIN, metadata={"comment": "made for the oracle", "n": 1})
         components.write(str(root / "predicted.qg"))
+        return components.assemble()
+
+
+def build_again(root: pathlib.Path, earlier: PredictedQuantumGraph, name: str) -> PredictedQuantumGraph:
+    """Make a graph of what an earlier one has left to be done in its run, once that is in the database.
+
+    Parameters
+    ----------
+    root
+        Directory of the repository.
+    earlier
+        The earlier graph, as `build` returns it.
+    name
+        File name of the new one in the repository's root.
+    """
+    run = earlier.header.output_run
+    with Butler.from_config(str(root), writeable=True) as butler:
+        builder = AllDimensionsQuantumGraphBuilder(
+            earlier.pipeline_graph,
+            butler,
+            input_collections=["in/all"],
+            output_run=run,
+            skip_existing_in=[run],
+            clobber=True,
+        )
+        components = builder.finish(output=CHAIN, metadata={"comment": "made for the oracle", "n": 2})
+        components.write(str(root / name))
         return components.assemble()
