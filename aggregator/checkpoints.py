@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Self
 
-from schemas import checkpoint, digest, errors, files, leases, locks, manifest, partial_files
+from schemas import checkpoint, digest, errors, files, leases, local_files, locks, manifest, partial_files
 
 _log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
         If it belongs to another graph.
     """
     layout = held.layout
-    if not os.path.exists(layout.manifest):
+    if not local_files.exists(layout.manifest):
         held.clear()
         return None
     try:

@@ -12,7 +12,7 @@ from aggregator import checkpoints, configuration, dictionary, request, shards
 from butler import config as butler_config
 from butler import datastore, records, universe
 from schemas import digest, errors, fault_points, manifest, messages, predicted
-from workers import catalog
+from workers import catalog, scanner
 
 _log = logging.getLogger(__name__)
 
@@ -147,9 +147,9 @@ def _extract_records(
 
 
 def _settings_hash(config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig) -> str:
-    """Return a hash of everything but the graph and the files that influences the content of digests."""
+    """Return a hash of everything but graph and files that influences the content of digests."""
     settings = (
-        digest.FORMAT_VERSION,
+        (digest.FORMAT_VERSION, scanner.LOGIC_VERSION),
         config.zstd_level,
         (config.zstd_dict_size, config.zstd_dict_n_inputs, config.zstd_dict_input_max_bytes),
         config.mock_storage_classes,

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from aggregator import shards, summary, verdicts
-from schemas import checkpoint, digest, errors, ledger, locks, manifest, predicted
+from schemas import checkpoint, digest, errors, ledger, local_files, locks, manifest, predicted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ def _read_digests(
     damaged = []
     for shard in range(1 - (-found.n_quanta // found.shard_size)):
         path = layout.digest(shard)
-        if os.path.exists(path):
+        if local_files.exists(path):
             try:
-                with digest.Digest(path, found.identity) as opened:
+                with digest.Digest(path, found.identity, shard) as opened:
                     columns[shard] = opened.column("quantum.status"), opened.column("quantum.task")
             except errors.FormatError as exc:
                 damaged.append(str(exc))

@@ -3,7 +3,7 @@
 import os
 import re
 
-from schemas import errors, files, leases
+from schemas import files, leases, local_files
 
 _FILES = frozenset(
     (
@@ -97,15 +97,15 @@ class Layout:
 
     def read_dictionary(self) -> bytes:
         """Return the dictionary."""
-        return self._read(self.dictionary)
+        return local_files.read_part(self.dictionary)
 
     def read_records(self) -> bytes:
         """Return the packed record attributes."""
-        return self._read(self.records)
+        return local_files.read_part(self.records)
 
     def read_edges(self) -> bytes:
         """Return the edges."""
-        return self._read(self.edges)
+        return local_files.read_part(self.edges)
 
     def write_dictionary(self, data: bytes) -> None:
         """Store the dictionary."""
@@ -118,10 +118,3 @@ class Layout:
     def write_edges(self, data: memoryview) -> None:
         """Store the edges."""
         files.write_atomically(self.edges, [data])
-
-    def _read(self, path: str) -> bytes:
-        try:
-            with open(path, "rb") as stream:
-                return stream.read()
-        except OSError as exc:
-            raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc

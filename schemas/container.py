@@ -1,5 +1,6 @@
 """The `.qg` container: a zip archive of stored members (quantum-graph-format.md section 1)."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from schemas import blocks, errors
+from schemas import blocks, errors, local_files
 
 DICTIONARY = "compression_dict"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -58,9 +59,11 @@ class Container:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = local_files.open_file(path)
         except OSError as exc:
             raise errors.RefusedError(f"{path}: can't open the graph ({exc.strerror})") from exc
+        except local_files.UnusableError as exc:
+            raise errors.RefusedError(f"{path}: can't open the graph: {exc}") from exc
         try:
             self._members = self._find_members()
         except BaseException:
@@ -86,15 +89,26 @@ class Container:
     def _find_members(self) -> dict[str, tuple[int, int]]:
         """Return (payload offset, size) of each member; the offset is -1 if it must be inflated."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with self._archive() as archive:
                 members = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
                 self.fingerprint = hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()
                 return {info.filename: self._place(info) for info in archive.infolist()}
+        except errors.MachineError:
+            raise
         except Exception as exc:
             # The library tells of damage with errors of many kinds, down to struct.error.
             raise errors.RefusedError(
                 f"{self.path}: not a quantum graph file, or truncated ({exc}); copy or build it again"
             ) from exc
+
+    @contextlib.contextmanager
+    def _archive(self) -> Iterator[zipfile.ZipFile]:
+        with (
+            local_files.watched(self.path),
+            os.fdopen(os.dup(self._fd), "rb") as stream,
+            zipfile.ZipFile(stream) as archive,
+        ):
+            yield archive
 
     def _place(self, info: zipfile.ZipInfo) -> tuple[int, int]:
         if info.compress_type != zipfile.ZIP_STORED:
@@ -145,7 +159,8 @@ class Container:
         pieces, place, left = [], start + offset, size
         while left:
             # One call returns at most 2 GiB.
-            piece = os.pread(self._fd, left, place)
+            with local_files.watched(self.path):
+                piece = os.pread(self._fd, left, place)
             if not piece:
                 raise errors.FormatError(self.path, member, "file is truncated")
             pieces.append(piece)
@@ -157,8 +172,10 @@ class Container:
         """Return a member that the archive holds compressed; kept, since it can't be read in part."""
         if member not in self._inflated:
             try:
-                with zipfile.ZipFile(self.path) as archive:
+                with self._archive() as archive:
                     self._inflated[member] = archive.read(member)
+            except errors.MachineError:
+                raise
             except Exception as exc:
                 raise errors.FormatError(self.path, member, f"damaged ({exc})") from exc
         return self._inflated[member]

@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from schemas import digest, errors, files
+from schemas import digest, errors, files, local_files
 
 ROW = np.dtype([("id", "S16"), ("size", "<i8"), ("row", "<i4"), ("role", "u1")])
 """A dataset: id, size of its block, row of its producer in the shard, its role. Parts are sorted by id."""
@@ -38,9 +38,9 @@ class Part:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._stream = open(path, "rb")  # noqa: SIM115
-        except OSError as exc:
-            raise errors.FormatError(path, "", f"can't open it ({exc.strerror})") from exc
+            self._stream = os.fdopen(local_files.open_file(path), "rb")
+        except (OSError, local_files.UnusableError) as exc:
+            raise errors.FormatError(path, "", f"can't open it ({exc})") from exc
         try:
             prefix = self._read(_PREFIX.size)
             self.key, self._checksum, self.n_edges, self.n_shared, self._length = _PREFIX.unpack(prefix)

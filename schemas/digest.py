@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 import zstandard
 
-from schemas import errors, files
+from schemas import errors, files, local_files
 
 FORMAT_VERSION = 2
 _MAGIC = b"QGDIGEST"
@@ -153,23 +153,29 @@ class Digest:
         Path of the file.
     identity
         What it must belong to.
+    shard
+        Which shard it must be of.
 
     Raises
     ------
     FormatError
         If it is missing, damaged, of another version, or belongs to something else.
+    MachineError
+        If the machine is in trouble; of all methods.
     """
 
-    def __init__(self, path: str, identity: Identity) -> None:
+    def __init__(self, path: str, identity: Identity, shard: int) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise errors.FormatError(path, "", f"can't open the digest ({exc.strerror})") from exc
+            self._fd = local_files.open_file(path)
+        except (OSError, local_files.UnusableError) as exc:
+            raise errors.FormatError(path, "", f"can't open the digest ({exc})") from exc
         try:
             head = self._read_head()
             if head.identity != identity:
                 raise errors.FormatError(path, "head", "belongs to another graph or to other settings")
+            if head.shard != shard:
+                raise errors.FormatError(path, "head", f"is of shard {head.shard}, not of {shard}")
         except BaseException:
             os.close(self._fd)
             raise
@@ -183,11 +189,11 @@ class Digest:
         os.close(self._fd)
 
     def _read_head(self) -> _Head:
-        prefix = os.pread(self._fd, _PREFIX.size, 0)
+        prefix = self._read(0, _PREFIX.size)
         if len(prefix) < _PREFIX.size or prefix[:8] != _MAGIC:
             raise errors.FormatError(self.path, "", "not a digest")
         _, length = _PREFIX.unpack(prefix)
-        data = os.pread(self._fd, length + _CHECKSUM_SIZE, _PREFIX.size)
+        data = self._read(_PREFIX.size, length + _CHECKSUM_SIZE)
         packed = data[:length]
         if checksum(packed) != data[length:]:
             raise errors.FormatError(self.path, "head", "checksum differs")
@@ -202,9 +208,13 @@ class Digest:
         self.checksum = data[length:].hex()
         return head
 
+    def _read(self, offset: int, size: int) -> bytes:
+        with local_files.watched(self.path):
+            return files.read_range(self._fd, offset, size)
+
     def _section(self, name: str) -> bytes:
         offset, length, expected = self._sections[name]
-        data = files.read_range(self._fd, self._start + offset, length)
+        data = self._read(self._start + offset, length)
         if checksum(data) != expected:
             raise errors.FormatError(self.path, name, "checksum differs; the section is damaged")
         return data
@@ -217,7 +227,7 @@ class Digest:
         """Return rows of a column, not verified: only for digests that this run wrote or verified."""
         kind = COLUMNS[name]
         start = self._start + self._sections[name][0] + begin * kind.itemsize
-        data = files.read_range(self._fd, start, (end - begin) * kind.itemsize)
+        data = self._read(start, (end - begin) * kind.itemsize)
         return np.frombuffer(data, dtype=kind)
 
     def values(self, name: str) -> list[Any]:

@@ -80,3 +80,26 @@ def after_changes() -> Iterator[None]:
         yield
     except RefusedError as exc:
         raise AggregatorError(str(exc)) from exc
+
+
+class MachineError(AggregatorError):
+    """The machine is in trouble, which says nothing about the file in question; worth retrying.
+
+    Parameters
+    ----------
+    path
+        What could not be looked at.
+    reason
+        What the system says.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"{path}: {reason}. That is trouble of the machine or its file system and tells nothing about "
+            "the file: run the same command again. If it stays, mend the file system, or replace the file."
+        )
+
+    def __reduce__(self) -> tuple[type["MachineError"], tuple[str, str]]:
+        return (type(self), (self.path, self.reason))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas import addresses, files
+from schemas import addresses, files, local_files
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -59,16 +59,15 @@ def read(path: str, repository: str, run: str) -> dict[int, Line]:
 def read_all(path: str) -> list[Line]:
     """Return the last line of each shard for each repository and run; nothing if there is no ledger."""
     result: dict[tuple[str, str, int], Line] = {}
-    if not os.path.exists(path):
+    if not local_files.exists(path):
         return []
-    with open(path, "rb") as stream:
-        for text in stream:
-            try:
-                line = _decoder.decode(text)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                # The process died while it appended.
-                continue
-            result[line.repository, line.run, line.shard] = line
+    for text in local_files.read_part(path).splitlines():
+        try:
+            line = _decoder.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            # The process died while it appended.
+            continue
+        result[line.repository, line.run, line.shard] = line
     return list(result.values())
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from schemas import digest, errors, files
+from schemas import digest, errors, files, local_files
 
 VERSION = 2
 
@@ -47,11 +47,7 @@ def read(path: str) -> Manifest:
     FormatError
         If it is missing, damaged or of another version.
     """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError as exc:
-        raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc
+    data = local_files.read_part(path)
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if version != VERSION:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schemas import digest, errors
 
 IDENTITY = digest.Identity("graph", "settings", "")
+SHARD = 7
 
 
 def columns(n: int = 3) -> dict[str, Any]:
@@ -38,13 +39,13 @@ def frozen(values: list[Any]) -> list[Any]:
 
 
 def write(path: pathlib.Path, identity: digest.Identity = IDENTITY, **changes: Any) -> bytes:
-    head, sections = digest.encode(identity, 7, {**columns(), **changes}, LISTS, BLOCKS)
+    head, sections = digest.encode(identity, SHARD, {**columns(), **changes}, LISTS, BLOCKS)
     digest.write(str(path), head, sections)
     return path.read_bytes()
 
 
 def verify(path: pathlib.Path) -> None:
-    with digest.Digest(str(path), IDENTITY) as opened:
+    with digest.Digest(str(path), IDENTITY, SHARD) as opened:
         opened.verify()
 
 
@@ -56,9 +57,9 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_everything_is_read_as_it_was_written(path: pathlib.Path, n: int) -> None:
     given_columns = columns(n)
-    head, sections = digest.encode(IDENTITY, 7, given_columns, LISTS, BLOCKS)
+    head, sections = digest.encode(IDENTITY, SHARD, given_columns, LISTS, BLOCKS)
     checksum = digest.write(str(path), head, sections)
-    with digest.Digest(str(path), IDENTITY) as opened:
+    with digest.Digest(str(path), IDENTITY, SHARD) as opened:
         opened.verify()
         assert (opened.shard, opened.checksum) == (7, checksum)
         for name, values in given_columns.items():
@@ -75,21 +76,23 @@ def test_everything_is_read_as_it_was_written(path: pathlib.Path, n: int) -> Non
 @given(st.lists(st.one_of(st.binary(), st.text(), st.integers(-(2**63), 2**64 - 1)), max_size=5))
 def test_lists_hold_any_values(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.digest"
-    digest.write(str(path), *digest.encode(IDENTITY, 1, columns(), {**LISTS, "coordinates": values}, BLOCKS))
-    with digest.Digest(str(path), IDENTITY) as opened:
+    digest.write(
+        str(path), *digest.encode(IDENTITY, SHARD, columns(), {**LISTS, "coordinates": values}, BLOCKS)
+    )
+    with digest.Digest(str(path), IDENTITY, SHARD) as opened:
         assert opened.values("coordinates") == values
 
 
 def test_the_same_content_has_the_same_checksum(path: pathlib.Path) -> None:
     first = write(path)
     assert write(path) == first
-    with digest.Digest(str(path), IDENTITY) as opened:
+    with digest.Digest(str(path), IDENTITY, SHARD) as opened:
         before = opened.checksum
     for name, values in columns().items():
         changed = values.copy()
         changed[1] = values[0]
         write(path, **{name: changed})
-        with digest.Digest(str(path), IDENTITY) as opened:
+        with digest.Digest(str(path), IDENTITY, SHARD) as opened:
             assert opened.checksum != before, name
 
 
@@ -113,7 +116,7 @@ def test_a_damaged_section_is_noticed_where_it_is_read(path: pathlib.Path) -> No
     data = write(path)
     place = data.rindex(BLOCKS["blocks.quanta"])
     path.write_bytes(data[:place] + b"Q" + data[place + 1 :])
-    with digest.Digest(str(path), IDENTITY) as opened:
+    with digest.Digest(str(path), IDENTITY, SHARD) as opened:
         assert opened.column("quantum.id").tolist() == columns()["quantum.id"].tolist()
         with pytest.raises(errors.FormatError, match="checksum differs") as caught:
             opened.blocks("blocks.quanta")
@@ -145,6 +148,13 @@ def test_a_digest_of_something_else_is_refused(path: pathlib.Path, field: str) -
         verify(path)
 
 
+@pytest.mark.ordering("D1")
+def test_the_digest_of_another_shard_is_refused(path: pathlib.Path) -> None:
+    digest.write(str(path), *digest.encode(IDENTITY, SHARD + 1, columns(), LISTS, BLOCKS))
+    with pytest.raises(errors.FormatError, match="is of shard 8, not of 7"):
+        verify(path)
+
+
 @pytest.mark.parametrize("version", [digest.FORMAT_VERSION - 1, digest.FORMAT_VERSION + 1, None])
 def test_another_version_is_refused(
     path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, version: int | None
@@ -158,7 +168,7 @@ def test_another_version_is_refused(
 
 def test_a_digest_appears_complete_or_not_at_all(path: pathlib.Path) -> None:
     old = write(path)
-    head, _ = digest.encode(IDENTITY, 7, columns(), LISTS, BLOCKS)
+    head, _ = digest.encode(IDENTITY, SHARD, columns(), LISTS, BLOCKS)
     with pytest.raises(TypeError):
         digest.write(str(path), head, [b"", "no bytes"])  # type: ignore[list-item]
     assert path.read_bytes() == old

@@ -2,13 +2,19 @@
 
 import dataclasses
 import os
+import stat
 
 from butler import datastore
-from schemas import predicted
+from schemas import local_files, predicted
 from workers import catalog
 
 Fingerprint = tuple[str, int, int, int]
-"""Store and path, size (-1 if missing), modification time in ns, inode."""
+"""Store and path, size (-1 if missing), modification time in ns (of 64 bits), inode."""
+
+_MISSING = (-1, 0, 0)
+_UNKNOWN = (0, 0, 0)
+
+_HALF = 1 << 63
 
 
 class UnreadableError(Exception):
@@ -84,6 +90,8 @@ class ExecutionFiles:
         ------
         UnreadableError
             If it exists and can't be read.
+        MachineError
+            If the machine is in trouble.
         """
         path = ""
         for file, relative in self.places(dataset, values):
@@ -95,37 +103,36 @@ class ExecutionFiles:
 
     def _read(self, path: str, name: str) -> bytes | None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self.looked.append((name, -1, 0, 0))
+            fd = local_files.open_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.looked.append((name, *_MISSING))
             return None
-        except OSError as exc:
-            self.looked.append((name, 0, 0, 0))
-            raise UnreadableError(path, f"can't open it ({exc.strerror})") from exc
+        except local_files.UnusableError as exc:
+            self.looked.append((name, *_UNKNOWN))
+            raise UnreadableError(path, str(exc)) from exc
         try:
             status = os.fstat(fd)
-            self.looked.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
-            data = os.read(fd, status.st_size + 1)
-            if len(data) != status.st_size:
-                with os.fdopen(os.dup(fd), "rb") as stream:
-                    stream.seek(0)
-                    data = stream.read()
-        except OSError as exc:
-            raise UnreadableError(path, f"can't read it ({exc.strerror})") from exc
+            self.looked.append((name, *_numbers(status)))
+            return local_files.read_all(fd, status.st_size, path)
+        except local_files.UnusableError as exc:
+            raise UnreadableError(path, str(exc)) from exc
         finally:
             os.close(fd)
-        return data
 
     def fingerprint(self, name: str) -> Fingerprint:
-        """Return the fingerprint of a file as it is now, given the name in an earlier fingerprint."""
+        """Return the fingerprint of a file as it is now, given the name in an earlier fingerprint.
+
+        Raises
+        ------
+        MachineError
+            If the machine is in trouble.
+        """
         store, _, relative = name.partition(":")
         try:
-            status = os.stat(os.path.join(self._roots[int(store)], relative))
-        except (FileNotFoundError, NotADirectoryError):
-            return (name, -1, 0, 0)
-        except OSError:
-            return (name, 0, 0, 0)
-        return (name, status.st_size, status.st_mtime_ns, status.st_ino)
+            status = local_files.status(os.path.join(self._roots[int(store)], relative))
+        except local_files.UnusableError:
+            return (name, *_UNKNOWN)
+        return (name, *(_MISSING if status is None else _numbers(status)))
 
     def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
         """Return whether any file of a dataset exists (execution-files.md section 4.4).
@@ -134,18 +141,26 @@ class ExecutionFiles:
         ------
         UnreadableError
             If that can't be found out.
+        MachineError
+            If the machine is in trouble.
         """
         for file, relative in self.places(dataset, values):
             path = f"{self._roots[file.store]}/{relative}"
             name = f"{file.store}:{relative}"
             try:
-                status = os.stat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                self.looked.append((name, -1, 0, 0))
-                continue
-            except OSError as exc:
-                self.looked.append((name, 0, 0, 0))
-                raise UnreadableError(path, f"can't look at it ({exc.strerror})") from exc
-            self.looked.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
-            return True
+                status = local_files.status(path)
+                if status is not None and not stat.S_ISDIR(status.st_mode):
+                    local_files.check_regular(status)
+            except local_files.UnusableError as exc:
+                self.looked.append((name, *_UNKNOWN))
+                raise UnreadableError(path, str(exc)) from exc
+            if status is not None:
+                self.looked.append((name, *_numbers(status)))
+                return True
+            self.looked.append((name, *_MISSING))
         return False
+
+
+def _numbers(status: os.stat_result) -> tuple[int, int, int]:
+    """Return size, time and inode as a digest has room for them: times far off wrap around."""
+    return status.st_size, (status.st_mtime_ns + _HALF) % (2 * _HALF) - _HALF, status.st_ino

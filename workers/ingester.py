@@ -130,7 +130,8 @@ class Ingester:
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
         """Add a shard's datasets; write a batch if there are enough."""
-        with digest.Digest(self._layout.digest(request.shard), self._setup.identity) as opened:
+        shard = request.shard
+        with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
             self._gather(opened, np.frombuffer(request.verdicts, dtype="i1"))
         if self._n_datasets > self._setup.ingest_batch_size:
             return self._ingest()

@@ -65,7 +65,7 @@ class InputDatasets:
         fault_points.reached("inputs")
         gathered = _Gathered()
         for shard in range(request.n_shards):
-            with digest.Digest(self._layout.digest(shard), self._identity) as opened:
+            with digest.Digest(self._layout.digest(shard), self._identity, shard) as opened:
                 self._gather(gathered, opened, request)
         edges, consumers = np.concatenate(gathered.edges), np.concatenate(gathered.consumers)
         ids = _distinct(edges)

@@ -4,7 +4,6 @@ A dataset's block names its consumers, so this waits for the digests of all shar
 directly after one of this shard. Parts are kept in the checkpoint, since a restart can use them again.
 """
 
-import os
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from schemas import (
     digest,
     errors,
     fault_points,
+    local_files,
     messages,
     predicted,
     verdicts,
@@ -71,7 +71,7 @@ class OutputDatasets:
         return messages.OutputsBuilt(request.shard, len(rows), n_shared)
 
     def _open(self, shard: int) -> digest.Digest:
-        return digest.Digest(self._layout.digest(shard), self._identity)
+        return digest.Digest(self._layout.digest(shard), self._identity, shard)
 
     def _describe(
         self, opened: digest.Digest, verdict: npt.NDArray[np.int8]
@@ -132,7 +132,7 @@ def _find(ids: addresses.Ids, sought: addresses.Ids) -> tuple[npt.NDArray[np.int
 
 def _existing(path: str, key: bytes) -> tuple[int, int] | None:
     """Return the numbers of edges of a part that is there and fits."""
-    if not os.path.exists(path):
+    if not local_files.exists(path):
         return None
     try:
         with dataset_part.Part(path) as part:

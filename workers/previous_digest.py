@@ -1,14 +1,13 @@
 """What an earlier digest of a shard still tells, and what has to be scanned again (design.md, Checkpoint)."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas import addresses, blocks, digest, errors, messages
+from schemas import addresses, blocks, digest, errors, local_files, messages
 from schemas import statuses as status_codes
 from workers import execution_files, shard_builder
 
@@ -127,7 +126,7 @@ class PreviousDigest:
 
 @contextlib.contextmanager
 def open_previous(
-    path: str, identity: digest.Identity, ids: bytes, verify: bool
+    path: str, identity: digest.Identity, shard: int, ids: bytes, verify: bool
 ) -> Iterator[tuple[PreviousDigest | None, str]]:
     """Yield the earlier digest of a shard, if there is one that fits; otherwise why it does not.
 
@@ -135,7 +134,7 @@ def open_previous(
     ----------
     path
         Where it would be.
-    identity
+    identity, shard
         What it must belong to.
     ids
         Ids of the shard's quanta, 16 bytes each; empty for the shard of init quanta.
@@ -144,9 +143,10 @@ def open_previous(
     """
     with contextlib.ExitStack() as stack:
         previous, discarded = None, ""
-        if os.path.exists(path):
+        if local_files.exists(path):
             try:
-                previous = PreviousDigest(stack.enter_context(digest.Digest(path, identity)), verify)
+                opened = stack.enter_context(digest.Digest(path, identity, shard))
+                previous = PreviousDigest(opened, verify)
                 if ids and previous.columns["quantum.id"].tobytes() != ids:
                     previous, discarded = None, f"{path}: holds other quanta"
             except errors.FormatError as exc:

@@ -35,6 +35,10 @@ _ROLES = {
     pipeline.CONFIG_CONNECTION: digest.CONFIG,
 }
 
+LOGIC_VERSION = 2
+"""To be raised whenever the same files give another digest than before, whatever the reason: what an earlier
+version has found out is then not used any more."""
+
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -96,7 +100,7 @@ class Scanner:
         fault_points.reached("shard")
         path = self.layout.digest(request.shard)
         with previous_digest.open_previous(
-            path, self._setup.identity, request.ids, self._setup.verify_checkpoint
+            path, self._setup.identity, request.shard, request.ids, self._setup.verify_checkpoint
         ) as (earlier, discarded):
             keep = np.zeros(0, dtype=bool) if earlier is None else earlier.unchanged(self._files)
             if earlier is not None and keep.all():

@@ -105,12 +105,15 @@ class Writer:
         fault_points.reached("logs")
         shard = request.shard
         self._shards[shard] = np.frombuffer(request.verdicts, dtype="i1")
-        with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
+        with self._open(shard) as opened:
             self._count_edges(opened)
             if shard > 0 and self._logs is not None:
                 self._ids[shard] = opened.column("quantum.id")
                 self._copy(opened, "logs", self._logs)
         return messages.ShardTaken(shard)
+
+    def _open(self, shard: int) -> digest.Digest:
+        return digest.Digest(self._layout.digest(shard), self._setup.identity, shard)
 
     def _count_edges(self, opened: digest.Digest) -> None:
         """Count what is read by a shard, in all and from outside, and keep samples."""
@@ -191,7 +194,7 @@ class Writer:
         for name in ("metadata", "quanta"):
             with self._archive.open(f"{name}.mb", "w", force_zip64=True) as out:
                 for shard in sorted(self._ids):
-                    with digest.Digest(self._layout.digest(shard), self._setup.identity) as opened:
+                    with self._open(shard) as opened:
                         self._copy(opened, name, out)
         return messages.Ready()
 

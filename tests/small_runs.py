@@ -1,0 +1,65 @@
+"""Small synthetic runs that are aggregated in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from typing import Any
+
+import aggregator
+from aggregator.synthesis import campaign, parameters
+
+CLEAN = dict.fromkeys(parameters.SHARES, 0.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SmallRun:
+    """An executed run, and where its graph goes."""
+
+    root: pathlib.Path
+    """The repository; the predicted graph is in it, too."""
+
+    @property
+    def predicted(self) -> pathlib.Path:
+        return self.root / "predicted.qg"
+
+    @property
+    def output(self) -> pathlib.Path:
+        return self.root / "out.qg"
+
+    @property
+    def run_directory(self) -> pathlib.Path:
+        """The directory of the run's files."""
+        return next(self.root.glob("u/*/*/*"))
+
+    def files(self, pattern: str) -> list[pathlib.Path]:
+        """Return files of the run by name."""
+        return sorted(self.run_directory.rglob(pattern))
+
+    def aggregate(self, **options: Any) -> Any:
+        config = {"output_path": str(self.output)} | options
+        return aggregator.aggregate_graph(
+            str(self.predicted), str(self.root), aggregator.AggregatorConfig(**config)
+        )
+
+    def n_datasets(self) -> int:
+        """Return the number of datasets in the database."""
+        import sqlite3
+
+        with sqlite3.connect(self.root / "gen3.sqlite3") as connection:
+            (count,) = connection.execute("SELECT count(*) FROM dataset").fetchone()
+            return int(count)
+
+
+def make(root: pathlib.Path, quanta: int = 60, **changes: Any) -> SmallRun:
+    """Make a run in which everything succeeds."""
+    asked = parameters.Parameters(quanta=quanta, **{**parameters.SMALL, **CLEAN, **changes})
+    campaign.synthesize(str(root), asked, n_processes=1, interactive=False)
+    return SmallRun(root)
+
+
+def copy(run: SmallRun, root: pathlib.Path) -> SmallRun:
+    """Return a copy, links and times included."""
+    shutil.copytree(run.root, root, symlinks=True)
+    return SmallRun(root)
