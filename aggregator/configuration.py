@@ -1,7 +1,6 @@
 """Options of an aggregation, with the names and meanings of the reference (aggregate-and-ingest.md 1)."""
 
 import dataclasses
-import os
 
 from schemas import blocks, errors
 from workers import log_levels
@@ -124,10 +123,3 @@ def check(config: AggregatorConfig) -> None:
         raise errors.RefusedError("scan_timeout must be positive")
     if config.unreadable not in UNREADABLE_CHOICES:
         raise errors.RefusedError(f"unreadable must be one of {', '.join(UNREADABLE_CHOICES)}")
-    for name in ("worker_log_dir", "worker_profile_dir"):
-        directory = getattr(config, name)
-        if directory is not None:
-            try:
-                os.makedirs(directory, exist_ok=True)
-            except OSError as exc:
-                raise errors.RefusedError(f"{name} {directory}: can't make it ({exc.strerror})") from exc

@@ -6,12 +6,21 @@ from collections import deque
 from collections.abc import Iterator
 
 from schemas import messages
-from workers import memory, process
+from workers import memory, process, roles
 
 _POLL_SECONDS = 0.25
 
 STOP_SECONDS = 8.0
 """How long workers may take to finish what they are doing."""
+
+
+def names(n_scanners: int) -> list[str]:
+    """Return the names of all workers that there may be, which their logs and profiles have."""
+    return [*_scanner_names(n_scanners), roles.INGESTER, roles.WRITER]
+
+
+def _scanner_names(n_scanners: int) -> list[str]:
+    return [f"{roles.SCANNER}-{i:03d}" for i in range(n_scanners)]
 
 
 class Crew:
@@ -44,9 +53,9 @@ class Crew:
             return worker
 
         try:
-            self.scanners = [start("scanner", f"scanner-{i:03d}") for i in range(n_scanners)]
-            self.ingester = start("ingester", "ingester")
-            self.writer = start("writer", "writer") if writing else None
+            self.scanners = [start(roles.SCANNER, name) for name in _scanner_names(n_scanners)]
+            self.ingester = start(roles.INGESTER, roles.INGESTER)
+            self.writer = start(roles.WRITER, roles.WRITER) if writing else None
         except BaseException:
             self.stop()
             raise

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
-from schemas import errors
+from schemas import errors, output_paths
 from workers import log_handlers, log_levels
 
 _BRIEF = "{levelname} {message}"
@@ -65,6 +65,7 @@ def _full(labels: Mapping[str, str]) -> str:
 
 
 def _file(path: str, labels: Mapping[str, str], full: str) -> log_handlers.LogFile:
+    output_paths.check(path, output_paths.Kind.LOG, output_paths.Protection())
     try:
         handler = log_handlers.LogFile(path)
     except OSError as exc:

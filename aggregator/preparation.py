@@ -113,6 +113,7 @@ def _setup(asked: request.Request, identity: digest.Identity) -> messages.Setup:
         register_dataset_types=config.register_dataset_types,
         update_output_chain=config.update_output_chain,
         lease=asked.checkpoint.lock.claim,
+        protection=asked.protection,
         worker_log_dir=config.worker_log_dir,
         worker_log_level=config.worker_log_level,
         worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,

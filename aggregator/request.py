@@ -6,9 +6,11 @@ import logging
 import os
 from typing import Self
 
-from aggregator import checkpoints, configuration
+import msgspec
+
+from aggregator import checkpoints, configuration, crew, repository_files
 from butler import config as butler_config
-from schemas import container, errors, predicted
+from schemas import container, errors, output_paths, predicted
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ class Request:
 
     output: str | None
     """Where the provenance graph goes; nothing if none is written."""
+
+    protection: output_paths.Protection
+    """What must not be written."""
 
     checkpoint: checkpoints.Checkpoint
     """The checkpoint, locked; what it holds has not been looked at."""
@@ -59,16 +64,68 @@ def check(predicted_path: str, butler_path: str, config: configuration.Aggregato
         _check_graph(graph)
         repository = butler_config.load(butler_path)
         output = _check_output(config)
-        held = open_things.enter_context(_open_checkpoint(graph, config, output))
-        return Request(config, graph, butler_path, repository, output, held, open_things.pop_all())
+        directory = None
+        if config.checkpoint:
+            directory = checkpoints.directory_for(graph.path, output, config.checkpoint_dir)
+        protection = _check_paths(config, graph, repository, output, directory)
+        held = open_things.enter_context(_open_checkpoint(directory))
+        _make_directories(config, held)
+        return Request(
+            config, graph, butler_path, repository, output, protection, held, open_things.pop_all()
+        )
 
 
-def _open_checkpoint(
-    graph: predicted.PredictedGraph, config: configuration.AggregatorConfig, output: str | None
-) -> checkpoints.Checkpoint:
-    if not config.checkpoint:
+def _open_checkpoint(directory: str | None) -> checkpoints.Checkpoint:
+    if directory is None:
         return checkpoints.Checkpoint(checkpoints.temporary_directory(), temporary=True)
-    return checkpoints.Checkpoint(checkpoints.directory_for(graph.path, output, config.checkpoint_dir))
+    return checkpoints.Checkpoint(directory)
+
+
+def _check_paths(
+    config: configuration.AggregatorConfig,
+    graph: predicted.PredictedGraph,
+    repository: butler_config.RepositoryConfig,
+    output: str | None,
+    directory: str | None,
+) -> output_paths.Protection:
+    """Return what must stay as it is; nothing that is going to be written may be of that."""
+    logs = _worker_files(config.worker_log_dir, "log", config)
+    profiles = _worker_files(config.worker_profile_dir, "profile", config) if config.n_processes > 1 else []
+    outputs = [] if output is None else [output]
+    owned = repository_files.protection(repository, graph.header.output_run, outputs)
+    directories = dict(owned.directories)
+    if directory is not None:
+        output_paths.check_directory(os.path.dirname(directory), output_paths.Protection())
+        directories[directory] = "the checkpoint"
+    protection = msgspec.structs.replace(
+        owned, files={**owned.files, graph.path: "the predicted graph"}, directories=directories
+    )
+    for paths, kind in (
+        (outputs, output_paths.Kind.GRAPH),
+        (logs, output_paths.Kind.LOG),
+        (profiles, output_paths.Kind.PROFILE),
+    ):
+        for path in paths:
+            output_paths.check(path, kind, protection)
+    return protection
+
+
+def _worker_files(directory: str | None, ending: str, config: configuration.AggregatorConfig) -> list[str]:
+    if directory is None:
+        return []
+    return [os.path.join(directory, f"{name}.{ending}") for name in crew.names(config.n_processes)]
+
+
+def _make_directories(config: configuration.AggregatorConfig, held: checkpoints.Checkpoint) -> None:
+    """Make the directories for what workers write."""
+    for name in ("worker_log_dir", "worker_profile_dir"):
+        directory = getattr(config, name)
+        try:
+            if directory is not None:
+                os.makedirs(directory, exist_ok=True)
+        except OSError as exc:
+            held.undo()
+            raise errors.RefusedError(f"{name} {directory}: can't make it ({exc.strerror})") from exc
 
 
 def _check_graph(graph: predicted.PredictedGraph) -> None:
@@ -93,6 +150,4 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
     directory = os.path.dirname(path)
     if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
-    if os.path.isdir(path):
-        raise errors.RefusedError(f"{path}: is a directory, the output must be a file")
     return path

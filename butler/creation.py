@@ -14,7 +14,7 @@ import sqlalchemy
 import yaml
 
 from butler import config, connections, database, managers, tables, universe, yaml_files
-from schemas import errors, files
+from schemas import errors, files, output_paths
 
 DEFAULT_DATABASE: Final = f"sqlite:///{config.ROOT_TAG}/gen3.sqlite3"
 """Database of a repository, unless another one is wanted."""
@@ -57,6 +57,7 @@ def create_repository(
     """
     directory = os.path.abspath(yaml_files.local_path(os.fspath(root), "Butler repository"))
     path = os.path.join(directory, "butler.yaml")
+    output_paths.check_directory(directory, output_paths.Protection())
     _check_absent(path)
     url = database_url or DEFAULT_DATABASE
     _check_url(url)

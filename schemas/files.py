@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from schemas import errors, fault_points
 
@@ -77,11 +77,22 @@ def writing(path: str) -> Iterator[None]:
         ) from exc
 
 
-def write_atomically(path: str, pieces: Iterable[bytes | memoryview]) -> None:
+def write_atomically(
+    path: str, pieces: Iterable[bytes | memoryview], look: Callable[[], object] | None = None
+) -> None:
     """Write a file so that it appears complete and synced, or not at all.
 
     If the machine loses power right after, the rename may be lost; for parts of a checkpoint that costs a
     scan, and syncing the directory as well would double the waiting.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pieces
+        Its content.
+    look
+        Called right before it gets its name; what it raises prevents that.
 
     Raises
     ------
@@ -98,6 +109,8 @@ def write_atomically(path: str, pieces: Iterable[bytes | memoryview]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         fault_points.reached(f"rename{os.path.splitext(path)[1]}")
+        if look is not None:
+            look()
         os.rename(temporary, path)
     except BaseException:
         if os.path.exists(temporary):

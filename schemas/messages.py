@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from schemas import digest, leases, ledger
+from schemas import digest, leases, ledger, output_paths
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -43,6 +43,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Whether to put the run into the output chain."""
     lease: leases.Claim | None
     """Lease of the checkpoint; nothing if a lock protects it."""
+    protection: output_paths.Protection
+    """What must not be written."""
     worker_log_dir: str | None
     """Where workers write logs."""
     worker_log_level: str

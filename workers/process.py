@@ -16,7 +16,7 @@ from typing import Any
 import multiprocess
 from multiprocess import reduction, resource_tracker
 
-from schemas import errors, messages
+from schemas import errors, messages, output_paths
 from workers import roles, thread_pools
 
 MAX_IN_FLIGHT = 2
@@ -247,6 +247,7 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
             message = messages.unpack(pipe.recv_bytes())
             if isinstance(message, messages.Setup) and message.worker_profile_dir:
                 path = os.path.join(message.worker_profile_dir, f"{name}.profile")
+                protection = message.protection
                 profile = cProfile.Profile()
                 profile.enable()
             pipe.send_bytes(messages.pack(worker.handle(message)))
@@ -256,9 +257,17 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
         worker.close()
         if profile is not None:
             profile.disable()
-            profile.dump_stats(path)
+            _write_profile(profile, path, protection)
     # Everything is closed; taking the interpreter down would only keep the coordinator waiting.
     os._exit(0)
+
+
+def _write_profile(profile: cProfile.Profile, path: str, protection: output_paths.Protection) -> None:
+    try:
+        output_paths.check_again(path, output_paths.Kind.PROFILE, protection)
+        profile.dump_stats(path)
+    except (OSError, errors.AggregatorError) as exc:
+        print(f"No profile is written: {exc}", file=sys.stderr)
 
 
 def _watch_parent() -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol
 
-from schemas import errors, messages
+from schemas import errors, messages, output_paths
 from workers import log_handlers, log_levels
 
 SCANNER = "scanner"
@@ -125,6 +125,8 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
         log.addHandler(logging.NullHandler())
         log.setLevel(logging.CRITICAL + 1)
     else:
-        handler = log_handlers.LogFile(os.path.join(setup.worker_log_dir, f"{name}.log"))
+        path = os.path.join(setup.worker_log_dir, f"{name}.log")
+        output_paths.check_again(path, output_paths.Kind.LOG, setup.protection)
+        handler = log_handlers.LogFile(path)
         handler.setFormatter(log_handlers.WorkerFormatter("{levelname} {asctime} {message}", style="{"))
         log.addHandler(handler)

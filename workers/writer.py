@@ -23,6 +23,7 @@ from schemas import (
     leases,
     messages,
     nodes,
+    output_paths,
     partial_files,
     predicted,
     verdicts,
@@ -221,6 +222,7 @@ class Writer:
         """Move the file to its place."""
         fault_points.reached("output")
         leases.check(self._setup.lease)
+        output_paths.check_again(self._path, output_paths.Kind.GRAPH, self._setup.protection)
         os.rename(self._partial, self._path)
         fault_points.reached("renamed")
         self._published = True

@@ -79,10 +79,10 @@ def ingest_graph(
         counted = ("examined", "ingested") if asked.is_ingested else ("examined", "forgotten", "ingested")
         totals = dict.fromkeys(counted, total)
         shown = progress.Progress(totals, began, log_status_interval, interactive_status)
-        stack.enter_context(placement.locked(os.path.dirname(asked.where[0].file)))
+        lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
         with shown as report:
-            done = steps.run(report, transfer)
+            done = steps.run(report, transfer, lock.claim)
     done.elapsed, done.phases = time.monotonic() - began, shown.seconds
     done.peak = memory.peak(os.getpid())
     _check_complete(done)

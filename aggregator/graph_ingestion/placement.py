@@ -2,12 +2,11 @@
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 from collections.abc import Callable, Iterator
 
-from schemas import container, errors, fault_points, files
+from schemas import container, errors, fault_points, files, locks, output_paths
 
 MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
 """Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
@@ -22,7 +21,7 @@ _COPIED_AT_ONCE = 1 << 26
 """Bytes."""
 
 
-def check(mode: str | None, source: str, targets: list[str]) -> None:
+def check(mode: str | None, source: str, targets: list[str], protection: output_paths.Protection) -> None:
     """Refuse a transfer that can't work, before anything is done.
 
     Raises
@@ -33,6 +32,8 @@ def check(mode: str | None, source: str, targets: list[str]) -> None:
     directory = os.path.dirname(os.path.realpath(source))
     if mode == "move" and not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
+    for target in targets:
+        output_paths.check(target, output_paths.Kind.GRAPH, protection)
     if mode == "hardlink":
         for target in targets:
             existing = os.path.dirname(target)
@@ -44,34 +45,31 @@ def check(mode: str | None, source: str, targets: list[str]) -> None:
                 )
 
 
-@contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """Keep other processes from ingesting the same graph.
+def locked(path: str) -> locks.Lock:
+    """Keep other processes from ingesting the same graph, until what is returned is released.
+
+    Parameters
+    ----------
+    path
+        Where the graph is, or goes. Its directory is locked, since graphs are not written.
 
     Raises
     ------
-    AggregatorError
+    InUseError
         If one is at it.
+    AggregatorError
+        If the directory can't be made or locked.
     """
+    directory = os.path.dirname(path)
     with _explained(directory):
         os.makedirs(directory, exist_ok=True)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.AggregatorError(
-                f"{directory}: another process is ingesting this graph; try again when it has finished."
-            ) from None
-        except OSError:
-            # Not every file system locks directories; then the database's constraints have to do.
-            pass
-        yield
-    finally:
-        os.close(fd)
+    return locks.take(path, fd, "This graph is being ingested; try again when that has finished.")
 
 
-def place(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
+def place(
+    source: str, target: str, mode: str, tick: Callable[[], None], protection: output_paths.Protection
+) -> None:
     """Bring a file to its place, where it appears complete or not at all.
 
     What is moved stays where it was, too, until `finish_move`, wherever the file system allows that.
@@ -86,6 +84,8 @@ def place(source: str, target: str, mode: str, tick: Callable[[], None]) -> None
         How: one of `MODES`, but not "direct".
     tick
         Called now and then; what it raises ends the work.
+    protection
+        What must stay as it is.
 
     Raises
     ------
@@ -97,7 +97,8 @@ def place(source: str, target: str, mode: str, tick: Callable[[], None]) -> None
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _remove_temporary_files(target)
         if not os.path.exists(target) or os.path.islink(target) or not os.path.samefile(real, target):
-            _replace(real, target, mode, tick)
+            output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
+            _replace(real, target, mode, tick, protection)
         _note_origin(target, os.path.abspath(source) if mode == "move" else None)
 
 
@@ -108,7 +109,9 @@ def _remove_temporary_files(target: str) -> None:
             os.unlink(left)
 
 
-def _replace(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
+def _replace(
+    source: str, target: str, mode: str, tick: Callable[[], None], protection: output_paths.Protection
+) -> None:
     temporary = files.temporary_name(target)
     try:
         if mode == "move":
@@ -125,6 +128,7 @@ def _replace(source: str, target: str, mode: str, tick: Callable[[], None]) -> N
         else:
             _transfer(source, temporary, mode, tick)
         fault_points.reached("placing")
+        output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
         os.rename(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from aggregator import interruption, progress
 from aggregator.graph_ingestion import dataset_rows, originals, placement, places, request, summary
 from butler import batch, dataset_types, ingested_graphs
-from schemas import backed_datasets, errors, fault_points, provenance
+from schemas import backed_datasets, errors, fault_points, leases, provenance
 from workers import memory
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,11 @@ class Replacement:
         names = backed_datasets.BackedDatasets(graph, self._verify).dataset_types()
         return dataset_rows.DatasetRows(self._asked.repository, self._registry, graph, names, where)
 
-    def run(self, report: progress.Progress, transfer: str | None) -> summary.Summary:
-        """Do it all."""
-        self._report = report
+    def run(
+        self, report: progress.Progress, transfer: str | None, claim: leases.Claim | None
+    ) -> summary.Summary:
+        """Do it all, as long as the lease is held, if there has to be one."""
+        self._report, self._claim = report, claim
         where = self._place()
         with contextlib.ExitStack() as stack:
             for place in where:
@@ -96,7 +98,7 @@ class Replacement:
             if asked.mode is not None and asked.given is not None:
                 # Only the last datastore of a chain can have the file itself.
                 mode = "copy" if asked.mode == "move" and place is not asked.where[-1] else asked.mode
-                placement.place(asked.given, place.file, mode, self._tick)
+                placement.place(asked.given, place.file, mode, self._tick, asked.protection)
             placement.make_durable(place.file, place.store.root)
             size = os.path.getsize(place.file)
             if asked.is_ingested and place.size not in (batch.UNKNOWN_SIZE, size):
@@ -154,6 +156,7 @@ class Replacement:
         rest = places.FORMATTER, places.STORAGE_CLASS, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")
+        leases.check(self._claim)
         offered = batch.Batch([(dataset_id, kind, ())], files, where[0].size)
         # After a lost connection it may be there already.
         done = self._registry.ingest(run, offered, graphs=frozenset({dataset_id}))
@@ -203,7 +206,8 @@ class Replacement:
         return {conflict.dataset_id for conflict in done.conflicts}
 
     def _check_unchanged(self, where: ingested_graphs.Places) -> None:
-        """Raise an error if the graph is not the one that was examined any more."""
+        """Raise an error if the graph is not the one that was examined any more, or another process's."""
+        leases.check(self._claim)
         if [_fingerprint(place) for place in where] != self._examined:
             raise errors.AggregatorError(
                 f"{places.shown(where)}: was changed by somebody else. No more files are deleted; "

@@ -5,9 +5,10 @@ import dataclasses
 import os
 from typing import Self
 
+from aggregator import repository_files
 from aggregator.graph_ingestion import placement, places
 from butler import collections, config, identifiers, ingested_graphs, registry
-from schemas import container, errors, pipeline, provenance
+from schemas import container, errors, output_paths, pipeline, provenance
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class Request:
     def graph_path(self) -> str:
         """Where the graph is at the moment."""
         return self.given if self.mode is not None and self.given is not None else self.where[0].file
+
+    @property
+    def protection(self) -> output_paths.Protection:
+        """What must not be written; among that are the ingested graphs, of which this is none yet."""
+        return repository_files.protection(self.repository, outputs=[place.file for place in self.where])
 
     def check_again(self) -> None:
         """Make sure that nobody has ingested a graph of the run since the check; call it under the lock.
@@ -193,7 +199,8 @@ def _plan(
             )
     where = places.predicted(repository, source, run, dataset_id)
     if given is not None and transfer is not None:
-        placement.check(transfer, given, [place.file for place in where])
+        targets = [place.file for place in where]
+        placement.check(transfer, given, targets, repository_files.protection(repository, outputs=targets))
         return where, transfer
     if not all(os.path.exists(place.file) for place in where):
         raise errors.RefusedError(

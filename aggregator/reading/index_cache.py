@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import tempfile
 from typing import IO
 
@@ -13,6 +14,8 @@ _log = logging.getLogger(__name__)
 _DIRECTORY = "quantum-graph-aggregator"
 _KEPT = 32
 """Indices that are kept; those not used for longest go first."""
+
+_NAME = re.compile(r"[0-9a-f]{32}\.index")
 
 _ANNOUNCED = 100_000
 """Quanta from which on making an index takes long enough to be announced."""
@@ -78,11 +81,11 @@ def _make(graph: provenance.ProvenanceGraph, path: str) -> quantum_index.Index |
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(".tmp", dir=directory)
+        temporary = files.temporary_name(path)
+        stream: IO[bytes] = open(temporary, "x+b")  # noqa: SIM115  (the index closes it)
     except OSError as exc:
         _log.debug("%s: no index is kept (%s)", directory, exc)
         return None
-    stream: IO[bytes] = os.fdopen(fd, "w+b")
     try:
         quantum_index.build(graph, stream)
         os.rename(temporary, path)
@@ -107,6 +110,7 @@ def _discard(stream: IO[bytes], path: str) -> None:
 def _forget_oldest(directory: str) -> None:
     """Delete what was not used for longest; other processes may be doing the same."""
     with contextlib.suppress(OSError):
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.stat().st_mtime, reverse=True)
+        entries = [entry for entry in os.scandir(directory) if _NAME.fullmatch(files.final_name(entry.name))]
+        entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
         for entry in entries[_KEPT:]:
             os.unlink(entry.path)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from aggregator.reports import listing
-from schemas import files
+from schemas import files, output_paths
 
 _UNKNOWN = "UNKNOWN"
 """Name of the file of quanta without exception."""
@@ -17,20 +17,29 @@ _UNKNOWN = "UNKNOWN"
 _UNFIT = re.compile(r"[/\x00-\x1f\x7f-\x9f]|^\.+$")
 
 
-def write(listed: listing.Listing, directory: str) -> None:
+def write(listed: listing.Listing, directory: str, protection: output_paths.Protection) -> None:
     """Write a table for each task, status and exception: `TASK/STATUS/EXCEPTION.ecsv`.
 
     Raises
     ------
+    RefusedError
+        If there is something else at one of these paths; nothing is written then.
     AggregatorError
         If a file can't be written.
     """
     for group in listed.groups():
-        place = os.path.join(directory, _name(group.task.label), group.status)
-        path = os.path.join(place, f"{_name(group.exception or _UNKNOWN)}.ecsv")
+        # So that all are refused if one is.
+        output_paths.check(_path(group, directory), output_paths.Kind.REPORT, protection)
+    for group in listed.groups():
+        path = _path(group, directory)
         with files.writing(path):
-            os.makedirs(place, exist_ok=True)
-        files.write_atomically(path, _pieces(listed, group))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        output_paths.write(path, _pieces(listed, group), output_paths.Kind.REPORT, protection)
+
+
+def _path(group: listing.Group, directory: str) -> str:
+    name = f"{_name(group.exception or _UNKNOWN)}.ecsv"
+    return os.path.join(directory, _name(group.task.label), group.status, name)
 
 
 def _name(text: str) -> str:

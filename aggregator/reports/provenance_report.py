@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Literal
 
-from aggregator import terminal
+import msgspec
+
+from aggregator import repository_files, terminal
 from aggregator.reports import (
     data_id_tables,
     formats,
@@ -20,7 +22,7 @@ from aggregator.reports import (
     status_report,
 )
 from butler import config, ingested_graphs
-from schemas import container, errors, files, printable, provenance
+from schemas import container, errors, files, output_paths, printable, provenance
 
 Format = Literal["table", "json", "csv", "md", "html"]
 
@@ -74,18 +76,20 @@ def write(location: str, collection: str | None, request: Request) -> None:
     """
     if request.format == "html" and request.output is None and terminal.is_terminal(sys.stdout):
         raise errors.RefusedError("a page is not for a terminal; name a file with --output")
-    with provenance.ProvenanceGraph(_find(location, collection)) as graph:
+    path, protection = _find(location, collection)
+    _check_paths(request, protection)
+    with provenance.ProvenanceGraph(path) as graph:
         table = quanta.read(graph)
         listed = listing.Listing(graph, table, request.wanted)
-        if request.status_report is not None:
-            _write_file(request.status_report, status_report.pieces(listed))
         if request.data_id_table_dir is not None:
-            data_id_tables.write(listed, container.local_path(request.data_id_table_dir))
+            data_id_tables.write(listed, container.local_path(request.data_id_table_dir), protection)
+        if request.status_report is not None:
+            _write_file(request.status_report, status_report.pieces(listed), protection)
         pieces = _pieces(graph, table, listed, request)
         if request.output is None:
             _print(pieces, request.format)
         else:
-            _write_file(request.output, (piece.encode() for piece in pieces))
+            _write_file(request.output, (piece.encode() for piece in pieces), protection)
 
 
 def _print(pieces: Iterator[str], form: Format) -> None:
@@ -97,12 +101,30 @@ def _print(pieces: Iterator[str], form: Format) -> None:
     output.flush()
 
 
-def _find(location: str, collection: str | None) -> str:
+def _find(location: str, collection: str | None) -> tuple[str, output_paths.Protection]:
+    """Return the path of the graph, and what must stay as it is."""
+    owned = output_paths.Protection()
     if not location.endswith(".qg"):
-        return ingested_graphs.find(config.load(location), collection)
-    if collection is not None:
+        repository = config.load(location)
+        owned = repository_files.protection(repository)
+        location = ingested_graphs.find(repository, collection)
+    elif collection is not None:
         raise errors.RefusedError(f"{location} is a graph; a collection can be chosen in a repository only")
-    return location
+    files = {**owned.files, location: "the graph that is reported on"}
+    return location, msgspec.structs.replace(owned, files=files)
+
+
+def _check_paths(request: Request, protection: output_paths.Protection) -> None:
+    """Refuse what must not be written, and two reports in one file, before anything is written."""
+    if request.data_id_table_dir is not None:
+        output_paths.check_directory(container.local_path(request.data_id_table_dir), protection)
+    for uri in (request.status_report, request.output):
+        if uri is not None:
+            path = container.local_path(uri)
+            output_paths.check(path, output_paths.Kind.REPORT, protection)
+            protection = msgspec.structs.replace(
+                protection, files={**protection.files, path: "another report of this command"}
+            )
 
 
 def _pieces(
@@ -126,8 +148,8 @@ def _pieces(
         yield page.render(report, listed, graph)
 
 
-def _write_file(uri: str, pieces: Iterator[bytes]) -> None:
+def _write_file(uri: str, pieces: Iterator[bytes], protection: output_paths.Protection) -> None:
     path = container.local_path(uri)
     with files.writing(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    files.write_atomically(path, pieces)
+    output_paths.write(path, pieces, output_paths.Kind.REPORT, protection)

@@ -1,6 +1,8 @@
 """What is made on the way to a synthetic run: its fates, and the predicted blocks of each chunk."""
 
+import contextlib
 import os
+import re
 from typing import Final
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy.typing as npt
 from schemas import files
 
 _DIRECTORY: Final = ".synthesis"
+_NAME: Final = re.compile(r"dictionary|fates|inputs|part-\d{6,}")
 
 
 class Parts:
@@ -89,6 +92,14 @@ class Parts:
             return os.path.getsize(self._part(number)) == 8 + 8 * len(sizes) + int(sizes.sum())
         except (OSError, ValueError):
             return False
+
+    def remove(self) -> None:
+        """Remove all of it; what others have put there stays, with the directory."""
+        for name in os.listdir(self.directory):
+            if _NAME.fullmatch(files.final_name(name)):
+                os.unlink(self._path(name))
+        with contextlib.suppress(OSError):
+            os.rmdir(self.directory)
 
     def _part(self, number: int) -> str:
         return self._path(f"part-{number:06}")

@@ -1,15 +1,13 @@
 """What is kept of a synthesis under way, so that it can go on after it was killed."""
 
 import contextlib
-import fcntl
 import os
-import shutil
 from typing import Any, Final, Self
 
 import msgspec
 
 from aggregator.synthesis import parameters, parts
-from schemas import errors, files
+from schemas import errors, files, locks, output_paths
 
 DESCRIPTION: Final = "synthesis.json"
 """File in the repository with the parameters and, when all is done, the counts."""
@@ -28,11 +26,13 @@ class State:
     Raises
     ------
     RefusedError
-        Raised if the directory has something else in it, a run with other parameters, or a process that
-        works on it.
+        Raised if the directory has something else in it, or a run with other parameters.
+    InUseError
+        Raised if a process works on it.
     """
 
     def __init__(self, root: str, asked: parameters.Parameters) -> None:
+        output_paths.check_directory(root, output_paths.Protection())
         self._description = os.path.join(root, DESCRIPTION)
         self.parts = parts.Parts(root)
         self._asked = asked
@@ -48,12 +48,10 @@ class State:
             )
         else:
             self.counts = found.get("counts")
-        self._lock = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            os.close(self._lock)
-            raise errors.RefusedError(f"{root}: another process is making this run.") from exc
+        fd = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = locks.take(
+            self._description, fd, "This run is being made; wait until that has finished."
+        )
         if self.counts is None:
             os.makedirs(self.parts.directory, exist_ok=True)
 
@@ -61,7 +59,7 @@ class State:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._lock)
+        self._lock.release()
 
     def _describe(self, counts: dict[str, Any] | None) -> None:
         document = {"parameters": self._asked.document(), "counts": counts}
@@ -71,7 +69,7 @@ class State:
         """Note that the run is complete, and remove what was only needed on the way."""
         self._describe(counts)
         self.counts = counts
-        shutil.rmtree(self.parts.directory)
+        self.parts.remove()
 
 
 def _read(root: str, path: str) -> dict[str, Any] | None:

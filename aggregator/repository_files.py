@@ -1,0 +1,60 @@
+"""What a repository owns and no command may write: configuration, database, files of datasets."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+
+from butler import config, ingested_graphs
+from schemas import output_paths
+
+_BESIDE = ("", "-journal", "-wal", "-shm")
+"""Ends of the names of a SQLite database's files."""
+
+
+def protection(
+    repository: config.RepositoryConfig, run: str | None = None, outputs: Iterable[str] = ()
+) -> output_paths.Protection:
+    """Return what must stay as it is.
+
+    Parameters
+    ----------
+    repository
+        The repository.
+    run
+        A run whose files are being read.
+    outputs
+        Paths that are going to be written; only if there is something yet, the database is asked.
+    """
+    files = {
+        repository.path: "the configuration of the repository",
+        os.path.join(repository.root, "butler.yaml"): "the configuration of the repository",
+    }
+    if repository.database.startswith("sqlite:///"):
+        database = repository.database.removeprefix("sqlite:///").partition("?")[0]
+        files |= {f"{database}{end}": "the database of the repository" for end in _BESIDE}
+    roots = [store.root for store in repository.datastores]
+    directories = {os.path.join(root, run): f"where the files of run {run} are" for root in roots if run}
+    if any(map(os.path.exists, outputs)):
+        files |= _ingested_graphs(repository)
+    return output_paths.Protection(files | _own_logs(), directories, roots)
+
+
+def _own_logs() -> dict[str, str]:
+    """Return the files that this process logs to."""
+    handlers = logging.getLogger().handlers
+    return {h.baseFilename: "the log of this command" for h in handlers if isinstance(h, logging.FileHandler)}
+
+
+def _ingested_graphs(repository: config.RepositoryConfig) -> dict[str, str]:
+    """Return the graphs that are all that is left of the logs and metadata of their runs."""
+    # Rarely needed, and not fast to import.
+    from butler import registry
+
+    with registry.open_registry(repository.database, repository.namespace, writeable=False) as opened:
+        return {
+            place.file: f"the ingested graph of run {run}"
+            for run, places in ingested_graphs.places(repository, opened).items()
+            for place in places
+        }

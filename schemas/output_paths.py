@@ -1,0 +1,205 @@
+"""What a path may be that a command writes: absent, or a file of the kind that it writes (docs/design.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from schemas import checkpoint, errors, files
+
+_HEAD_SIZE = 4096
+
+
+class Kind(enum.Enum):
+    """Kinds of files that commands write."""
+
+    GRAPH = "provenance graph"
+    REPORT = "report"
+    LOG = "log"
+    PROFILE = "profile"
+
+
+class Protection(msgspec.Struct, frozen=True):
+    """What a command must not write, whatever path leads there; descriptions by path."""
+
+    files: Mapping[str, str] = {}
+    """Files, which need not exist."""
+    directories: Mapping[str, str] = {}
+    """Directories in which nothing is written."""
+    roots: list[str] = []
+    """Roots of datastores: an empty file below may be a dataset."""
+
+
+_REPORTS = re.compile(
+    rb"Task  |"
+    rb'\{"format":"aggregator-provenance-report"|'
+    rb"version,task,status,|"
+    rb"# Run |"
+    rb'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    rb'<meta http-equiv="Content-Security-Policy" content="default-src |'
+    rb"# %ECSV 1\.0\n# ---\n# datatype:\n|"
+    rb'\{\}\n$|\{\n"[^"\n]+": \{"[A-Z_]+": \{'
+)
+"""Begin of reports in all formats, of status reports, and of tables of data IDs."""
+
+_LOGS = re.compile(rb'[A-Z]{4,} |\{"name": ')
+"""Begin of logs, as text and as JSON lines."""
+
+_PROFILES = re.compile(rb"[{\xfb]")
+"""Begin of a profile: a dictionary, marshalled."""
+
+
+def check(path: str, kind: Kind, protection: Protection) -> None:
+    """Refuse a path that is not to be written, through whatever links it was given.
+
+    Parameters
+    ----------
+    path
+        The path.
+    kind
+        What is going to be written there.
+    protection
+        What must stay as it is.
+
+    Raises
+    ------
+    RefusedError
+        If it is a file of another kind, no regular file, one that is protected, or in a checkpoint.
+    """
+    path = os.path.abspath(path)
+    # A link is replaced and not followed by most of what writes; both its ends count.
+    for each in {_located(path), os.path.realpath(path)}:
+        _check_place(path, os.path.dirname(each), protection)
+        for name, description in protection.files.items():
+            if each in (_located(name), os.path.realpath(name)):
+                raise _refusal(path, description)
+    try:
+        os.lstat(path)
+        status = os.stat(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise errors.RefusedError(f"{path}: can't be written ({exc.strerror}). Choose another path.") from exc
+    if not stat.S_ISREG(status.st_mode):
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise errors.RefusedError(f"{path}: is {what}; the output must be a file.")
+    for name, description in protection.files.items():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(status, os.stat(name)):
+                raise _refusal(path, description)
+    is_stored = any(_is_below(os.path.realpath(path), root) for root in protection.roots)
+    if not _is_of(path, kind, is_stored):
+        raise errors.RefusedError(
+            f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
+            "or move it away."
+        )
+
+
+def check_again(path: str, kind: Kind, protection: Protection) -> None:
+    """Look again right before something is written, when other things have been done already.
+
+    Raises
+    ------
+    AggregatorError
+        If the path may not be written any more.
+    """
+    try:
+        check(path, kind, protection)
+    except errors.RefusedError as exc:
+        raise errors.AggregatorError(
+            f"{exc} It has come there while the command was running; then run the same command again."
+        ) from exc
+
+
+def write(path: str, pieces: Iterable[bytes], kind: Kind, protection: Protection) -> None:
+    """Write a file that appears complete and synced, unless it must not be written.
+
+    Raises
+    ------
+    AggregatorError
+        If it must not, or can't be written; nothing has changed then.
+    """
+    files.write_atomically(path, pieces, lambda: check_again(path, kind, protection))
+
+
+def check_directory(path: str, protection: Protection) -> None:
+    """Refuse a directory in which nothing may be written; it need not exist.
+
+    Raises
+    ------
+    RefusedError
+        If it is, or is in, a checkpoint or a directory that is protected.
+    """
+    _check_place(path, os.path.realpath(path), protection)
+
+
+def _check_place(path: str, directory: str, protection: Protection) -> None:
+    for name, description in protection.directories.items():
+        if _is_below(directory, name):
+            raise errors.RefusedError(f"{path}: is in {name}, {description}. Choose another path.")
+    above = directory
+    while True:
+        if os.path.lexists(checkpoint.Layout(above).lock):
+            raise errors.RefusedError(f"{path}: is in the checkpoint {above}. Choose another path.")
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
+
+
+def _refusal(path: str, description: str) -> errors.RefusedError:
+    return errors.RefusedError(f"{path}: is {description}, which is not replaced. Choose another path.")
+
+
+def _located(path: str) -> str:
+    """Return a path without links, but for its last part."""
+    directory, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def _is_below(path: str, directory: str) -> bool:
+    root = os.path.realpath(directory)
+    return path == root or path.startswith(os.path.join(root, ""))
+
+
+def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:
+    """Return whether a regular file is of a kind; an empty one is of any, unless it may be a dataset."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_HEAD_SIZE)
+    except OSError as exc:
+        raise errors.RefusedError(f"{path}: can't see what it is ({exc.strerror}). Remove it.") from exc
+    if not head:
+        return not is_stored
+    match kind:
+        case Kind.GRAPH:
+            return _is_provenance_graph(path)
+        case Kind.REPORT:
+            return _REPORTS.match(head) is not None
+        case Kind.LOG:
+            # Others may write to the same log.
+            is_shared = path.endswith(".log") and b"\0" not in head and not is_stored
+            return is_shared or _LOGS.match(head) is not None
+        case Kind.PROFILE:
+            return path.endswith(".profile") and _PROFILES.match(head) is not None
+
+
+def _is_provenance_graph(path: str) -> bool:
+    # Whoever only writes a log needs none of its libraries.
+    from schemas import container
+
+    try:
+        with container.Container(path) as opened:
+            header = msgspec.json.decode(opened.read_block("header"), type=_Header)
+    except (errors.AggregatorError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return header.graph_type == "provenance"
+
+
+class _Header(msgspec.Struct):
+    graph_type: str = ""
