@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from aggregator import configuration, crew, interruption, preparation, progress, summary, verdicts
-from schemas import digest, errors, fault_points, leases, ledger, messages
+from schemas import digest, errors, fault_points, leases, ledger, manifest, messages
 from schemas import verdicts as verdict_codes
 from workers import process
 
@@ -68,6 +68,11 @@ class Coordinator:
         """Scan and commit all shards, then write the graph unless something is held."""
         self._report.phase("scanning")
         self._crew.set_up(self._prepared.setup)
+        if self._prepared.moved is not None:
+            # A repository that was mistyped may be refused, and the checkpoint is for another one.
+            while not self._crew.is_idle(self._crew.ingester):
+                self._receive()
+            manifest.write(self._prepared.checkpoint.layout.manifest, self._prepared.moved)
         n_shards = self._prepared.division.n_shards
         while self._committed < n_shards or self._buildable or not self._scanners_idle:
             if not self._stopping.number:

@@ -10,8 +10,8 @@ import numpy as np
 
 from aggregator import checkpoints, configuration, dictionary, request, shards
 from butler import config as butler_config
-from butler import datastore, records, universe
-from schemas import digest, errors, fault_points, manifest, messages, predicted
+from butler import datastore, locality, records, universe
+from schemas import addresses, digest, errors, fault_points, manifest, messages, predicted
 from workers import catalog, scanner
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ class Preparation:
     checkpoint: checkpoints.Checkpoint
     """The checkpoint, with a manifest that fits."""
 
+    moved: manifest.Manifest | None
+    """The manifest to be written, once nothing can be refused any more, if the repository is in another place
+    than the one of the checkpoint, or another one."""
+
 
 def prepare(asked: request.Request) -> Preparation:
     """Read the graph's structure, and look whether the checkpoint's content can be used.
@@ -48,7 +52,7 @@ def prepare(asked: request.Request) -> Preparation:
     graph, held, config = asked.graph, asked.checkpoint, asked.config
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
-    identity = digest.Identity(graph.identity(table), _settings_hash(config, asked.repository), "")
+    identity = _identity(asked, table)
     held.remove_temporary_files()
     if config.fresh:
         held.clear()
@@ -64,7 +68,35 @@ def prepare(asked: request.Request) -> Preparation:
         del table
         found = _fill_checkpoint(asked, division, edges.reshape(-1).view(np.uint8).data, identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
-    return Preparation(graph, division, _setup(asked, found.identity), held)
+    moved = _moved(found, asked, identity)
+    return Preparation(graph, division, _setup(asked, (moved or found).identity), held, moved)
+
+
+def _identity(asked: request.Request, table: addresses.AddressTable) -> digest.Identity:
+    """Return what digests belong to, but for the dictionary."""
+    return digest.Identity(
+        graph=asked.graph.identity(table),
+        settings=_settings_hash(asked.config, asked.repository),
+        dictionary="",
+        repository=locality.describe(asked.repository),
+        devices=locality.devices(asked.repository),
+    )
+
+
+def _moved(
+    found: manifest.Manifest, asked: request.Request, identity: digest.Identity
+) -> manifest.Manifest | None:
+    """Return the manifest as it has to be for the repository as it is now; nothing if it is that already."""
+    now = msgspec.structs.replace(identity, dictionary=found.identity.dictionary)
+    if found.identity == now:
+        return None
+    _log.warning(
+        "%s: made with %s, which was moved, or is another repository, or has another database. Every file is "
+        "looked at again before anything of the checkpoint is used",
+        asked.checkpoint.layout.manifest,
+        found.repository,
+    )
+    return msgspec.structs.replace(found, identity=now, repository=asked.repository.path)
 
 
 def _fill_checkpoint(
@@ -83,6 +115,7 @@ def _fill_checkpoint(
         version=manifest.VERSION,
         predicted_graph=os.path.abspath(graph.path),
         output_run=graph.header.output_run,
+        repository=asked.repository.path,
         identity=msgspec.structs.replace(identity, dictionary=checkpoints.checksum(trained)),
         records=checkpoints.checksum(packed),
         edges=checkpoints.checksum(edges),

@@ -17,7 +17,7 @@ import zstandard
 
 from schemas import errors, files, local_files
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MAGIC = b"QGDIGEST"
 _PREFIX = struct.Struct("<8sI")
 _CHECKSUM_SIZE = 16
@@ -85,6 +85,14 @@ class Identity(msgspec.Struct, frozen=True):
     """Hash of what influences the content of digests."""
     dictionary: str
     """Hash of the compression dictionary, empty for none."""
+    repository: str = ""
+    """Hash of where the repository was whose files were looked at."""
+    devices: tuple[int, ...] = ()
+    """Device of each datastore's root; inodes mean nothing on another one."""
+
+    def differs_only_in_place(self, other: "Identity") -> bool:
+        """Return whether the only difference, if any, is where the repository is."""
+        return msgspec.structs.replace(self, repository=other.repository, devices=other.devices) == other
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -155,6 +163,8 @@ class Digest:
         What it must belong to.
     shard
         Which shard it must be of.
+    elsewhere
+        Whether it may have been made with another repository; then its files are to be looked at again.
 
     Raises
     ------
@@ -164,7 +174,7 @@ class Digest:
         If the machine is in trouble; of all methods.
     """
 
-    def __init__(self, path: str, identity: Identity, shard: int) -> None:
+    def __init__(self, path: str, identity: Identity, shard: int, elsewhere: bool = False) -> None:
         self.path = path
         try:
             self._fd = local_files.open_file(path)
@@ -173,12 +183,19 @@ class Digest:
         try:
             head = self._read_head()
             if head.identity != identity:
-                raise errors.FormatError(path, "head", "belongs to another graph or to other settings")
+                moved = head.identity.differs_only_in_place(identity)
+                if not moved:
+                    raise errors.FormatError(path, "head", "belongs to another graph or to other settings")
+                if not elsewhere:
+                    raise errors.FormatError(
+                        path, "head", "made with another repository, or in another place"
+                    )
             if head.shard != shard:
                 raise errors.FormatError(path, "head", f"is of shard {head.shard}, not of {shard}")
         except BaseException:
             os.close(self._fd)
             raise
+        self.identity = head.identity
         self.shard = head.shard
         self._sections = head.sections
 

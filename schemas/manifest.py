@@ -4,7 +4,7 @@ import msgspec
 
 from schemas import digest, errors, files, local_files
 
-VERSION = 2
+VERSION = 3
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -18,6 +18,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     output_run: str
     """RUN collection, for people."""
+
+    repository: str
+    """Configuration file of the repository, for people."""
 
     identity: digest.Identity
     """What its digests belong to."""

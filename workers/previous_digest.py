@@ -22,13 +22,20 @@ class PreviousDigest:
     ----------
     opened
         The digest, which stays open as long as this is used.
+    identity
+        What a digest belongs to now. If the repository was in another place, or was another one, all files
+        are looked at, and everything is copied.
     verify
         Whether also quanta that succeeded with both files present are to be looked at.
     """
 
-    def __init__(self, opened: digest.Digest, verify: bool) -> None:
+    def __init__(self, opened: digest.Digest, identity: digest.Identity, verify: bool) -> None:
         opened.verify()
         self._digest = opened
+        self.is_from_elsewhere = opened.identity != identity
+        self._devices = list(zip(opened.identity.devices, identity.devices, strict=True))
+        self._inodes: dict[int, int] = {}
+        verify = verify or self.is_from_elsewhere
         self.columns = {name: opened.column(name) for name in _REPORTED}
         statuses = self.columns["quantum.status"]
         # Nothing that execution does later changes a quantum that succeeded and wrote its log.
@@ -49,14 +56,29 @@ class PreviousDigest:
         numbers = (self._digest.column(f"looked.{name}")[rows].tolist() for name in _LOOKED)
         for quantum, row, *before in zip(quanta[rows].tolist(), rows.tolist(), *numbers, strict=True):
             if keep[quantum]:
-                keep[quantum] = files.fingerprint(paths[row]) == (paths[row], *before)
+                keep[quantum] = self._is_same(row, files.fingerprint(paths[row]), (paths[row], *before))
         return keep
+
+    def _is_same(
+        self, row: int, now: execution_files.Fingerprint, before: execution_files.Fingerprint
+    ) -> bool:
+        """Compare fingerprints; a file that is on another device now has another inode there."""
+        store, _, _ = now[0].partition(":")
+        earlier, device = self._devices[int(store)]
+        if earlier != device and now[:-1] == before[:-1]:
+            self._inodes[row] = now[-1]
+            return True
+        return now == before
 
     def load(self) -> None:
         """Read everything, which is needed to copy what has not changed."""
         self.columns = {name: self._digest.column(name) for name in digest.COLUMNS}
         self._lists = {name: self._digest.values(name) for name in digest.LISTS}
         self._blocks = {name: self._digest.blocks(name) for name in digest.BLOCKS}
+        if self._inodes:
+            inodes = self.columns["looked.inode"].copy()
+            inodes[list(self._inodes)] = list(self._inodes.values())
+            self.columns["looked.inode"] = inodes
 
     def report(self, shard: int) -> messages.ShardScanned:
         """Return the report on a shard of which nothing has changed."""
@@ -145,8 +167,8 @@ def open_previous(
         previous, discarded = None, ""
         if local_files.exists(path):
             try:
-                opened = stack.enter_context(digest.Digest(path, identity, shard))
-                previous = PreviousDigest(opened, verify)
+                opened = stack.enter_context(digest.Digest(path, identity, shard, elsewhere=True))
+                previous = PreviousDigest(opened, identity, verify)
                 if ids and previous.columns["quantum.id"].tobytes() != ids:
                     previous, discarded = None, f"{path}: holds other quanta"
             except errors.FormatError as exc:

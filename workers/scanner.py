@@ -103,7 +103,7 @@ class Scanner:
             path, self._setup.identity, request.shard, request.ids, self._setup.verify_checkpoint
         ) as (earlier, discarded):
             keep = np.zeros(0, dtype=bool) if earlier is None else earlier.unchanged(self._files)
-            if earlier is not None and keep.all():
+            if earlier is not None and keep.all() and not earlier.is_from_elsewhere:
                 return earlier.report(request.shard)
             builder = self._build(request, earlier, keep)
         head, sections = builder.encode(self._setup.identity, request.shard)
