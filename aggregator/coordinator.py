@@ -54,10 +54,10 @@ class Coordinator:
         self._verdicts: list[bytes] = []
         self._holds = False
         # Who may read the outputs of each shard, and the shards that wait for each shard to be judged.
-        self._consumers = prepared.division.consumers() if workers.writer is not None else []
+        self._consumers = prepared.division.consumers() if workers.writer is not None else None
         self._waiting: dict[int, list[int]] = {}
-        for shard, consumers in enumerate(self._consumers):
-            self._waiting.setdefault(consumers[-1], []).append(shard)
+        for shard, last in enumerate(self._consumers.last().tolist() if self._consumers else ()):
+            self._waiting.setdefault(last, []).append(shard)
         self._buildable: deque[messages.BuildOutputs] = deque()
         self._n_edges = self._n_shared = 0
         self._inputs = messages.InputRanges([], False, 0)
@@ -199,10 +199,11 @@ class Coordinator:
         if self._holds:
             self._buildable.clear()
             return
+        if self._consumers is None:
+            return
         for producer in self._waiting.get(shard, ()):
-            self._buildable.append(
-                messages.BuildOutputs(producer, self._verdicts[producer], self._consumers[producer])
-            )
+            consumers = self._consumers.of(producer).tobytes()
+            self._buildable.append(messages.BuildOutputs(producer, self._verdicts[producer], consumers))
 
     def _ask(self, worker: process.Worker, request: messages.Request) -> None:
         """Post a request and wait until the worker has answered everything."""

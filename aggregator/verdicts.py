@@ -55,17 +55,36 @@ class Judge:
         if self._incomplete:
             holds |= (statuses != status_codes.SUCCESSFUL) & (statuses != status_codes.ABORTED_SUCCESS)
         fails = (statuses == status_codes.FAILED) | (unreadable & self._unreadable_fails)
-        while True:
-            worst = np.zeros(len(statuses), dtype=np.int8)
-            np.maximum.at(worst, consumers, self._effects[producers])
-            blocked = worst == _BLOCKS
-            held = ~blocked & (holds | (worst == _HOLDS))
-            effects = np.where(blocked | (fails & ~held), _BLOCKS, np.where(held, _HOLDS, _NONE))
-            # Quanta of one shard can depend on each other; then what one does shows in the next turn.
-            if (effects == self._effects[begin:end]).all():
-                break
-            self._effects[begin:end] = effects
+        own = np.where(holds, _HOLDS, np.where(fails, _BLOCKS, _NONE)).astype(np.int8)
+        # What comes from other shards; quanta of one shard can depend on each other, too.
+        inner = producers >= begin
+        worst = np.zeros(len(statuses), dtype=np.int8)
+        np.maximum.at(worst, consumers[~inner], self._effects[producers[~inner]])
+        if inner.any() and (own.any() or worst.any()):
+            _spread(worst, own, producers[inner] - begin, consumers[inner])
+        held = (worst != _BLOCKS) & (holds | (worst == _HOLDS))
+        blocked = worst == _BLOCKS
+        self._effects[begin:end] = np.where(blocked | held, np.where(blocked, _BLOCKS, _HOLDS), own)
         result = np.full(len(statuses), verdicts.ACCEPTED, dtype=np.int8)
         result[held] = verdicts.HELD
         result[blocked] = verdicts.BLOCKED
         return result
+
+
+def _spread(
+    worst: npt.NDArray[np.int8],
+    own: npt.NDArray[np.int8],
+    producers: npt.NDArray[np.int32],
+    consumers: npt.NDArray[np.int64],
+) -> None:
+    """Let edges within a shard change the worst that comes to each quantum from those before it.
+
+    Consumers are ascending, so that what comes to a producer is known before it goes on.
+    """
+    coming, effects = worst.tolist(), own.tolist()
+    for producer, consumer in zip(producers.tolist(), consumers.tolist(), strict=True):
+        before, effect = coming[producer], effects[producer]
+        coming[consumer] = max(
+            coming[consumer], max(before, _HOLDS) if effect == _HOLDS else before or effect
+        )
+    worst[:] = coming

@@ -73,8 +73,10 @@ def measure(run: campaigns.Run, level: int) -> dict[str, dict[str, float]]:
         for commit in commits:
             clock.take("writer", lambda commit=commit: writes.handle(commit))
         n_edges = n_shared = 0
-        for commit, consumers in zip(commits, division.consumers(), strict=True):
-            wanted = messages.BuildOutputs(commit.shard, commit.verdicts, consumers)
+        consumers = division.consumers()
+        for commit in commits:
+            readers = consumers.of(commit.shard).tobytes()
+            wanted = messages.BuildOutputs(commit.shard, commit.verdicts, readers)
             built = clock.take("scanner: outputs", lambda wanted=wanted: scans.handle(wanted))
             n_edges, n_shared = n_edges + built.n_edges, n_shared + built.n_shared
         plan = clock.take("writer", lambda: writes.handle(messages.PlanInputs(n_edges, n_shared)))

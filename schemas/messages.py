@@ -151,8 +151,8 @@ class BuildOutputs(msgspec.Struct, frozen=True, tag=True):
     """Number of the shard."""
     verdicts: bytes
     """Verdict of each quantum, int8."""
-    consumers: list[int]
-    """Shards that may read outputs of this one, ascending."""
+    consumers: bytes
+    """Ranges of shards (first, first after) that may read outputs of this one, ascending, pairs of int32."""
 
 
 class OutputsBuilt(msgspec.Struct, frozen=True, tag=True):

@@ -4,6 +4,8 @@ A dataset's block names its consumers, so this waits for the digests of all shar
 directly after one of this shard. Parts are kept in the checkpoint, since a restart can use them again.
 """
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -63,7 +65,9 @@ class OutputDatasets:
             if counts is not None:
                 return messages.OutputsBuilt(request.shard, *counts)
             table, descriptions = self._describe(opened, np.frombuffer(request.verdicts, dtype="i1"))
-        rows, consumers, n_shared = self._consumers(np.ascontiguousarray(table["id"]), request.consumers)
+        ranges = np.frombuffer(request.consumers, dtype=np.int32).reshape(-1, 2).tolist()
+        shards = itertools.chain.from_iterable(itertools.starmap(range, ranges))
+        rows, consumers, n_shared = self._consumers(np.ascontiguousarray(table["id"]), shards)
         framed = self._blocks.encode(table["id"], descriptions, rows, consumers)
         table["size"] = [len(block) for block in framed]
         dataset_part.write(path, key, table, framed, n_edges=len(rows), n_shared=n_shared)
@@ -99,7 +103,7 @@ class OutputDatasets:
         ]
 
     def _consumers(
-        self, ids: addresses.Ids, shards: list[int]
+        self, ids: addresses.Ids, shards: Iterable[int]
     ) -> tuple[npt.NDArray[np.int64], addresses.Ids, int]:
         """Return (rows of datasets, ids of the quanta that read them), and how many edges look external."""
         rows = [np.zeros(0, dtype=np.int64)]
