@@ -1,7 +1,9 @@
 """Aggregation as a function."""
 
 import logging
+import os
 import resource
+import tempfile
 import time
 
 from aggregator import (
@@ -51,26 +53,40 @@ def aggregate_graph(
         If a signal asked to stop; calling again goes on.
     AggregatorError
         If some quanta or datasets had to be left out; all others are saved.
+
+    Each error has a `summary` if scanning had begun: what was done until then.
     """
     config = config or configuration.AggregatorConfig()
     started, cpu = time.monotonic(), _cpu_seconds()
     with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
+        done = summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
         try:
-            done = _aggregate(asked, stopping, started)
+            try:
+                _aggregate(asked, stopping, started, done)
+            finally:
+                done.elapsed, done.cpu = time.monotonic() - started, _cpu_seconds() - cpu
+            _list_unreadable(asked, done)
+            coordinator.check_complete(done)
         except errors.AggregatorError as exc:
-            if exc.exit_code == errors.RefusedError.exit_code:
-                # Only the ingester can tell that the database does not fit; what others did by then goes.
-                asked.checkpoint.undo()
+            if done.has_begun:
+                exc.summary = done
+            if isinstance(exc, errors.RefusedError) and not asked.checkpoint.undo():
+                raise exc.as_failure() from exc
             raise
-        done.elapsed = time.monotonic() - started
-        done.cpu = _cpu_seconds() - cpu
-        unreadable.write(asked.checkpoint.layout.unreadable, done.problems)
-        coordinator.check_complete(done, config)
         fault_points.reached("complete")
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
             asked.checkpoint.remove()
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
+
+
+def _list_unreadable(asked: request.Request, done: summary.Summary) -> None:
+    """Write the list of files that can't be read where it stays."""
+    path = asked.checkpoint.layout.unreadable
+    if done.problems and not asked.config.checkpoint:
+        path = os.path.join(tempfile.mkdtemp(prefix="aggregation-"), os.path.basename(path))
+    unreadable.write(path, done.problems)
+    done.problem_list = path
 
 
 def _cpu_seconds() -> float:
@@ -79,8 +95,8 @@ def _cpu_seconds() -> float:
 
 
 def _aggregate(
-    asked: request.Request, stopping: interruption.Interruption, started: float
-) -> summary.Summary:
+    asked: request.Request, stopping: interruption.Interruption, started: float, done: summary.Summary
+) -> None:
     config = asked.config
     workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock.descriptor)
     try:
@@ -93,14 +109,14 @@ def _aggregate(
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
         shown = progress.Progress(totals, started, config.log_status_interval, config.interactive_status)
-        with shown as report:
-            running = coordinator.Coordinator(config, prepared, workers, judge, report, stopping)
-            running.run()
-            running.summary.peaks = workers.peaks()
-        running.summary.phases = report.seconds
+        try:
+            with shown as report:
+                coordinator.Coordinator(config, prepared, workers, judge, report, stopping, done).run()
+                done.peaks = workers.peaks()
+        finally:
+            done.phases = shown.seconds
     except interruption.Interrupted as exc:
         workers.stop(0.0 if exc.at_once else crew.STOP_SECONDS)
         raise
     finally:
         workers.stop()
-    return running.summary

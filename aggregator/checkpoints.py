@@ -40,7 +40,7 @@ class Checkpoint:
     def __init__(self, directory: str, temporary: bool = False) -> None:
         self.layout = checkpoint.Layout(directory)
         self._temporary = temporary
-        self._is_made = self._is_new = False
+        self._is_made = self._is_new = self._has_lost_work = False
         try:
             self.lock = self._take()
         except BaseException:
@@ -109,6 +109,7 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Remove all files that a checkpoint has, but the lock."""
+        self._has_lost_work = self._has_lost_work or self._has_work()
         self._remove_files(lambda name: True)
 
     def remove_temporary_files(self) -> None:
@@ -150,10 +151,17 @@ class Checkpoint:
             if exc.errno != errno.ENOTEMPTY:
                 raise
 
-    def undo(self) -> None:
-        """Remove the checkpoint if it did not exist before."""
-        if self._is_new:
-            self.remove(keeps_directory=not self._is_made)
+    def undo(self) -> bool:
+        """Remove the checkpoint if it is new and has no work in it; return whether all is as it was."""
+        if not self._is_new:
+            return not self._has_lost_work
+        if self._has_work():
+            return False
+        self.remove(keeps_directory=not self._is_made)
+        return True
+
+    def _has_work(self) -> bool:
+        return any(name.endswith(".digest") for name in os.listdir(self.layout.directory))
 
     def _remove_files(self, chosen: Callable[[str], bool]) -> list[str]:
         """Remove files that a checkpoint has; return the names of all that is there besides.

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aggregator import commands, logs, terminal
+from aggregator import commands, logs, next_commands, terminal
 
 _COMMANDS = {
     "ingest-graph": (
@@ -161,12 +161,15 @@ def main(
     "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
     help="YAML file with defaults of these options, in a section named after the command.",
 )  # fmt: skip
-def aggregate_graph(predicted_graph: str, repo: str, **options: Any) -> None:
+@click.pass_obj
+def aggregate_graph(
+    command: next_commands.Command, /, predicted_graph: str, repo: str, **options: Any
+) -> None:
     """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
     aggregation = commands.import_single_threaded("aggregator.aggregation")
     configuration = commands.import_single_threaded("aggregator.configuration")
     done = aggregation.aggregate_graph(predicted_graph, repo, configuration.AggregatorConfig(**options))
-    commands.last_words(done.lines())
+    commands.last_words(done.lines(), next_commands.after_aggregation(command, repo, done))
 
 
 @main.command("create")
@@ -225,8 +228,15 @@ def create(repo: str, database_url: str | None, namespace: str | None, dimension
     "-@", "--options-file", expose_value=False, is_eager=True, callback=_load_options_file,
     help="YAML file with defaults of these options, in a section named after the command.",
 )  # fmt: skip
+@click.pass_obj
 def synthesize(
-    out: str, n_processes: int, small_files: bool, interactive_status: bool | None, **options: Any
+    command: next_commands.Command,
+    /,
+    out: str,
+    n_processes: int,
+    small_files: bool,
+    interactive_status: bool | None,
+    **options: Any,
 ) -> None:
     """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
     parameters = commands.import_single_threaded("aggregator.synthesis.parameters")
@@ -235,7 +245,8 @@ def synthesize(
     sizes = parameters.SMALL if small_files else {}
     asked = parameters.Parameters(**{**sizes, **given})
     done = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive_status)
-    commands.last_words(done.lines())
+    text = command.other("aggregate-graph", done.predicted, done.root, "-o", "provenance.qg", "-j", "2")
+    commands.last_words(done.lines(), [next_commands.Next(text, "to aggregate it")])
 
 
 @main.command("status")

@@ -113,12 +113,27 @@ def check_directory() -> None:
         ) from exc
 
 
-def last_words(lines: Iterable[str]) -> None:
-    """Print what was done by a command that has done it, whether or not that can be printed."""
+def last_words(lines: Iterable[str], following: Sequence[next_commands.Next] = ()) -> None:
+    """Print what was done by a command that has done it, whether or not that can be printed.
+
+    Parameters
+    ----------
+    lines
+        What was done.
+    following
+        Commands that may come next.
+    """
     try:
-        terminal.tell(lines)
+        terminal.tell([*lines, *next_commands.lines(following)])
     except terminal.OutputError as exc:
         _log.warning("Everything is done, but the summary could not be printed: %s", exc)
+
+
+def hint(following: Sequence[next_commands.Next]) -> None:
+    """Tell people which commands may come next, where the output itself is for whoever reads it."""
+    if terminal.is_terminal(sys.stderr) and terminal.is_terminal(sys.stdout):
+        for line in next_commands.lines(following):
+            terminal.complain(line)
 
 
 def _end(error: Exception, command: next_commands.Command) -> int:

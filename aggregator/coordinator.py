@@ -13,6 +13,9 @@ from workers import process
 
 _log = logging.getLogger(__name__)
 
+_N_NAMED = 10
+"""Problems that an error names; there may be a million of them."""
+
 
 class Coordinator:
     """Runs one aggregation.
@@ -31,6 +34,8 @@ class Coordinator:
         Shows progress.
     stopping
         Knows whether to stop.
+    done
+        Where to note what is done.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Coordinator:
         judge: verdicts.Judge,
         report: progress.Progress,
         stopping: interruption.Interruption,
+        done: summary.Summary,
     ) -> None:
         self._config = config
         self._prepared = prepared
@@ -61,18 +67,33 @@ class Coordinator:
         self._buildable: deque[messages.BuildOutputs] = deque()
         self._n_edges = self._n_shared = 0
         self._inputs = messages.InputRanges([], False, 0)
-        tasks = tuple(task.label for task in prepared.graph.pipeline.tasks)
-        self.summary = summary.empty(tasks)
+        self.summary = done
 
     def run(self) -> None:
-        """Scan and commit all shards, then write the graph unless something is held."""
+        """Scan and commit all shards, then write the graph unless something is held.
+
+        Raises
+        ------
+        RefusedError
+            If a worker can't begin; nothing has been changed.
+        AggregatorError
+            If anything fails later.
+        """
         self._report.phase("scanning")
         self._crew.set_up(self._prepared.setup)
+        # Whatever may be refused is refused before the database is changed, or a digest is written.
+        while self._crew.is_busy:
+            self._receive()
         if self._prepared.moved is not None:
-            # A repository that was mistyped may be refused, and the checkpoint is for another one.
-            while not self._crew.is_idle(self._crew.ingester):
-                self._receive()
+            # A repository that was mistyped may have been refused, and the checkpoint is for another one.
             manifest.write(self._prepared.checkpoint.layout.manifest, self._prepared.moved)
+        self._ask(self._crew.ingester, messages.Begin())
+        self.summary.n_quanta = len(self._prepared.division.ids)
+        self.summary.has_begun = True
+        with errors.after_changes():
+            self._run()
+
+    def _run(self) -> None:
         n_shards = self._prepared.division.n_shards
         while self._committed < n_shards or self._buildable or not self._scanners_idle:
             if not self._stopping.number:
@@ -250,16 +271,26 @@ class Coordinator:
         self._ask(writer, messages.PublishGraph())
 
 
-def check_complete(done: summary.Summary, config: configuration.AggregatorConfig) -> None:
-    """Raise AggregatorError if something was left that another run must do."""
+def check_complete(done: summary.Summary) -> None:
+    """Raise an error if something was left that another run must do.
+
+    Raises
+    ------
+    HeldError
+        If quanta are held.
+    AggregatorError
+        If there are conflicts.
+    """
     if done.conflicts:
-        first = "\n  ".join(done.conflicts[:10])
+        first = "\n  ".join(done.conflicts[:_N_NAMED])
         raise errors.AggregatorError(
             f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
         )
-    if done.problems and config.unreadable == "hold" and not config.incomplete:
-        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:10])
-        raise errors.AggregatorError(
-            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them are "
-            f"held, everything else is saved. Repair the files and run again:\n  {first}"
+    if done.problems and not done.unreadable_fails and not done.incomplete:
+        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:_N_NAMED])
+        raise errors.HeldError(
+            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them "
+            f"({done.n_held} in all) are held, everything else is saved. Repair the files and run again, or "
+            f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
+            f"{done.problem_list}; the first ones:\n  {first}"
         )

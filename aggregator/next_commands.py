@@ -6,8 +6,15 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from schemas import errors
+
+if TYPE_CHECKING:
+    from aggregator import summary
+
+_GRAPH = "provenance.qg"
+"""Name of a graph, where none was given."""
 
 _RESUMABLE = frozenset({"aggregate-graph", "ingest-graph", "synthesize", "create"})
 """Commands that go on where they were, or begin anew, if they are given again."""
@@ -57,6 +64,32 @@ class Command:
                 Next(self.again("--unreadable=failed"), "to record these quanta as failed"),
             ]
         return [Next(self.again(), "to go on")]
+
+
+def after_aggregation(command: Command, repository: str, done: "summary.Summary") -> list[Next]:
+    """Return what may come after an aggregation that has done what it could."""
+    if done.dry_run:
+        return [Next(command.again(without="--dry-run"), "to do it")]
+    graph = () if done.wants_graph else ("-o", _GRAPH)
+    if done.incomplete:
+        return [
+            Next(command.again(), "when more quanta have run"),
+            Next(command.again(*graph, without="--incomplete"), "when all have run"),
+        ]
+    if done.graph_path is None:
+        return [Next(command.again(*graph), "to have a provenance graph, too")]
+    return [
+        *after_graph(command, done.graph_path, failures=done.n_failed > 0),
+        Next(
+            command.other("ingest-graph", repository, done.graph_path), "to keep the graph in the repository"
+        ),
+    ]
+
+
+def after_graph(command: Command, *place: str, failures: bool) -> list[Next]:
+    """Return what may come when a provenance graph is at a place: its path, or repository and run."""
+    failed = [Next(command.other("show", *place, "--failed"), "what failed, and why")] if failures else []
+    return [*failed, Next(command.other("provenance-report", *place), "the run in numbers")]
 
 
 def given(arguments: Sequence[str], program: str | None = None) -> Command:

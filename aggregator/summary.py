@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
+from aggregator import configuration
 from schemas import digest, messages, verdicts
 from schemas import statuses as status_codes
 
@@ -28,8 +29,26 @@ class Summary:
     counts: dict[str, Counter[str]]
     """Number of quanta of each task by what became of them."""
 
+    dry_run: bool = False
+    """Whether the database was to be left as it was."""
+
+    incomplete: bool = False
+    """Whether execution goes on."""
+
+    unreadable_fails: bool = False
+    """Whether quanta whose files can't be read are recorded as failed."""
+
+    wants_graph: bool = False
+    """Whether a provenance graph was asked for."""
+
+    has_begun: bool = False
+    """Whether scanning began; otherwise there is nothing to tell."""
+
+    n_quanta: int = 0
+    """Number of quanta of the graph."""
+
     n_ingested: int = 0
-    """Datasets brought into the database."""
+    """Datasets brought into the database; after a dry run, those that would have been."""
 
     n_skipped: int = 0
     """Datasets that were there already."""
@@ -48,6 +67,9 @@ class Summary:
 
     problems: list[messages.Problem] = dataclasses.field(default_factory=list)
     """Files that could not be read."""
+
+    problem_list: str | None = None
+    """File that lists all of them."""
 
     graph_path: str | None = None
     """Where the provenance graph is; nothing if none was written."""
@@ -86,6 +108,11 @@ class Summary:
         """Number of quanta that were left for another run."""
         return sum(count["Held"] for count in self.counts.values())
 
+    @property
+    def n_failed(self) -> int:
+        """Number of quanta that are recorded as not successful."""
+        return sum(count["Failed"] + count["Blocked"] for count in self.counts.values())
+
     def task_lines(self) -> list[str]:
         """Return the table of tasks as text."""
         columns = [c for c in _COLUMNS if c in ("Successful", "Failed") or self._total(c)]
@@ -100,7 +127,12 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the table of tasks and the totals, as text."""
         result = [*self.task_lines(), ""]
-        result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if n_left := self.n_quanta - sum(count.total() for count in self.counts.values()):
+            result.append(f"Quanta that were not come to: {n_left} of {self.n_quanta}")
+        would = "that would be " if self.dry_run else ""
+        result.append(f"Datasets {would}ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if self.dry_run:
+            result.append("This was a dry run: the database is as it was.")
         if self.n_stale:
             result.append(
                 f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "
@@ -110,21 +142,47 @@ class Summary:
             result.append(f"Quanta known from an earlier run: {self.n_reused}")
         if self.problems:
             result.append(f"Quanta whose files can't be read: {len(self.problems)}")
-        if self.graph_path is not None:
-            result.append(f"Provenance graph: {self.graph_path} ({self.graph_size / 1e6:.1f} MB)")
+        result.append(f"Provenance graph: {self._graph()}")
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
         result.append(f"Elapsed: {self.elapsed:.1f} s ({phases}), CPU: {self.cpu:.1f} s")
-        peaks = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.peaks.items())
-        result.append(f"Peak memory in MB: {peaks}")
+        if self.peaks:
+            peaks = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.peaks.items())
+            result.append(f"Peak memory in MB: {peaks}")
         return result
+
+    def _graph(self) -> str:
+        """Return where the graph is, or why there is none."""
+        if self.graph_path is not None:
+            return f"{self.graph_path} ({self.graph_size / 1e6:.1f} MB)"
+        if self.incomplete:
+            return "none, since the run is not complete (--incomplete)"
+        if not self.wants_graph:
+            return "none was asked for (-o FILE)"
+        return "not written, as quanta are held" if self.n_held else "not written"
 
     def _total(self, column: str) -> int:
         return sum(count[column] for count in self.counts.values())
 
 
-def empty(tasks: tuple[str, ...]) -> Summary:
-    """Return a summary in which nothing has happened yet."""
-    return Summary(tasks, {task: Counter() for task in tasks})
+def empty(tasks: tuple[str, ...], config: configuration.AggregatorConfig | None = None) -> Summary:
+    """Return a summary in which nothing has happened yet.
+
+    Parameters
+    ----------
+    tasks
+        Task labels in pipeline order.
+    config
+        Options of the run.
+    """
+    config = config or configuration.AggregatorConfig()
+    return Summary(
+        tasks,
+        {task: Counter() for task in tasks},
+        dry_run=config.dry_run,
+        incomplete=config.incomplete,
+        unreadable_fails=config.unreadable == "failed",
+        wants_graph=config.output_path is not None,
+    )
 
 
 def statuses_of(scanned: messages.ShardScanned) -> npt.NDArray[np.int8]:

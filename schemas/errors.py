@@ -30,6 +30,12 @@ class RefusedError(AggregatorError):
 
     exit_code = 2
 
+    def as_failure(self) -> AggregatorError:
+        """Return the same for when something was changed already, which nothing that is refused does."""
+        failure = AggregatorError(str(self))
+        failure.summary = self.summary
+        return failure
+
 
 class HeldError(AggregatorError):
     """Quanta are left for another run because files can't be read; everything else is saved."""
@@ -79,7 +85,7 @@ def after_changes() -> Iterator[None]:
     try:
         yield
     except RefusedError as exc:
-        raise AggregatorError(str(exc)) from exc
+        raise exc.as_failure() from exc
 
 
 class MachineError(AggregatorError):

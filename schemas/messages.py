@@ -105,6 +105,10 @@ class CommitShard(msgspec.Struct, frozen=True, tag=True):
     """Verdict of each quantum, int8."""
 
 
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """To the ingester: all workers are set up, the database may be changed."""
+
+
 class Flush(msgspec.Struct, frozen=True, tag=True):
     """To the ingester: commit what is left, nothing more comes."""
 
@@ -249,6 +253,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 Request = (
     ScanShard
+    | Begin
     | CommitShard
     | Flush
     | Confirm

@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import unicodedata
-import warnings
 
 import pytest
 import report_graphs
@@ -280,7 +279,6 @@ def test_levels_of_the_reference(sample: Sample) -> None:
     try:
         logging.getLogger("somebody").log(5, "hardly worth saying")
         logging.getLogger("chatty").warning("not worth saying")
-        warnings.warn("a library says", stacklevel=1)
         text = path.read_text()
         assert "TRACE" in text
         assert "hardly worth saying" in text

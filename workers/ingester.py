@@ -1,5 +1,6 @@
 """The ingester: brings accepted outputs into the database (aggregate-and-ingest.md section 3)."""
 
+import contextlib
 import logging
 
 import msgspec
@@ -49,8 +50,6 @@ class Ingester:
         self._known: dict[int, ledger.Line] = {}
         try:
             self._check_run(repository.path)
-            if not setup.dry_run:
-                self._prepare()
         except BaseException:
             self._registry.close()
             raise
@@ -73,6 +72,10 @@ class Ingester:
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
         match request:
+            case messages.Begin():
+                if not self._setup.dry_run:
+                    self._prepare()
+                return messages.Ready()
             case messages.CommitShard():
                 return self.take(request)
             case messages.Flush():
@@ -113,20 +116,23 @@ class Ingester:
 
     def _prepare(self) -> None:
         """Register dataset types and collections; all of it can be repeated."""
-        if self._setup.register_dataset_types:
-            self._registry.register_dataset_types(
-                [
-                    self._registry.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
-                    for t in self._pipeline.dataset_types
-                    if t.is_produced
-                ]
-            )
-        self._registry.register_run(self._header.output_run)
-        self._known = self._read_ledger()
-        if self._setup.update_output_chain and self._header.output is not None:
-            self._registry.update_output_chain(
-                self._header.output, self._header.output_run, self._header.inputs
-            )
+        with contextlib.ExitStack() as begun:
+            if self._setup.register_dataset_types:
+                self._registry.register_dataset_types(
+                    [
+                        self._registry.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
+                        for t in self._pipeline.dataset_types
+                        if t.is_produced
+                    ]
+                )
+                begun.enter_context(errors.after_changes())
+            self._registry.register_run(self._header.output_run)
+            begun.enter_context(errors.after_changes())
+            self._known = self._read_ledger()
+            if self._setup.update_output_chain and self._header.output is not None:
+                self._registry.update_output_chain(
+                    self._header.output, self._header.output_run, self._header.inputs
+                )
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
         """Add a shard's datasets; write a batch if there are enough."""

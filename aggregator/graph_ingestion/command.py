@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aggregator import commands
+from aggregator import commands, next_commands
 from aggregator.graph_ingestion import placement
 
 
@@ -25,8 +25,11 @@ from aggregator.graph_ingestion import placement
     help="Read every block of the graph before the file is deleted that it replaces.",
 )  # fmt: skip
 @commands.status_options
-def ingest_graph(repo: str, provenance_graph: str | None, **options: Any) -> None:
+@click.pass_obj
+def ingest_graph(
+    command: next_commands.Command, /, repo: str, provenance_graph: str | None, **options: Any
+) -> None:
     """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
     ingestion = commands.import_single_threaded("aggregator.graph_ingestion.ingestion")
     done = ingestion.ingest_graph(repo, provenance_graph, **options)
-    commands.last_words(done.lines())
+    commands.last_words(done.lines(), next_commands.after_graph(command, repo, done.run, failures=True))

@@ -62,6 +62,8 @@ def ingest_graph(
         If a signal asked to stop; calling again goes on.
     AggregatorError
         If something fails, or some files could not be deleted; calling again goes on.
+
+    Errors after the checks have a `summary`: what was done until then.
     """
     began = time.monotonic()
     graph_path = None if uri is None else os.fspath(uri)
@@ -81,11 +83,22 @@ def ingest_graph(
         shown = progress.Progress(totals, began, log_status_interval, interactive_status)
         lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
-        with shown as report:
-            done = steps.run(report, transfer, lock.claim)
+        try:
+            with shown as report, errors.after_changes():
+                steps.run(report, transfer, lock.claim)
+            done = _sum_up(steps, shown, began)
+            _check_complete(done)
+        except errors.AggregatorError as exc:
+            exc.summary = _sum_up(steps, shown, began)
+            raise
+    return done
+
+
+def _sum_up(steps: replacement.Replacement, shown: progress.Progress, began: float) -> summary.Summary:
+    """Return what was done so far."""
+    done = steps.summary
     done.elapsed, done.phases = time.monotonic() - began, shown.seconds
     done.peak = memory.peak(os.getpid())
-    _check_complete(done)
     return done
 
 

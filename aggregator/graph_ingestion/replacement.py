@@ -43,7 +43,8 @@ class Replacement:
         self._kept: dict[str, list[str]] = {s.records_table: [] for s in asked.repository.datastores}
         for place in asked.where:
             self._kept[place.store.records_table].append(place.recorded)
-        self._summary = summary.Summary(asked.run, places.shown(asked.where))
+        self.summary = summary.Summary(asked.run, places.shown(asked.where))
+        """What was done so far."""
 
     def translator(
         self, graph: provenance.ProvenanceGraph, where: ingested_graphs.Places
@@ -56,9 +57,7 @@ class Replacement:
         names = backed_datasets.BackedDatasets(graph, self._verify).dataset_types()
         return dataset_rows.DatasetRows(self._asked.repository, self._registry, graph, names, where)
 
-    def run(
-        self, report: progress.Progress, transfer: str | None, claim: leases.Claim | None
-    ) -> summary.Summary:
+    def run(self, report: progress.Progress, transfer: str | None, claim: leases.Claim | None) -> None:
         """Do it all, as long as the lease is held, if there has to be one."""
         self._report, self._claim = report, claim
         where = self._place()
@@ -78,12 +77,14 @@ class Replacement:
             files = stack.enter_context(
                 originals.Originals(self._asked.run, roots, [place.file for place in where])
             )
-            self._back(translator, backed, files, where)
-            self._clean(files)
-        if not (self._summary.n_failed or self._summary.n_conflicts):
+            try:
+                self._back(translator, backed, files, where)
+                self._clean(files)
+            finally:
+                self._count(files)
+        if not (self.summary.n_failed or self.summary.n_conflicts):
             self._finish_move(where[-1].file, transfer)
         fault_points.reached("complete")
-        return self._summary
 
     def _tick(self) -> None:
         self._stopping.check()
@@ -146,7 +147,7 @@ class Replacement:
         self._report.phase("forgetting")
         for some in self._batches(backed, "forgotten"):
             ids = [each.dataset_id for each in some]
-            self._summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+            self.summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
             fault_points.reached("forgotten")
             self._tick()
 
@@ -190,19 +191,19 @@ class Replacement:
         """Commit a batch; return the ids of datasets that the repository contradicts."""
         ids = [dataset_id for dataset_id, _, _ in offered.datasets]
         if self._careful:
-            self._summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+            self.summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
         graphs = frozenset({self._asked.dataset_id})
         done = self._registry.ingest(self._asked.run, offered, graphs=graphs, defensive=self._careful)
         if done.n_skipped and not self._careful:
             # Somebody has ingested them in the meantime, maybe with files of their own.
             self._careful = True
-            self._summary.n_ingested += done.n_ingested
-            self._summary.n_present -= done.n_ingested
+            self.summary.n_ingested += done.n_ingested
+            self.summary.n_present -= done.n_ingested
             return self._ingest(offered)
-        self._summary.n_ingested += done.n_ingested
-        self._summary.n_present += done.n_skipped
-        self._summary.n_conflicts += len(done.conflicts)
-        self._summary.conflicts += map(str, done.conflicts[: 10 - len(self._summary.conflicts)])
+        self.summary.n_ingested += done.n_ingested
+        self.summary.n_present += done.n_skipped
+        self.summary.n_conflicts += len(done.conflicts)
+        self.summary.conflicts += map(str, done.conflicts[: 10 - len(self.summary.conflicts)])
         return {conflict.dataset_id for conflict in done.conflicts}
 
     def _check_unchanged(self, where: ingested_graphs.Places) -> None:
@@ -215,13 +216,17 @@ class Replacement:
             )
 
     def _clean(self, files: originals.Originals) -> None:
-        """Remove directories, and sum up."""
+        """Remove directories."""
         self._report.phase("cleaning")
-        found = self._summary
-        found.n_directories, found.left = files.remove_directories(self._tick)
-        found.n_deleted, found.n_missing = files.n_deleted, files.n_missing
-        found.n_failed, found.failures = files.n_failed, files.failures
+        self.summary.n_directories, self.summary.left = files.remove_directories(self._tick)
         fault_points.reached("cleaned")
+
+    def _count(self, files: originals.Originals) -> None:
+        """Note what became of the original files."""
+        files.wait()
+        done = self.summary
+        done.n_deleted, done.n_missing = files.n_deleted, files.n_missing
+        done.n_failed, done.failures = files.n_failed, files.failures
 
     def _finish_move(self, path: str, transfer: str | None) -> None:
         """Remove the graph from where it was, if it was to be moved."""

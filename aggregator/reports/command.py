@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from aggregator import commands
+from aggregator import commands, next_commands
 from schemas import caveats, statuses
 
 
@@ -45,7 +45,10 @@ from schemas import caveats, statuses
     "--exception-table/--no-exception-table", default=True, show_default=True,
     help="Print the numbers of exceptions by task and type.",
 )  # fmt: skip
+@click.pass_obj
 def provenance_report(
+    command: next_commands.Command,
+    /,
     repo_or_graph: str,
     collection: str | None,
     states: tuple[str, ...],
@@ -58,3 +61,5 @@ def provenance_report(
     selection = commands.import_single_threaded("aggregator.reports.selection")
     wanted = selection.make(states, no_states, caveat_names)
     report.write(repo_or_graph, collection, report.Request(wanted=wanted, **options))
+    place = [repo_or_graph, *([collection] if collection else [])]
+    commands.hint([next_commands.Next(command.other("show", *place, "--failed"), "what failed, and why")])

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aggregator import commands, terminal
+from aggregator import commands, next_commands, terminal
 
 _VIEWS = ("logs", "metadata", "upstream", "downstream")
 _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
@@ -52,7 +52,8 @@ _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True,
     help="Text for people, or JSON.",
 )  # fmt: skip
-def show(graph_or_repo: str, run: str | None, **options: Any) -> None:
+@click.pass_obj
+def show(command: next_commands.Command, /, graph_or_repo: str, run: str | None, **options: Any) -> None:
     """Tell what a provenance graph knows.
 
     GRAPH is a provenance graph. REPO is a repository in which one was ingested: its directory, its
@@ -71,7 +72,12 @@ def show(graph_or_repo: str, run: str | None, **options: Any) -> None:
     provenance = commands.import_single_threaded("aggregator.reading.provenance")
     request = commands.import_single_threaded("aggregator.show.request").Request(**options)
     with provenance.Provenance(graph_or_repo, run) as found:
-        module.Answer(found, request, terminal.Output()).run()
+        output = terminal.Output()
+        module.Answer(found, request, output).run()
+        output.flush()
+    if not any(options[name] for name in _CHOICES) and options["output_format"] == "table":
+        place = [graph_or_repo, *([run] if run else [])]
+        commands.hint(next_commands.after_graph(command, *place, failures=True))
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -55,7 +55,6 @@ class Campaign:
             f"Made {made}: {counts['quanta']} quanta of {len(counts['tasks'])} tasks in {self.root}",
             f"Quanta: {special}",
             f"Datasets: {counts['datasets']}, inputs and outputs of quanta: {counts['edges']}",
-            f"Next: aggregator aggregate-graph {self.predicted} {self.root} -o provenance.qg -j 2",
         ]
 
 

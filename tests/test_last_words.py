@@ -1,0 +1,233 @@
+"""How commands end: exit codes, what they say was done, and which command comes next."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shlex
+from typing import Any
+
+import pytest
+import sample_case
+from click import testing
+from conftest import Sample
+
+import aggregator
+from aggregator import command_line, next_commands
+from aggregator.graph_ingestion import replacement
+from butler import registry
+from schemas import errors
+from workers import ingester, scanner, writer
+
+
+def invoke(*arguments: str | pathlib.Path, code: int = 0) -> testing.Result:
+    done = testing.CliRunner().invoke(command_line.main, [*map(str, arguments)], prog_name="aggregator")
+    assert done.exit_code == code, done.output
+    return done
+
+
+def aggregation(sample: Sample, *options: str) -> list[str]:
+    graph = str(sample.repo / "predicted.qg")
+    return ["aggregate-graph", graph, str(sample.repo), "--mock-storage-classes", *options]
+
+
+def following(done: testing.Result) -> list[list[str]]:
+    """Return the words of the commands that a command names as next ones."""
+    text = done.output[done.output.rindex("Next: ") :].removeprefix("Next: ")
+    lines = [line.strip() for line in text.splitlines() if "  # " in line]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    assert all(words[0] == "aggregator" for words in commands)
+    return [words[1:] for words in commands]
+
+
+def damage(sample: Sample) -> pathlib.Path:
+    """Cut a log off; return its path."""
+    path = next(path for path in sorted(sample.repo.rglob("*_log_*")) if path.is_file())
+    path.write_bytes(path.read_bytes()[:100])
+    return path
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise errors.RefusedError("this can't be done")
+
+
+def state(sample: Sample) -> Any:
+    return sample_case.files(sample), sample_case.database(sample).content()
+
+
+@pytest.mark.ordering("B6")
+@pytest.mark.parametrize("place", [(writer.Writer, "__init__"), (ingester.Ingester, "_check_run")])
+def test_what_is_refused_changes_nothing(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    """A worker that can't begin is known before the database is changed and a digest written."""
+    before = state(sample)
+    monkeypatch.setattr(*place, refuse)
+    done = invoke(*aggregation(sample, "-o", str(sample.root / "out.qg")), code=2)
+    assert state(sample) == before
+    assert "this can't be done" in done.stderr
+    assert "Next" not in done.output
+
+
+@pytest.mark.ordering("B6")
+def test_an_older_checkpoint_survives_a_refusal(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke(*aggregation(sample, "--dry-run"))
+    before = state(sample)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingester.Ingester, "_check_run", refuse)
+        invoke(*aggregation(sample), code=2)
+    assert state(sample) == before
+    assert "known from an earlier run" in invoke(*aggregation(sample)).stdout
+
+
+@pytest.mark.ordering("B6")
+def test_work_that_is_lost_is_no_refusal(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke(*aggregation(sample, "--dry-run"))
+    monkeypatch.setattr(ingester.Ingester, "_check_run", refuse)
+    invoke(*aggregation(sample, "--fresh"), code=1)
+
+
+@pytest.mark.ordering("B6")
+@pytest.mark.parametrize(
+    "place", [(registry.Registry, "register_run"), (registry.Registry, "update_output_chain")]
+)
+def test_after_a_change_nothing_is_refused(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    monkeypatch.setattr(*place, refuse)
+    done = invoke(*aggregation(sample), code=1)
+    assert "this can't be done" in done.stderr
+    [again] = following(done)
+    assert again == aggregation(sample)
+
+
+@pytest.mark.ordering("B6")
+@pytest.mark.parametrize(
+    "place", [(ingester.Ingester, "take"), (ingester.Ingester, "flush"), (scanner.Scanner, "handle")]
+)
+def test_a_later_refusal_keeps_the_work_and_tells_what_was_done(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, refuse)
+        options = aggregator.AggregatorConfig(mock_storage_classes=True)
+        with pytest.raises(aggregator.AggregatorError, match="this can't be done") as caught:
+            aggregator.aggregate_graph(str(sample.repo / "predicted.qg"), str(sample.repo), options)
+    assert caught.value.exit_code == 1
+    assert caught.value.summary is not None
+    assert caught.value.summary.lines()[0].startswith("Task ")
+    checkpoint = sample.repo / "predicted.qg.checkpoint"
+    n_digests = len(list(checkpoint.glob("*.digest")))
+    assert n_digests or place[0] is scanner.Scanner
+    lines = "\n".join(invoke(*aggregation(sample)).stdout.splitlines())
+    assert bool(n_digests) == ("known from an earlier run" in lines)
+
+
+def test_a_failure_prints_the_table(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ingester.Ingester, "flush", refuse)
+        done = invoke(
+            *aggregation(sample, "-o", "a b.qg", "--checkpoint-dir", str(sample.root / "c p")), code=1
+        )
+    table = done.stdout.splitlines()
+    assert table[0].split()[0] == "Task"
+    assert table[3].split()[0] == "stack"
+    assert "Datasets ingested: 0; already there: 0" in table
+    assert "Provenance graph: not written" in table
+    [again] = following(done)
+    monkeypatch.chdir(sample.root)
+    assert "Provenance graph: " in invoke(*again).stdout
+
+
+def test_an_interrupted_run_says_what_it_did_not_come_to(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = scanner.Scanner.handle
+
+    def stop(self: scanner.Scanner, request: Any) -> Any:
+        if getattr(request, "shard", 0) == 1:
+            raise errors.AggregatorError("the machine is tired")
+        return scan(self, request)
+
+    monkeypatch.setattr(scanner.Scanner, "handle", stop)
+    done = invoke(*aggregation(sample), code=1)
+    [line] = [line for line in done.stdout.splitlines() if "not come to" in line]
+    left, total = map(int, re.findall(r"\d+", line))
+    assert left == total > 0
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_held_run_says_what_to_do(sample: Sample, keeps: bool) -> None:
+    path = damage(sample)
+    done = invoke(*aggregation(sample, *[] if keeps else ["--no-checkpoint"]), code=1)
+    assert done.stdout.startswith("Task ")
+    assert "Held" in done.stdout.splitlines()[0]
+    assert "1 quanta have files that can't be read" in done.stderr
+    [listed] = re.findall(r"\S+unreadable\.jsonl", done.stderr)
+    assert str(path) in pathlib.Path(listed).read_text()
+    assert (str(sample.repo / "predicted.qg.checkpoint") in listed) == keeps
+    again, failed = following(done)
+    assert again == aggregation(sample, *[] if keeps else ["--no-checkpoint"])
+    assert failed == [*again, "--unreadable=failed"]
+    assert "Held" not in invoke(*failed).stdout
+
+
+def test_a_dry_run_says_that_it_was_one(sample: Sample) -> None:
+    done = invoke(*aggregation(sample, "--dry-run"))
+    assert "Datasets that would be ingested: 61; already there: 0" in done.stdout
+    assert "This was a dry run: the database is as it was." in done.stdout
+    [again] = following(done)
+    done = invoke(*again)
+    assert "Datasets ingested: 61; already there: 0" in done.stdout
+    assert "Provenance graph: none was asked for (-o FILE)" in done.stdout
+    assert following(done) == [[*aggregation(sample), "-o", "provenance.qg"]]
+
+
+def test_an_incomplete_run_says_why_there_is_no_graph(sample: Sample) -> None:
+    output = str(sample.root / "out.qg")
+    done = invoke(*aggregation(sample, "--incomplete", "-o", output))
+    assert "Provenance graph: none, since the run is not complete" in done.stdout
+    again, last = following(done)
+    assert again == aggregation(sample, "--incomplete", "-o", output)
+    assert last == aggregation(sample, "-o", output)
+    done = invoke(*last)
+    for words in following(done):
+        invoke(*words)
+    assert [words[0] for words in following(done)] == ["show", "provenance-report", "ingest-graph"]
+
+
+def test_an_ingestion_of_a_graph_tells_what_it_did(
+    aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = aggregated_sample.root / "provenance.qg"
+    arguments = ["ingest-graph", str(aggregated_sample.repo), str(graph)]
+    with monkeypatch.context() as patch:
+        patch.setattr(replacement.Replacement, "_clean", refuse)
+        done = invoke(*arguments, code=1)
+    assert "this can't be done" in done.stderr
+    assert "Original files deleted: 39; not there any more: 0" in done.stdout
+    assert following(done) == [arguments]
+    done = invoke(*arguments)
+    assert "Original files deleted: 0; not there any more: 39" in done.stdout
+    for words in following(done):
+        invoke(*words)
+    # A refusal before anything is done stays one.
+    arguments = ["ingest-graph", str(aggregated_sample.repo), str(aggregated_sample.repo / "predicted.qg")]
+    assert "Next" not in invoke(*arguments, code=2).output
+
+
+def test_a_synthesis_tells_how_to_go_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = invoke("synthesize", tmp_path / "my run", "--quanta", "60", "--small-files", "--blocked", "0")
+    [words] = following(done)
+    monkeypatch.chdir(tmp_path)
+    assert "Provenance graph: " in invoke(*words[:-2]).stdout
+
+
+def test_the_same_command_again() -> None:
+    command = next_commands.Command(
+        ("/opt/my tools/aggregator",), ("aggregate-graph", "--dry-run", "--", "-g", "r")
+    )
+    assert (
+        command.again("-o", "x y") == "'/opt/my tools/aggregator' aggregate-graph --dry-run -o 'x y' -- -g r"
+    )
+    assert command.again(without="--dry-run") == "'/opt/my tools/aggregator' aggregate-graph -- -g r"
