@@ -1,10 +1,13 @@
 """Shows how far an aggregation is: bars on a terminal, otherwise a line now and then."""
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TextIO
+
+from aggregator import terminal
 
 _log = logging.getLogger(__name__)
 
@@ -37,27 +40,35 @@ class Progress:
         self._phase_began = began
         self.seconds: dict[str, float] = {}
         """How long each phase took; the last one is added at the end."""
+        self._shows_bars = terminal.is_terminal(sys.stderr) if interactive is None else interactive
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        if sys.stderr.isatty() if interactive is None else interactive:
-            self._bars = self._make_bars()
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     def _make_bars(self) -> Any:
         # Only here, since importing it takes as long as a small aggregation.
         from rich import console, progress
 
-        bars = progress.Progress(
+        return progress.Progress(
             progress.TextColumn("{task.description:>15}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[rate]}"),
             progress.TimeRemainingColumn(),
-            console=console.Console(stderr=True),
+            console=console.Console(stderr=True, highlight=False, soft_wrap=True),
+            # The summary tells more than bars that some quanta never fill.
+            transient=True,
+            redirect_stdout=terminal.is_terminal(sys.stdout),
         )
-        bars.start()
-        for name, total in self._totals.items():
-            self._tasks[name] = bars.add_task(name, total=total, rate="")
-        return bars
+
+    def _move_handlers(self, before: TextIO) -> None:
+        """Let log handlers of this process write above the bars, as everything does that uses sys.stderr."""
+        loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+        for logger in loggers:
+            for handler in getattr(logger, "handlers", ()):
+                if isinstance(handler, logging.StreamHandler) and handler.__dict__.get("stream") is before:
+                    handler.setStream(sys.stderr)
+                    self._moved.append((handler, before))
 
     def phase(self, name: str) -> None:
         """Tell that something else begins."""
@@ -102,9 +113,22 @@ class Progress:
         return f"{self._phase}, {elapsed:.0f} s: {'; '.join(parts)}"
 
     def __enter__(self) -> Self:
+        if self._shows_bars:
+            before = sys.stderr
+            self._bars = self._make_bars()
+            # No bars are better than no run.
+            with contextlib.suppress(OSError):
+                self._bars.start()
+            self._move_handlers(before)
+            for name, total in self._totals.items():
+                self._tasks[name] = self._bars.add_task(name, total=total, rate="")
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._end_phase()
         if self._bars is not None:
-            self._bars.stop()
+            for handler, stream in self._moved:
+                handler.setStream(stream)
+            with contextlib.suppress(OSError):
+                self._bars.stop()
+            self._bars = None

@@ -124,7 +124,7 @@ def on_terminal(*arguments: str) -> tuple[int, str]:
     """Return exit code and output of a command on a terminal."""
     pid, fd = pty.fork()
     if pid == 0:
-        os.execv(COMMAND[0], [*COMMAND, *arguments])
+        os.execve(COMMAND[0], [*COMMAND, *arguments], {**os.environ, "TERM": "xterm"})
     text = b""
     while True:
         try:
