@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy
 import sqlalchemy.dialects.sqlite
 
-from butler import database
+from butler import database, file_protection
 from schemas import errors
 
 BUSY_TIMEOUT_MS = 300_000
@@ -57,9 +57,11 @@ class Sqlite(database.Database):
         self._wait = busy_timeout_ms / 1000
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
         self._mode = "ro" if not writeable else "rwc" if create else "rw"
+        self._protection = file_protection.Protection(path, writeable=writeable)
         self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}"
         engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
         sqlalchemy.event.listen(engine, "begin", _begin)
+        sqlalchemy.event.listen(engine, "commit", lambda _: self._protection.check())
         super().__init__(engine, path, None, writeable=writeable)
 
     def _connect(self) -> sqlite3.Connection:
@@ -68,6 +70,14 @@ class Sqlite(database.Database):
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
+        if not self._protection.has_locks:
+            # Somebody was killed in the middle of a transaction, or is at it: nothing tells a reader.
+            protection = file_protection.Protection(self.place, writeable=True)
+            try:
+                self._open("rw").close()
+            finally:
+                protection.release()
+            return self._open(self._mode)
         # Somebody was killed in the middle of a transaction. Any reader undoes that, if it may write.
         with contextlib.suppress(sqlite3.OperationalError):
             self._open("rw").close()
@@ -76,7 +86,7 @@ class Sqlite(database.Database):
     def _open(self, mode: str) -> sqlite3.Connection:
         # No isolation level: otherwise the driver begins and commits on its own, and never immediately.
         connection = sqlite3.connect(
-            f"{self._uri}?mode={mode}",
+            f"{self._uri}?mode={mode}{'' if self._protection.has_locks else '&nolock=1'}",
             uri=True,
             timeout=self._wait,
             isolation_level=None,
@@ -90,6 +100,11 @@ class Sqlite(database.Database):
             connection.close()
             raise
         return connection
+
+    def close(self) -> None:
+        """Close all connections, and let others write."""
+        super().close()
+        self._protection.release()
 
     def prepare(self, connection: sqlalchemy.Connection) -> None:
         """Do nothing: a file is ready for tables."""

@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from schemas import errors, files, leases
+from schemas import errors, files, leases, mounts
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ def _lock(path: str, fd: int, advice: str) -> bool:
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if mounts.has_local_locks(path):
+                return _without_locks(path, "as it is mounted, other hosts do not see them")
             break
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -104,14 +106,7 @@ def _lock(path: str, fd: int, advice: str) -> bool:
             time.sleep(0.02)
         except OSError as exc:
             if exc.errno in _MISSING:
-                _log.warning(
-                    "%s: its file system has no locks (%s). Instead, a lease file beside it keeps other "
-                    "processes away; it is renewed every %g s.",
-                    path,
-                    exc.strerror,
-                    leases.RENEWAL_SECONDS,
-                )
-                return False
+                return _without_locks(path, exc.strerror or str(exc))
             raise errors.AggregatorError(
                 f"{path}: can't lock it ({exc.strerror}). Mend that, and run the same command again."
             ) from exc
@@ -121,9 +116,40 @@ def _lock(path: str, fd: int, advice: str) -> bool:
     return True
 
 
+def _without_locks(path: str, reason: str) -> bool:
+    _log.warning(
+        "%s: its file system has no locks (%s). Instead, a lease file beside it keeps other processes away; "
+        "it is renewed every %g s.",
+        path,
+        reason,
+        leases.RENEWAL_SECONDS,
+    )
+    return False
+
+
 def _lease(path: str, advice: str) -> leases.Lease:
     with files.writing(path):
         return leases.take(path, advice)
+
+
+def has_record_locks(directory: str) -> bool:
+    """Return whether parts of files can be locked, for all hosts; True if that can't be tried there."""
+    if mounts.has_local_record_locks(directory):
+        return False
+    # Not in a file of somebody: closing it would give back all the locks that this process has on it.
+    path = files.temporary_name(os.path.join(directory, "lock"))
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return True
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        return exc.errno not in _MISSING
+    finally:
+        os.close(fd)
+        os.unlink(path)
+    return True
 
 
 def holder(path: str) -> str:

@@ -465,7 +465,7 @@ def test_one_process_at_a_time(tmp_path: pathlib.Path) -> None:
     ) as running:
         while not (root / ".synthesis").exists():
             time.sleep(0.01)
-        with pytest.raises(errors.RefusedError, match="another process"):
+        with pytest.raises(errors.InUseError, match="in use by"):
             make(root, quanta=5000)
         running.kill()
 
