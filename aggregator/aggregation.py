@@ -1,5 +1,6 @@
 """Aggregation as a function."""
 
+import contextlib
 import logging
 import os
 import resource
@@ -17,7 +18,7 @@ from aggregator import (
     summary,
     verdicts,
 )
-from schemas import errors, fault_points, unreadable
+from schemas import errors, fault_points, last_run, unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +71,12 @@ def aggregate_graph(
         except errors.AggregatorError as exc:
             if done.has_begun:
                 exc.summary = done
+                with contextlib.suppress(errors.AggregatorError):
+                    asked.checkpoint.note_run(config, asked.output, str(exc).partition("\n")[0])
             if isinstance(exc, errors.RefusedError) and not asked.checkpoint.undo():
                 raise exc.as_failure() from exc
             raise
+        asked.checkpoint.note_run(config, asked.output, last_run.COMPLETE)
         fault_points.reached("complete")
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
             asked.checkpoint.remove()

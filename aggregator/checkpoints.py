@@ -9,7 +9,19 @@ import tempfile
 from collections.abc import Callable
 from typing import Self
 
-from schemas import checkpoint, digest, errors, files, leases, local_files, locks, manifest, partial_files
+from aggregator import configuration
+from schemas import (
+    checkpoint,
+    digest,
+    errors,
+    files,
+    last_run,
+    leases,
+    local_files,
+    locks,
+    manifest,
+    partial_files,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +163,19 @@ class Checkpoint:
             if exc.errno != errno.ENOTEMPTY:
                 raise
 
+    def note_run(self, config: configuration.AggregatorConfig, output: str | None, end: str = "") -> None:
+        """Note how the checkpoint is used by a run that has come as far as scanning, and how that ended.
+
+        Raises
+        ------
+        AggregatorError
+            If it can't be written, or is not ours any more.
+        """
+        leases.check(self.lock.claim)
+        fails = config.unreadable == "failed"
+        record = last_run.LastRun(config.incomplete, config.dry_run, fails, output, end)
+        last_run.write(self.layout.last_run, record)
+
     def undo(self) -> bool:
         """Remove the checkpoint if it is new and has no work in it; return whether all is as it was."""
         if not self._is_new:
@@ -190,8 +215,13 @@ def directory_for(graph_path: str, output: str | None, chosen: str | None) -> st
         return os.path.abspath(chosen)
     beside_graph = os.path.abspath(graph_path)
     if os.access(os.path.dirname(beside_graph), os.W_OK) or output is None:
-        return f"{beside_graph}.checkpoint"
-    return f"{output}.checkpoint"
+        return directory_beside(beside_graph)
+    return directory_beside(output)
+
+
+def directory_beside(graph_path: str) -> str:
+    """Return the checkpoint that lies beside a graph."""
+    return f"{os.path.abspath(graph_path)}.checkpoint"
 
 
 def temporary_directory() -> str:

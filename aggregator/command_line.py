@@ -250,11 +250,10 @@ def synthesize(
 
 
 @main.command("status")
-@click.argument("checkpoint")
-def status(checkpoint: str) -> None:
-    """Tell what CHECKPOINT holds, and whether a process works on it."""
-    report = commands.import_single_threaded("aggregator.status").read(checkpoint)
-    terminal.tell(report.lines())
+@click.argument("path", metavar="CHECKPOINT|GRAPH")
+def status(path: str) -> None:
+    """Tell how far an aggregation is: what a checkpoint holds, or the one beside a graph, and who uses it."""
+    terminal.tell(commands.import_single_threaded("aggregator.status").describe(path))
 
 
 if __name__ == "__main__":

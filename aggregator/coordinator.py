@@ -91,6 +91,7 @@ class Coordinator:
         self.summary.n_quanta = len(self._prepared.division.ids)
         self.summary.has_begun = True
         with errors.after_changes():
+            self._prepared.checkpoint.note_run(self._config, self._prepared.setup.output_path)
             self._run()
 
     def _run(self) -> None:

@@ -104,6 +104,11 @@ class Summary:
                     self.counts[self.tasks[task]][name] += count
 
     @property
+    def n_counted(self) -> int:
+        """Number of quanta that were judged."""
+        return sum(count.total() for count in self.counts.values())
+
+    @property
     def n_held(self) -> int:
         """Number of quanta that were left for another run."""
         return sum(count["Held"] for count in self.counts.values())
@@ -127,7 +132,7 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the table of tasks and the totals, as text."""
         result = [*self.task_lines(), ""]
-        if n_left := self.n_quanta - sum(count.total() for count in self.counts.values()):
+        if n_left := self.n_quanta - self.n_counted:
             result.append(f"Quanta that were not come to: {n_left} of {self.n_quanta}")
         would = "that would be " if self.dry_run else ""
         result.append(f"Datasets {would}ingested: {self.n_ingested}; already there: {self.n_skipped}")

@@ -10,6 +10,7 @@ _FILES = frozenset(
         "aggregation.lock",
         "dictionary",
         "edges",
+        "last-run.json",
         "ledger",
         "manifest.json",
         "partial.jsonl",
@@ -71,6 +72,11 @@ class Layout:
     def ledger(self) -> str:
         """Which digests the database took in."""
         return self._path("ledger")
+
+    @property
+    def last_run(self) -> str:
+        """How the checkpoint was used last (JSON)."""
+        return self._path("last-run.json")
 
     @property
     def unreadable(self) -> str:
