@@ -79,6 +79,30 @@ def ingest(
     return registry.db.write(carefully)
 
 
+def rehearse(registry: tables.Tables, run: str, offered: batch.Batch) -> batch.IngestResult:
+    """Return what would come of a batch if it were ingested; nothing is written.
+
+    Parameters
+    ----------
+    registry
+        The repository's tables.
+    run
+        RUN collection; it need not exist.
+    offered
+        The datasets and their files.
+    """
+
+    def look(connection: sqlalchemy.Connection) -> batch.IngestResult:
+        row = collections.Collections(registry, connection).find(run)
+        if row is None:
+            return batch.IngestResult(len(offered.datasets), 0, ())
+        findings = conflicts.examine(registry, connection, row.id, offered)
+        return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
+
+    # As a writer, since it takes temporary tables.
+    return registry.db.write(look)
+
+
 def _ingest_at_once(
     registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
 ) -> batch.IngestResult:

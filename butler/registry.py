@@ -193,6 +193,10 @@ class Registry:
             )
         return found
 
+    def known_dataset_types(self, names: Iterable[str]) -> dict[str, _DatasetTypeRow]:
+        """Return those dataset types that are registered."""
+        return self._find_dataset_types(list(names))
+
     def dataset_type(self, name: str) -> _DatasetTypeRow:
         """Look one dataset type up; like `dataset_types`."""
         return self.dataset_types([name])[name]
@@ -308,6 +312,15 @@ class Registry:
     ) -> batch.IngestResult:
         """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""
         return ingest.ingest(self._tables, run, offered, graphs=graphs, defensive=defensive)
+
+    def rehearse(self, run: str, offered: batch.Batch) -> batch.IngestResult:
+        """Return what would come of a batch, which is not written; see `butler.ingest.rehearse`."""
+        return ingest.rehearse(self._tables, run, offered)
+
+    def has_datasets(self, run: str) -> bool:
+        """Return whether a run holds anything."""
+        query = self._of_run(run, self._tables.dataset.c.id).limit(1)
+        return self._db.read(lambda connection: connection.execute(query).first() is not None)
 
     def graphs(self, run: str) -> frozenset[str]:
         """Return the ids of the provenance graphs that a run holds; none if there is no such run."""

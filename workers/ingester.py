@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from butler import batch, config, dataset_types, recorded_graphs, registry, universe
 from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted, verdicts
-from workers import catalog, closed_quanta, log_levels
+from workers import catalog, closed_quanta, foreign_graphs, log_levels
 
 
 class Ingester:
@@ -50,6 +50,10 @@ class Ingester:
         self._known: dict[int, ledger.Line] = {}
         try:
             self._check_run(repository.path)
+            if not setup.dry_run:
+                foreign_graphs.refuse(
+                    setup.graph_path, self._header.output_run, repository.path, self._registry
+                )
         except BaseException:
             self._registry.close()
             raise

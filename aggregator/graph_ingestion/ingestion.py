@@ -6,7 +6,7 @@ import os
 import time
 
 from aggregator import interruption, progress
-from aggregator.graph_ingestion import placement, replacement, request, summary
+from aggregator.graph_ingestion import ownership, placement, replacement, request, summary
 from schemas import errors, fault_points, provenance
 from workers import memory
 
@@ -76,6 +76,8 @@ def ingest_graph(
         steps = replacement.Replacement(asked, stopping, batch_size, verify)
         with provenance.ProvenanceGraph(asked.graph_path) as graph:
             # What can't work has to be refused before anything is touched.
+            if not asked.is_ingested:
+                ownership.check(asked, graph)
             steps.translator(graph, asked.where)
             total = 2 * graph.header.n_quanta + len(graph.pipeline.tasks)
         counted = ("examined", "ingested") if asked.is_ingested else ("examined", "forgotten", "ingested")

@@ -1,0 +1,62 @@
+"""Whether the run that a provenance graph names is the one that it tells of."""
+
+from collections.abc import Iterator
+
+from aggregator.graph_ingestion import request
+from schemas import backed_datasets, errors, provenance
+from workers import foreign_graphs
+
+
+def check(asked: request.Request, graph: provenance.ProvenanceGraph) -> None:
+    """Refuse a graph that would close a run whose outputs are others than it tells of.
+
+    Mostly the first outputs that are looked up are in the database. In a run in which everything failed, and
+    whose logs were promised to the graph, there may be none.
+
+    Parameters
+    ----------
+    asked
+        The request.
+    graph
+        The graph.
+
+    Raises
+    ------
+    RefusedError
+        If the run has none of the graph's outputs, but some of their data IDs under other ids; or none of
+        either, though the graph tells that some were produced.
+    """
+    outputs = _Outputs(asked.run, graph)
+    found = foreign_graphs.Comparison(asked.registry, asked.run, graph.pipeline).find(outputs)
+    if found.is_held:
+        return
+    place = f"{graph.path}: run {asked.run!r} of {asked.repository.path}"
+    if found.taken is not None:
+        raise errors.RefusedError(
+            f"{place} holds nothing of this graph, but of another one, as {found.taken}. Give the graph that "
+            "aggregation wrote for this run."
+        )
+    if outputs.n_produced:
+        raise errors.RefusedError(
+            f"{place} holds none of the datasets that were produced by this graph. Aggregate it into the run "
+            "first; that can't be done any more once its provenance graph is ingested."
+        )
+
+
+class _Outputs:
+    """All outputs of a graph's quanta but packages, in file order; counts what the database should have."""
+
+    def __init__(self, run: str, graph: provenance.ProvenanceGraph) -> None:
+        self._run = run
+        self._graph = graph
+        # These may be left out of the database until the graph is ingested.
+        self._promised = set(backed_datasets.BackedDatasets(graph, verify=False).dataset_types())
+        self.n_produced = 0
+        """Outputs so far that were produced and could not be promised."""
+
+    def __iter__(self) -> Iterator[foreign_graphs.Output]:
+        for each in self._graph.datasets():
+            if each.producer is not None and each.run == self._run:
+                self.n_produced += each.produced and each.dataset_type_name not in self._promised
+                coordinate = bytes(each.data_coordinate)
+                yield foreign_graphs.Output(each.dataset_id, each.dataset_type_name, coordinate)
