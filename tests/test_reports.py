@@ -305,3 +305,14 @@ def test_shares_are_never_rounded_to_all_or_nothing() -> None:
     assert number_texts.percentage(999_999, 1_000_000) == "99.99 %"
     assert number_texts.percentage(1, 1_000_000) == "0.01 %"
     assert number_texts.percentage(3, 3) == "100 %"
+
+
+@pytest.mark.parametrize(("option", "name"), [("exception", "exceptions"), ("quantum", "tasks")])
+def test_tables_that_are_not_wanted(graph: pathlib.Path, option: str, name: str) -> None:
+    whole = json.loads(run(graph, "--format", "json"))
+    assert whole[name]
+    part = json.loads(run(graph, "--format", "json", f"--no-{option}-table"))
+    assert part == {**whole, name: None, "created": part["created"]}
+    heads = {"exceptions": "## Exceptions", "tasks": "## Quanta"}
+    text = run(graph, "--format", "md", f"--no-{option}-table")
+    assert [name for name, head in heads.items() if head in text] == [n for n in heads if n != name]

@@ -37,16 +37,20 @@ def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterato
         yield ""
 
 
-def json(report: document.Report, listed: listing.Listing) -> Iterator[str]:
-    """Yield the pieces of the report in JSON, one line for each listed quantum."""
-    yield _json(report)[:-1]
+def json(
+    report: document.Report, listed: listing.Listing, *, quanta: bool, exceptions: bool
+) -> Iterator[str]:
+    """Yield the report in JSON: null for tables not asked for, one line for each listed quantum."""
+    wanted = {"tasks": quanta, "exceptions": exceptions}
+    nulls = {name: None for name, is_wanted in wanted.items() if not is_wanted}
+    yield _json({**msgspec.structs.asdict(report), **nulls})[:-1]
     yield ',"quanta":['
     for i, quantum in enumerate(listed):
         yield f"{',' if i else ''}\n{_json(quantum)}"
     yield "]}\n"
 
 
-def _json(value: msgspec.Struct) -> str:
+def _json(value: object) -> str:
     return printable.json(msgspec.json.encode(value).decode())
 
 
@@ -83,22 +87,23 @@ def _csv_cells(quantum: listing.ListedQuantum) -> list[object]:
     ]
 
 
-def markdown(report: document.Report, listed: listing.Listing) -> Iterator[str]:
-    """Yield the lines of the report in Markdown."""
+def markdown(
+    report: document.Report, listed: listing.Listing, *, quanta: bool, exceptions: bool
+) -> Iterator[str]:
+    """Yield the lines of the report in Markdown, with the tables that are asked for."""
     summary = report.summary
     yield f"# Run {tables.escape(report.graph.output_run)}"
     yield ""
     yield f"{summary.n_quanta} quanta of {summary.n_expected} expected, {summary.n_retried} retried."
     if summary.start:
         yield f"From {summary.start} to {summary.end}, at most {summary.peak_concurrency} at a time."
-    for title, found in (
-        ("Quanta", tables.quanta(report)),
-        ("Caveats", tables.caveats(report)),
-        ("Exceptions", tables.exceptions(report)),
-    ):
+    shown = {"Quanta": tables.quanta(report), "Caveats": tables.caveats(report)} if quanta else {}
+    if exceptions:
+        shown["Exceptions"] = tables.exceptions(report)
+    for title, found in shown.items():
         yield from ("", f"## {title}", "")
         yield from tables.markdown(found) if len(found) > 1 else ["None."]
-    if legend := tables.legend(report):
+    if quanta and (legend := tables.legend(report)):
         yield from ("", *(f"* {tables.escape(line)}" for line in legend))
     yield from ("", f"## Listed quanta: {', '.join(report.selection.states)}", "")
     yield from _markdown_rows(listed) if len(listed) else ["None."]

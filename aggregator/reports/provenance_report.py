@@ -47,10 +47,10 @@ class Request:
     """Directory for tables of their data IDs."""
 
     quantum_table: bool = True
-    """Whether the format `table` has the table of quanta."""
+    """Whether there is the table of quanta; a page has it always."""
 
     exception_table: bool = True
-    """Whether it has the table of exceptions."""
+    """Whether there is the table of exceptions; a page has it always."""
 
 
 def write(location: str, collection: str | None, request: Request) -> None:
@@ -137,13 +137,13 @@ def _pieces(
         yield from formats.csv_rows(listed)
         return
     report = overview.make(graph, table, request.wanted)
+    shown = {"quanta": request.quantum_table, "exceptions": request.exception_table}
     if request.format == "table":
-        shown = {"quanta": request.quantum_table, "exceptions": request.exception_table}
         yield from (f"{line}\n" for line in formats.table(report, **shown))
     elif request.format == "md":
-        yield from (f"{line}\n" for line in formats.markdown(report, listed))
+        yield from (f"{line}\n" for line in formats.markdown(report, listed, **shown))
     elif request.format == "json":
-        yield from formats.json(report, listed)
+        yield from formats.json(report, listed, **shown)
     else:
         yield page.render(report, listed, graph)
 
