@@ -65,18 +65,17 @@ class Checkpoint:
         advice = "Wait until it and its workers have gone, or give another --checkpoint-dir."
         for _ in range(_ATTEMPTS):
             try:
-                fd = self._open()
+                lock = locks.take(self.layout.lock, self._open(advice), advice)
             except FileNotFoundError:
                 # Its last user has just removed it.
                 continue
-            lock = locks.take(self.layout.lock, fd, advice)
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(self.layout.lock)):
+                if os.path.samestat(os.fstat(lock.fd), os.stat(self.layout.lock)):
                     return lock
             lock.release()
         raise errors.InUseError(f"{self.layout.directory}: made and removed again and again. {advice}")
 
-    def _open(self) -> int:
+    def _open(self, advice: str) -> int:
         """Return the open lock file, which is made as the first one in a directory."""
         directory = self.layout.directory
         try:
@@ -84,13 +83,7 @@ class Checkpoint:
                 os.mkdir(directory)
                 self._is_made = True
             names = os.listdir(directory)
-            if names and os.path.basename(self.layout.lock) not in names:
-                raise errors.RefusedError(
-                    f"{directory}: is no checkpoint, but has {names[0]!r} in it. A checkpoint is a directory "
-                    "that aggregation has made, or an empty one; give another --checkpoint-dir, or remove "
-                    "that directory if it can go."
-                )
-            self._is_new = not names
+            self._is_new = self._is_unused(names, advice)
             try:
                 return os.open(self.layout.lock, _FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
             except PermissionError:
@@ -99,11 +92,29 @@ class Checkpoint:
                 # Somebody's else, who lets us read it; that will do for a lock.
                 return os.open(self.layout.lock, _FLAGS | os.O_RDONLY)
         except FileNotFoundError:
-            if os.path.isdir(os.path.dirname(directory)):
+            if os.path.isdir(os.path.dirname(directory)) and not os.path.islink(directory):
                 raise
             raise self._unwritable(os.strerror(errno.ENOENT)) from None
         except OSError as exc:
             raise self._unwritable(exc.strerror or str(exc)) from exc
+
+    def _is_unused(self, names: list[str], advice: str) -> bool:
+        """Return whether a directory with these names has to become a checkpoint; refuse what is none."""
+        directory, lock = self.layout.directory, self.layout.lock
+        mine = os.path.basename(lock)
+        if mine in names:
+            return False
+        foreign = [name for name in names if not (name.startswith(f"{mine}.") and checkpoint.knows(name))]
+        if foreign:
+            raise errors.RefusedError(
+                f"{directory}: is no checkpoint, but has {foreign[0]!r} in it. A checkpoint is a directory "
+                "that aggregation has made, or an empty one; give another --checkpoint-dir, or remove "
+                "that directory if it can go."
+            )
+        if names and (who := leases.holder(lock)):
+            # A lease goes after the file that it is for.
+            raise errors.InUseError(f"{directory}: is being removed by {who}. {advice}")
+        return True
 
     def _unwritable(self, reason: str) -> errors.RefusedError:
         return errors.RefusedError(

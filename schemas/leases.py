@@ -136,13 +136,15 @@ def take(subject: str, advice: str) -> Lease:
     ------
     InUseError
         If its holder may live.
+    FileNotFoundError
+        If its directory is gone.
     OSError
         If the lease can't be written.
     """
     for _ in range(_ATTEMPTS):
         before = _paths(subject)
         judged = _states(before)
-        if before and (living := _living(before[-1], _file_time(subject))):
+        if before and (living := _first_living(before, _file_time(subject))):
             raise errors.InUseError(f"{subject}: in use by {living}. {advice}")
         number = int(before[-1].split(".")[-2]) + 1 if before else 1
         try:
@@ -164,7 +166,7 @@ def take(subject: str, advice: str) -> Lease:
 def holder(subject: str) -> str:
     """Return who holds a lease and may live; empty if nobody does. Nothing is changed."""
     paths = _paths(subject)
-    return _living(paths[-1], time.time()) if paths else ""
+    return _first_living(paths, time.time()) if paths else ""
 
 
 def check(claim: Claim | None) -> None:
@@ -244,8 +246,14 @@ def _file_time(subject: str) -> float:
     path = files.temporary_name(subject)
     with open(path, "xb") as stream:
         now = os.fstat(stream.fileno()).st_mtime
-    os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
     return now
+
+
+def _first_living(paths: list[str], now: float) -> str:
+    """Return a holder that may live, of several: one that gives way to another is there for a moment, too."""
+    return next(filter(None, (_living(path, now) for path in paths)), "")
 
 
 def _living(path: str, now: float) -> str:

@@ -76,6 +76,8 @@ def take(path: str, fd: int, advice: str) -> Lock:
     ------
     InUseError
         If another process has it.
+    FileNotFoundError
+        If it is gone, and needs a lease.
     AggregatorError
         If it can't be locked.
     """
@@ -128,8 +130,15 @@ def _without_locks(path: str, reason: str) -> bool:
 
 
 def _lease(path: str, advice: str) -> leases.Lease:
-    with files.writing(path):
+    try:
         return leases.take(path, advice)
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise errors.AggregatorError(
+            f"{path}: can't write a lease beside it ({exc.strerror}). Mend that, and run the same command "
+            "again."
+        ) from exc
 
 
 def has_record_locks(directory: str) -> bool:

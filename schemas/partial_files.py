@@ -80,7 +80,8 @@ def _remove(entry: _Entry) -> str:
         is_it = (status.st_dev, status.st_ino) == (entry.device, entry.inode)
         # A file with this name that is empty was made and not noted any more.
         is_new = not entry.inode and not status.st_size
-        if not stat.S_ISREG(status.st_mode) or not (is_it or is_new):
+        is_temporary = files.final_name(path) != path and stat.S_ISREG(status.st_mode)
+        if not is_temporary or not (is_it or is_new):
             return f"{path}: is not removed, as it is not the file that a run has left there any more"
         os.unlink(path)
     except FileNotFoundError:

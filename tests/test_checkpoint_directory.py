@@ -156,6 +156,74 @@ def test_refused_run_leaves_no_temporary_checkpoint(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.ordering("T1", "C3", "C6", "C7")
+def test_others_come_at_each_step(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second aggregation is sent away at each step of the first, and whoever looks sees what is there."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
+    seen: set[str] = set()
+
+    def reached(name: str) -> None:
+        if name in seen or name.startswith("insert"):
+            return
+        seen.add(name)
+        for fresh in (False, True):
+            with pytest.raises(aggregator.InUseError):
+                aggregate(sample, fresh=fresh)
+        if (directory / "manifest.json").exists():
+            assert f"process {os.getpid()} on" in status.read(str(directory)).process
+        else:
+            with pytest.raises(aggregator.RefusedError, match="not a complete one"):
+                status.read(str(directory))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("schemas.fault_points.reached", reached)
+        done = aggregate(sample)
+    assert {"start", "digest", "committed", "ledger", "output", "renamed", "complete"} <= seen
+    assert done.n_ingested > 0
+    assert not directory.exists()
+    assert aggregate(sample).n_ingested == 0
+
+
+@pytest.mark.ordering("C1", "C2")
+@pytest.mark.parametrize("step", range(6))
+def test_killed_while_it_removes_its_checkpoint(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whatever is left can be gone on with."""
+    left = [step]
+
+    def die(original: Any) -> Any:
+        def act(path: Any) -> None:
+            if "predicted.qg.checkpoint" in str(path) and not str(path).endswith((".tmp", ".part")):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+            original(path)
+
+        return act
+
+    directory = sample.repo / "predicted.qg.checkpoint"
+    aggregate(sample, dry_run=True)
+    held = checkpoints.Checkpoint(str(directory))
+    n_files = len(list(directory.iterdir()))
+    left[0] = step if step < 3 else n_files + step - 5
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", die(os.unlink))
+        patch.setattr(os, "rmdir", die(os.rmdir))
+        with pytest.raises(KeyboardInterrupt):
+            held.remove()
+    held.lock.release()
+    aggregate(sample)
+    assert not directory.exists()
+
+
+def test_link_to_nowhere_as_a_checkpoint(sample: Sample) -> None:
+    (sample.root / "link").symlink_to(sample.root / "nowhere")
+    with pytest.raises(aggregator.RefusedError, match="can't write the checkpoint"):
+        aggregate(sample, checkpoint_dir=str(sample.root / "link"))
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 
 _GROUP = 2000

@@ -225,3 +225,65 @@ def test_of_two_that_take_over_at_once_one_gives_way(tmp_path: pathlib.Path, hos
     assert os.listdir(tmp_path) == ["subject.000001.lease"]
     calls[1].release()
     stale.release()
+
+
+def test_lease_that_gives_way_hides_no_other(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one in the list may be gone when it is read, and one before it be held all the same."""
+    subject = str(tmp_path / "subject")
+    held = leases.take(subject, "")
+    passing = f"{subject}.000002.lease"
+    original = leases._read
+
+    def read(path: str) -> Any:
+        if path == passing:
+            os.unlink(path)
+        return original(path)
+
+    monkeypatch.setattr(leases, "_read", read)
+    pathlib.Path(passing).write_bytes(b"")
+    with pytest.raises(errors.InUseError):
+        leases.take(subject, "")
+    pathlib.Path(passing).write_bytes(b"")
+    assert leases.holder(subject)
+    leases.check(held.claim)
+    held.release()
+
+
+_STRESS = """
+import errno, os, sys
+from aggregator import checkpoints
+from schemas import errors, leases, locks
+kind, directory = sys.argv[1:]
+locks._PATIENCE = 0
+def flock(*_):
+    raise OSError(errno.ENOLCK, "no locks")
+if kind != "lock":
+    locks.fcntl.flock = flock
+if kind == "hosts":
+    leases.system = lambda: str(os.getpid())
+n_held = 0
+while n_held < 40:
+    try:
+        held = checkpoints.Checkpoint(directory)
+    except errors.InUseError:
+        continue
+    probe = directory + ".probe"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL))
+    open(held.layout.ledger, "w").close()
+    os.unlink(probe)
+    if n_held % 3:
+        held.remove()
+    held.lock.release()
+    n_held += 1
+"""
+
+
+@pytest.mark.ordering("C3", "C5", "T1")
+@pytest.mark.parametrize("kind", ["lock", "lease", "hosts"])
+def test_many_that_want_one_checkpoint(tmp_path: pathlib.Path, kind: str) -> None:
+    """It is made, held, removed and left by three processes at once; no two ever have it."""
+    command = [sys.executable, "-c", _STRESS, kind, str(tmp_path / "checkpoint")]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    complaints = [each.communicate(timeout=60)[1] for each in running]
+    assert [each.returncode for each in running] == [0, 0, 0], complaints
+    assert not (tmp_path / "checkpoint.probe").exists()

@@ -123,10 +123,10 @@ def put(path: str, content: bytes) -> None:
     """Write a file, and its directories if they are missing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, flags, 0o666)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, flags, 0o666)
     try:
         while content:
             content = content[os.write(fd, content) :]
