@@ -70,8 +70,8 @@ def _documents(
         return []
     return [
         outcome.quantum_block(quantum, found.attempts),
-        found.metadata_block(),
-        found.logs_block(),
+        b"".join(found.metadata_block()),
+        b"".join(found.logs_block()),
         *_datasets(quantum),
     ]
 

@@ -35,7 +35,7 @@ class Codec:
         """Return one frame that carries its content size."""
         return self._compressor.compress(data)
 
-    def compress_stream(self, size: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def compress_stream(self, size: int, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         """Yield one frame in pieces; it carries its content size, which must be known.
 
         Raises

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ ADDRESSES = "nodes.addr"
 """Address file of all nodes."""
 
 T = TypeVar("T")
+_HUGE = 1 << 63
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")]
 Status = Annotated[int, msgspec.Meta(ge=statuses.ABORTED, le=statuses.SUCCESSFUL)]
 Caveats = Annotated[int, msgspec.Meta(ge=0, le=caveats.ALL)]
@@ -134,27 +136,38 @@ def _dump(value: Any) -> bytes:
 
 def encode_quantum(quantum: Quantum) -> bytes:
     """Return the JSON of a quantum's block."""
-    data = msgspec.json.encode(quantum)
-    if any(map(_has_constants, quantum.attempts)):
-        # msgspec writes null for what JSON has no word for; the graph keeps the constants.
-        document = json.loads(data)
-        document["attempts"] = msgspec.to_builtins(quantum.attempts)
-        data = _dump(document)
-    return data
+    if not any(map(_has_odd_numbers, quantum.attempts)):
+        return msgspec.json.encode(quantum)
+    # msgspec writes null for what JSON has no word for, and no huge integers; the graph keeps both.
+    document = json.loads(msgspec.json.encode(msgspec.structs.replace(quantum, attempts=[])))
+    document["attempts"] = msgspec.to_builtins(quantum.attempts)
+    return _dump(document)
 
 
-def _has_constants(attempt: Attempt) -> bool:
+def _has_odd_numbers(attempt: Attempt) -> bool:
     usage, exception = attempt.resource_usage, attempt.exception
     if usage is not None and not math.isfinite(usage.memory + usage.run_time_cpu):
         return True
     return exception is not None and any(
-        isinstance(value, float) and not math.isfinite(value) for value in exception.metadata.values()
+        not -_HUGE < value < _HUGE for value in exception.metadata.values() if isinstance(value, float | int)
     )
 
 
-def encode_attempts(parts: list[bytes | None]) -> bytes:
+Part = bytes | memoryview | None
+"""The JSON of one attempt in a log or metadata block; nothing if it is not known."""
+
+
+def attempt_pieces(parts: Sequence[Part]) -> list[bytes | memoryview]:
+    """Return the JSON of a log or metadata block from the JSON of each attempt (section 7.4), in pieces."""
+    pieces: list[bytes | memoryview] = []
+    for part in parts:
+        pieces += (b",", b"null" if part is None else part)
+    return [b'{"attempts":[', *pieces[1:], b"]}"]
+
+
+def encode_attempts(parts: Sequence[Part]) -> bytes:
     """Return the JSON of a log or metadata block from the JSON of each attempt (section 7.4)."""
-    return b'{"attempts":[' + b",".join(b"null" if part is None else part for part in parts) + b"]}"
+    return b"".join(attempt_pieces(parts))
 
 
 UNREADABLE_EXCEPTION = "aggregator.UnreadableFile"
@@ -252,26 +265,9 @@ def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
     try:
         attempts = _metadata_decoder.decode(document).attempts
     except msgspec.DecodeError:
-        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyMetadata)
-        return [None if m is None else task_metadata.convert(_without_nulls(m)) for m in found.attempts]
+        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyMetadata).attempts
+        return [None if m is None else task_metadata.convert(task_metadata.nulls_replaced(m)) for m in found]
     for metadata in attempts:
         if metadata is not None:
             task_metadata.check_arrays(metadata)
     return attempts
-
-
-def _without_nulls(metadata: Any) -> Any:
-    """Return parsed metadata with NaN for null; what is no metadata stays as it is."""
-    if not isinstance(metadata, dict):
-        return metadata
-    result = dict(metadata)
-    if isinstance(scalars := result.get("scalars"), dict):
-        result["scalars"] = {name: math.nan if v is None else v for name, v in scalars.items()}
-    if isinstance(arrays := result.get("arrays"), dict):
-        result["arrays"] = {
-            name: [math.nan if v is None else v for v in values] if isinstance(values, list) else values
-            for name, values in arrays.items()
-        }
-    if isinstance(nested := result.get("metadata"), dict):
-        result["metadata"] = {name: _without_nulls(m) for name, m in nested.items()}
-    return result

@@ -99,7 +99,6 @@ UNREADABLE: dict[str, tuple[str, Callable[[pathlib.Path], None]]] = {
         "_metadata",
         lambda p: edit(p, _set("arrays", "outputs", ["00000000-0000-7000-8000-000000000000"])),
     ),
-    "metadata with null": ("_metadata", lambda p: edit(p, _set("scalars", "odd", None))),
     "log truncated": ("_log", lambda p: os.truncate(p, 500)),
     "log garbage": ("_log", lambda p: p.write_bytes(b"garbage")),
     "log not UTF-8": ("_log", lambda p: p.write_bytes(p.read_bytes().replace(b"INFO", b"\xff\xfe\xfd\xfc"))),

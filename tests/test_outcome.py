@@ -1,3 +1,4 @@
+import io
 import itertools
 import json
 import math
@@ -138,9 +139,9 @@ def test_earlier_attempts_come_first() -> None:
     assert memory == [1001.0, None, 1003.0, 1020.0]
     assert [a.previous_process_quanta for a in found.attempts] == [[IDS[9]]] * 3 + [IDS[7:9]]
     assert [a.caveats for a in found.attempts] == [None, None, None, 1]
-    block = json.loads(found.logs_block())["attempts"]
+    block = json.loads(b"".join(found.logs_block()))["attempts"]
     assert block == [[RECORD] * 2, [], [RECORD] * 2, [RECORD]]
-    block = json.loads(found.metadata_block())["attempts"]
+    block = json.loads(b"".join(found.metadata_block()))["attempts"]
     assert block == [earlier[0]["metadata"], None, earlier[2]["metadata"], SUCCESS]
 
 
@@ -186,7 +187,7 @@ BAD_METADATA = {
     "no end": dump(NO_END),
     "no start": dump(NO_START),
     "an output that is no id": dump(task_metadata(1, ["image"])),
-    "null": dump({"scalars": {"a": None}}),
+    "null": dump({"metadata": {"a": None}}),
     "deep": b'{"metadata":{"a":' * 5000 + b"{}" + b"}}" * 5000,
 }
 BAD_LOGS = {
@@ -237,6 +238,11 @@ def test_the_block_is_read_as_it_was_written() -> None:
         assert quantum.outputs == {c: [TYPES[c]] for c in ("image", "table", "_metadata", "_log")}
 
 
+def _read_log(kind: Any, data: bytes) -> Any:
+    """Read a log as from a file, which is opened as text."""
+    return kind.from_stream(io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+
+
 def reference_judge(document: bytes, log_data: bytes | None, metadata: bytes | None) -> Any:
     """Return what the reference makes of the files, as JSON values; nothing if it refuses them."""
     models = pytest.importorskip("lsst.pipe.base.quantum_graph._provenance")
@@ -250,7 +256,7 @@ def reference_judge(document: bytes, log_data: bytes | None, metadata: bytes | N
         found = models.ProvenanceQuantumScanModels.from_metadata_and_logs(
             quantum,
             None if metadata is None else base.TaskMetadata.model_validate_json(metadata),
-            None if log_data is None else logging.ButlerLogRecords.from_raw(log_data),
+            None if log_data is None else _read_log(logging.ButlerLogRecords, log_data),
         )
         if not found.output_existence.keys() <= known:
             return None
@@ -276,8 +282,8 @@ def our_judge(document: bytes, log_data: bytes | None, metadata: bytes | None) -
         return None
     if not known.issuperset(found.listed or []):
         return None
-    logs = _provenance.ProvenanceLogRecordsModel.model_validate_json(found.logs_block())
-    blocks = _provenance.ProvenanceTaskMetadataModel.model_validate_json(found.metadata_block())
+    logs = _provenance.ProvenanceLogRecordsModel.model_validate_json(b"".join(found.logs_block()))
+    blocks = _provenance.ProvenanceTaskMetadataModel.model_validate_json(b"".join(found.metadata_block()))
     block = _provenance.ProvenanceQuantumModel.model_validate_json(
         outcome.quantum_block(quantum, found.attempts)
     )

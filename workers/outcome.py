@@ -6,7 +6,16 @@ import uuid
 
 import msgspec
 
-from schemas import log_records, nodes, pipeline, predicted, statuses, task_metadata
+from schemas import (
+    json_depth,
+    lenient_values,
+    log_records,
+    nodes,
+    pipeline,
+    predicted,
+    statuses,
+    task_metadata,
+)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -18,7 +27,7 @@ class Outcome:
     attempts: list[nodes.Attempt] = dataclasses.field(default_factory=list)
     """All attempts, oldest first."""
 
-    logs: list[bytes | None] = dataclasses.field(default_factory=list)
+    logs: list[nodes.Part] = dataclasses.field(default_factory=list)
     """JSON list of log records of each attempt, if known."""
 
     metadata: list[bytes | None] = dataclasses.field(default_factory=list)
@@ -32,13 +41,13 @@ class Outcome:
         """Status of the last attempt."""
         return self.attempts[-1].status
 
-    def logs_block(self) -> bytes:
-        """Return the JSON of the quantum's log block."""
-        return nodes.encode_attempts(self.logs)
+    def logs_block(self) -> list[bytes | memoryview]:
+        """Return the JSON of the quantum's log block, in pieces."""
+        return nodes.attempt_pieces(self.logs)
 
-    def metadata_block(self) -> bytes:
-        """Return the JSON of the quantum's metadata block."""
-        return nodes.encode_attempts(self.metadata)
+    def metadata_block(self) -> list[bytes | memoryview]:
+        """Return the JSON of the quantum's metadata block, in pieces."""
+        return nodes.attempt_pieces(self.metadata)
 
 
 def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> Outcome:
@@ -102,37 +111,49 @@ def _add_log(
     outcome: Outcome, log: log_records.Log, last: nodes.Attempt
 ) -> task_metadata.TaskMetadata | None:
     for previous in log.extra.previous_attempts:
-        _add_previous(outcome, previous)
+        _add_previous(outcome, previous, 1)
     found = None
     if log.extra.exception is not None or bytes(log.extra.metadata) != b"null":
         last.exception = log.extra.exception
-        found = _add_extra_metadata(outcome, log.extra, last)
-    last.previous_process_quanta = [_dashed(q) for q in log.extra.previous_process_quanta]
+        found = _add_extra_metadata(outcome, log.extra, last, 0)
+    last.previous_process_quanta = list(map(lenient_values.dashed_id, log.extra.previous_process_quanta))
     outcome.logs.append(log.records)
     return found
 
 
-def _add_previous(outcome: Outcome, extra: log_records.Extra) -> None:
-    """Add an earlier attempt, which by definition failed; those before it come first."""
+def _add_previous(outcome: Outcome, extra: log_records.Extra, depth: int) -> None:
+    """Add an earlier attempt, which by definition failed; those before it come first.
+
+    Parameters
+    ----------
+    outcome
+        What to add it to.
+    extra
+        What is stored of it.
+    depth
+        In how many others it lies.
+    """
     for previous in extra.previous_attempts:
-        _add_previous(outcome, previous)
+        _add_previous(outcome, previous, depth + 1)
     attempt = nodes.Attempt(attempt=len(outcome.attempts), status=statuses.FAILED, exception=extra.exception)
     records = bytes(extra.logs)
     log_records.check_records(records)
     outcome.logs.append(records)
     outcome.attempts.append(attempt)
-    _add_extra_metadata(outcome, extra, attempt)
-    attempt.previous_process_quanta = [_dashed(q) for q in extra.previous_process_quanta]
+    _add_extra_metadata(outcome, extra, attempt, depth)
+    attempt.previous_process_quanta = list(map(lenient_values.dashed_id, extra.previous_process_quanta))
 
 
 def _add_extra_metadata(
-    outcome: Outcome, extra: log_records.Extra, attempt: nodes.Attempt
+    outcome: Outcome, extra: log_records.Extra, attempt: nodes.Attempt, depth: int
 ) -> task_metadata.TaskMetadata | None:
     text = bytes(extra.metadata)
     if text == b"null":
         outcome.metadata.append(None)
         return None
-    metadata = task_metadata.parse(text)
+    text = task_metadata.without_nulls(text)
+    # Each attempt lies in a list in an object; in a graph there are as many around it as around the last one.
+    metadata = task_metadata.parse(text, max(2 * depth + 1, json_depth.ATTEMPTS))
     attempt.resource_usage = task_metadata.resource_usage(metadata)
     outcome.metadata.append(text)
     return metadata
@@ -141,6 +162,7 @@ def _add_extra_metadata(
 def _add_metadata(
     outcome: Outcome, data: bytes, last: nodes.Attempt, task_label: str
 ) -> task_metadata.TaskMetadata:
+    data = task_metadata.without_nulls(data)
     metadata = task_metadata.parse(data)
     last.status = statuses.SUCCESSFUL
     last.caveats = task_metadata.caveats(metadata)

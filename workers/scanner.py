@@ -178,11 +178,11 @@ class Scanner:
         except execution_files.UnreadableError as exc:
             builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
             status = digest.UNREADABLE
-            framed = (builder.frame(outcome.quantum_block(quantum, [])), b"", b"")
+            framed = (builder.frame([outcome.quantum_block(quantum, [])]), b"", b"")
         else:
             status = found.status
             framed = (
-                builder.frame(outcome.quantum_block(quantum, found.attempts)),
+                builder.frame([outcome.quantum_block(quantum, found.attempts)]),
                 builder.frame(found.logs_block()),
                 builder.frame(found.metadata_block()),
             )

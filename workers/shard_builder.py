@@ -1,10 +1,14 @@
 """Gathers what is found out about the quanta of one shard into a digest."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from schemas import addresses, blocks, digest, messages
+
+_LARGE = 1 << 22
+"""Bytes."""
 
 
 class ShardBuilder:
@@ -39,9 +43,18 @@ class ShardBuilder:
         """Number of quanta so far; the row of the next one."""
         return len(self._ids["quantum"])
 
-    def frame(self, document: bytes) -> bytes:
-        """Return the block of a JSON document, as it goes into the graph."""
-        return blocks.frame(self._codec.compress(document), self._int_size)
+    def frame(self, pieces: Sequence[bytes | memoryview]) -> bytes:
+        """Return the block of a JSON document given in pieces, as it goes into the graph."""
+        size = sum(map(len, pieces))
+        if size <= _LARGE:
+            return blocks.frame(self._codec.compress(b"".join(pieces)), self._int_size)
+        # It is not to be in memory twice.
+        portions = (
+            memoryview(piece)[begin : begin + _LARGE]
+            for piece in pieces
+            for begin in range(0, len(piece), _LARGE)
+        )
+        return blocks.frame(b"".join(self._codec.compress_stream(size, portions)), self._int_size)
 
     def add_quantum(
         self, quantum_id: str, task: int, status: int, framed: tuple[bytes, bytes, bytes]
