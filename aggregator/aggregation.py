@@ -63,11 +63,11 @@ def aggregate_graph(
         done = summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
         try:
             try:
-                _aggregate(asked, stopping, started, done)
+                stopping.told(lambda: _aggregate(asked, stopping, started, done))
             finally:
                 done.elapsed, done.cpu = time.monotonic() - started, _cpu_seconds() - cpu
             _list_unreadable(asked, done)
-            coordinator.check_complete(done)
+            summary.check_complete(done)
         except errors.AggregatorError as exc:
             if done.has_begun:
                 exc.summary = done
@@ -102,10 +102,13 @@ def _aggregate(
     asked: request.Request, stopping: interruption.Interruption, started: float, done: summary.Summary
 ) -> None:
     config = asked.config
-    workers = crew.Crew(config.n_processes, asked.output is not None, asked.checkpoint.lock.descriptor)
+    lock = asked.checkpoint.lock.descriptor
+    workers = crew.Crew(config.n_processes, asked.output is not None, lock, stopping)
     try:
-        prepared = preparation.prepare(asked)
+        prepared = stopping.attempt(lambda: preparation.prepare(asked))
         stopping.check()
+        if prepared is None:
+            raise RuntimeError("given up without a signal")
         division = prepared.division
         judge = verdicts.Judge(
             division.edges, len(division.ids), config.incomplete, config.unreadable == "failed"
@@ -119,8 +122,10 @@ def _aggregate(
                 done.peaks = workers.peaks()
         finally:
             done.phases = shown.seconds
-    except interruption.Interrupted as exc:
-        workers.stop(0.0 if exc.at_once else crew.STOP_SECONDS)
+    except BaseException:
+        workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)
+        # What they were killed at is of no use to anybody.
+        asked.checkpoint.leave()
         raise
     finally:
-        workers.stop()
+        workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)

@@ -140,6 +140,12 @@ class Checkpoint:
         partial_files.remove(self.layout.partial_files)
         self._remove_files(lambda name: name.endswith((".tmp", ".part")))
 
+    def leave(self) -> None:
+        """Remove what is left of a run that ends early; what can't be removed now, the next run will."""
+        with contextlib.suppress(OSError, errors.AggregatorError):
+            leases.check(self.lock.claim)
+            self.remove_temporary_files()
+
     def remove(self, keeps_directory: bool = False) -> None:
         """Remove the checkpoint as a whole; if others have put something into it, only what is its own.
 

@@ -13,9 +13,6 @@ from workers import process
 
 _log = logging.getLogger(__name__)
 
-_N_NAMED = 10
-"""Problems that an error names; there may be a million of them."""
-
 
 class Coordinator:
     """Runs one aggregation.
@@ -111,12 +108,15 @@ class Coordinator:
             _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
         elif self._crew.writer is not None:
             self._write_graph(self._crew.writer)
-        if self.summary.graph_path is None and not self._stopping.number:
+        is_complete = self.summary.graph_path is not None
+        if not is_complete and not self._stopping.number:
             # Numbers without a graph are last words, too.
             self._confirm()
+            is_complete = True
         while self._crew.is_busy:
             self._receive()
-        self._stopping.check()
+        if not is_complete:
+            self._stopping.check()
 
     @property
     def _scanners_idle(self) -> bool:
@@ -233,6 +233,13 @@ class Coordinator:
         while not self._crew.is_idle(worker):
             self._receive()
 
+    def _stop_if_asked(self) -> None:
+        """Raise Interrupted if a signal has come, as soon as all is committed that was scanned."""
+        if self._stopping.number:
+            while not self._crew.is_idle(self._crew.ingester):
+                self._receive()
+            self._stopping.check()
+
     def _confirm(self) -> None:
         """Wait until everything is done that was asked for, and have the ingester look whether it is true."""
         while self._crew.is_busy:
@@ -253,12 +260,13 @@ class Coordinator:
         n_ranges, expected = len(ranges), self._n_edges + self._inputs.n_edges
         # From here on nothing is lost by stopping: a graph is put together anew by each run.
         while ranges or not (self._scanners_idle and self._crew.is_idle(writer)):
-            self._stopping.check()
+            self._stop_if_asked()
             for scanner in self._crew.scanners:
                 # One at a time, since they take long: nobody shall wait while another has two.
                 if ranges and self._crew.is_idle(scanner):
                     self._crew.post(scanner, ranges.popleft())
             self._receive()
+        self._stop_if_asked()
         if self._n_edges != expected:
             raise errors.FormatError(
                 self._prepared.graph.path,
@@ -267,31 +275,10 @@ class Coordinator:
                 "graph contradicts itself: build it again",
             )
         self._crew.post(writer, messages.FinishGraph(n_ranges))
+        while not self._crew.is_idle(writer):
+            self._stop_if_asked()
+            self._receive()
         # Whoever sees the graph can count on it that all outputs are ingested.
         self._confirm()
+        self._stop_if_asked()
         self._ask(writer, messages.PublishGraph())
-
-
-def check_complete(done: summary.Summary) -> None:
-    """Raise an error if something was left that another run must do.
-
-    Raises
-    ------
-    HeldError
-        If quanta are held.
-    AggregatorError
-        If there are conflicts.
-    """
-    if done.conflicts:
-        first = "\n  ".join(done.conflicts[:_N_NAMED])
-        raise errors.AggregatorError(
-            f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
-        )
-    if done.problems and not done.unreadable_fails and not done.incomplete:
-        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:_N_NAMED])
-        raise errors.HeldError(
-            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them "
-            f"({done.n_held} in all) are held, everything else is saved. Repair the files and run again, or "
-            f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
-            f"{done.problem_list}; the first ones:\n  {first}"
-        )

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+from aggregator import interruption
 from schemas import messages
 from workers import memory, process, roles
 
@@ -37,17 +38,22 @@ class Crew:
         Whether there is a writer.
     lock
         Descriptor of the checkpoint's lock.
+    stopping
+        Knows whether to stop.
     """
 
-    def __init__(self, n_scanners: int, writing: bool, lock: int) -> None:
+    def __init__(
+        self, n_scanners: int, writing: bool, lock: int, stopping: interruption.Interruption
+    ) -> None:
+        self._clock = process.Clock()
         self.all: list[process.Worker] = []
         self._queues: dict[process.Worker, deque[messages.Request]] = {}
 
         def start(kind: str, name: str) -> process.Worker:
             if n_scanners == 1:
-                worker: process.Worker = process.LocalWorker(kind, name)
+                worker: process.Worker = process.LocalWorker(kind, name, stopping.attempt)
             else:
-                worker = process.ProcessWorker(kind, name, lock)
+                worker = process.ProcessWorker(kind, name, lock, self._clock)
             self.all.append(worker)
             self._queues[worker] = deque()
             return worker
@@ -71,7 +77,9 @@ class Crew:
             worker.end()
         deadline = time.monotonic() + seconds
         while self.all:
-            self.all.pop().join(max(0.0, deadline - time.monotonic()))
+            # It leaves the list when it is gone: a second signal can come while it is waited for.
+            self.all[-1].join(max(0.0, deadline - time.monotonic()))
+            self.all.pop()
 
     def post(self, worker: process.Worker, request: messages.Request) -> None:
         """Have a request delivered when the worker has room for it."""
@@ -109,4 +117,6 @@ class Crew:
         for worker, queue in self._queues.items():
             while queue and worker.in_flight < process.MAX_IN_FLIGHT:
                 worker.send(queue.popleft())
+        self._clock.tick()
         yield from process.wait(self.all, _POLL_SECONDS)
+        self._clock.tick()

@@ -7,8 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator import configuration
-from schemas import digest, messages, verdicts
+from schemas import digest, errors, messages, verdicts
 from schemas import statuses as status_codes
+
+_N_NAMED = 10
+"""Problems that an error names; there may be a million of them."""
 
 _COLUMNS = {
     "Successful": (verdicts.ACCEPTED, status_codes.SUCCESSFUL),
@@ -198,3 +201,28 @@ def statuses_of(scanned: messages.ShardScanned) -> npt.NDArray[np.int8]:
 def tasks_of(scanned: messages.ShardScanned) -> npt.NDArray[np.uint16]:
     """Return the task indices in a scanner's report."""
     return np.frombuffer(scanned.tasks, dtype="<u2")
+
+
+def check_complete(done: Summary) -> None:
+    """Raise an error if something was left that another run must do.
+
+    Raises
+    ------
+    HeldError
+        If quanta are held.
+    AggregatorError
+        If there are conflicts.
+    """
+    if done.conflicts:
+        first = "\n  ".join(done.conflicts[:_N_NAMED])
+        raise errors.AggregatorError(
+            f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
+        )
+    if done.problems and not done.unreadable_fails and not done.incomplete:
+        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:_N_NAMED])
+        raise errors.HeldError(
+            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them "
+            f"({done.n_held} in all) are held, everything else is saved. Repair the files and run again, or "
+            f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
+            f"{done.problem_list}; the first ones:\n  {first}"
+        )

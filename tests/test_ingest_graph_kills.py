@@ -216,6 +216,31 @@ def test_signal_finishes_the_batch(
     assert case.content() == undisturbed
 
 
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("point", ["placed", "forgotten", "insert", "committed", "deleted"])
+def test_second_signal_ends_it_at_once(
+    case: Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Also in a transaction, and between a commit and the deletion of files."""
+    sent = []
+
+    def reached(name: str) -> None:
+        if name == point and not sent and threading.current_thread() is threading.main_thread():
+            sent.append(name)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fault_points, "reached", reached)
+        with pytest.raises(interruption.Interrupted) as caught:
+            case.ingest(batch_size=20)
+    assert caught.value.at_once
+    assert caught.value.exit_code == 143
+    check_safe(case)
+    case.ingest()
+    assert case.content() == undisturbed
+
+
 @pytest.mark.parametrize("seed", range(N_RANDOM))
 def test_killed_at_random_moments(case: Case, undisturbed: Any, seed: int) -> None:
     """Kill it again and again, until it gets through."""

@@ -5,22 +5,24 @@ import cProfile
 import os
 import signal
 import sys
-import threading
 import time
-import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection as standard_connection
 from typing import Any
 
 import multiprocess
-from multiprocess import reduction, resource_tracker
+from multiprocess import reduction
 
 from schemas import errors, messages, output_paths
-from workers import roles, thread_pools
+from workers import launch, roles
 
 MAX_IN_FLIGHT = 2
 """Messages that a worker may have unanswered: one to work on, one to go on with."""
+
+
+Attempt = Callable[[Callable[[], messages.Reply]], messages.Reply | None]
+"""Returns what some work returns, or nothing if it was given up."""
 
 
 class LocalWorker:
@@ -30,11 +32,14 @@ class LocalWorker:
     ----------
     kind, name
         As for `roles.Worker`.
+    attempt
+        Does what may be given up at any moment; then there is no reply.
     """
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, attempt: Attempt) -> None:
         self.name = name
-        self.in_flight = 0
+        self._kind = kind
+        self._attempt = attempt
         self.pid = os.getpid()
         self.outstanding: deque[str] = deque()
         self.replies: deque[messages.Reply] = deque()
@@ -42,8 +47,17 @@ class LocalWorker:
 
     def send(self, message: messages.Setup | messages.Request) -> None:
         """Answer a message; `wait` gives the reply."""
-        self.in_flight += 1
-        self.replies.append(self._worker.handle(message))
+        # What a batch or a graph consists of has to be whole; all else is done again by the next run.
+        whole = self._kind == roles.INGESTER or isinstance(message, messages.Setup | messages.PublishGraph)
+        if whole:
+            self.replies.append(self._worker.handle(message))
+        elif (reply := self._attempt(lambda: self._worker.handle(message))) is not None:
+            self.replies.append(reply)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of replies that nobody has taken."""
+        return len(self.replies)
 
     def busy_seconds(self) -> float:
         """Return for how long it has been at a message, which is never seen from outside."""
@@ -71,6 +85,22 @@ def _take_over(copy: Any) -> _Inherited:
     return _Inherited(copy.detach())
 
 
+class Clock:
+    """Seconds in which this process was running, roughly: those in which it was stopped don't count."""
+
+    _LONGEST_STEP = 1.0
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Go on. This has to be called several times a second: what is longer is taken for a stop."""
+        now = time.monotonic()
+        self.seconds += min(now - self._last, self._LONGEST_STEP)
+        self._last = now
+
+
 class ProcessWorker:
     """A worker in a process of its own, at the other end of a pipe that nobody else uses.
 
@@ -81,21 +111,24 @@ class ProcessWorker:
     lock
         Descriptor of the checkpoint's lock. The worker inherits it, so that the lock outlives a killed
         coordinator until the last worker is gone.
+    clock
+        Measures for how long it is at a message.
     """
 
-    def __init__(self, kind: str, name: str, lock: int) -> None:
+    def __init__(self, kind: str, name: str, lock: int, clock: Clock) -> None:
         self.name = name
+        self._clock = clock
         self.outstanding: deque[str] = deque()
         self._since = 0.0
         self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
-        self.process = start(serve, (kind, name, child, _Inherited(lock)), name)
+        self.process = launch.start(serve, (kind, name, child, _Inherited(lock)), name)
         self.pid: int = self.process.pid
         child.close()
 
     def send(self, message: messages.Setup | messages.Request) -> None:
         """Send a message; a dead worker shows in `wait`."""
         if not self.outstanding:
-            self._since = time.monotonic()
+            self._since = self._clock.seconds
         self.outstanding.append(roles.describe(message))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(messages.pack(message))
@@ -109,12 +142,17 @@ class ProcessWorker:
         """Return the next reply."""
         reply = check(messages.unpack(self.pipe.recv_bytes()))
         self.outstanding.popleft()
-        self._since = time.monotonic()
+        self._since = self._clock.seconds
         return reply
 
     def busy_seconds(self) -> float:
-        """Return for how long it has been at the first message that it has not answered."""
-        return time.monotonic() - self._since if self.outstanding else 0.0
+        """Return for how long it has been at the first message that it has not answered.
+
+        The time in which it, or this process, was stopped is nobody's fault and does not count.
+        """
+        if self.outstanding and _is_stopped(self.pid):
+            self._since = self._clock.seconds
+        return self._clock.seconds - self._since if self.outstanding else 0.0
 
     def end(self) -> None:
         """Close the pipe, which the worker takes as the end."""
@@ -139,6 +177,16 @@ class ProcessWorker:
         )
 
 
+def _is_stopped(pid: int) -> bool:
+    """Return whether somebody has stopped a process (SIGSTOP, SIGTSTP) and not continued it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            # The state follows the name, which may have any characters in it.
+            return stream.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
+
+
 Worker = LocalWorker | ProcessWorker
 
 
@@ -153,7 +201,6 @@ def wait(workers: Sequence[Worker], timeout: float) -> Iterator[tuple[Worker, me
     for worker in workers:
         if isinstance(worker, LocalWorker):
             while worker.replies:
-                worker.in_flight -= 1
                 yield worker, check(worker.replies.popleft())
     processes = [worker for worker in workers if isinstance(worker, ProcessWorker)]
     if not processes:
@@ -183,63 +230,9 @@ def check(reply: messages.Reply) -> messages.Reply:
     return reply
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that reach the whole process group; the coordinator decides when workers stop."""
-
-
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Let a new process start with these signals blocked, until it ignores them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep a new process from importing the caller's main module.
-
-    Workers need nothing of it; a script without a main guard would start all over in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> Any:
-    """Start a process, which has to call `settle` first.
-
-    Parameters
-    ----------
-    target, arguments
-        Its main function, of a module, and what that is called with.
-    name
-        Its name.
-    """
-    started = multiprocess.get_context("spawn").Process(target=target, args=arguments, name=name, daemon=True)
-    # The first process starts Python's tracker of shared resources, which would unblock the signals.
-    resource_tracker.ensure_running()
-    with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
-        started.start()
-    return started
-
-
-def settle() -> None:
-    """Ignore the signals that are for the parent, and end this process as soon as that is gone."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    _watch_parent()
-
-
 def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
-    settle()
+    launch.settle()
     worker = roles.Worker(kind, name)
     profile: cProfile.Profile | None = None
     try:
@@ -268,14 +261,3 @@ def _write_profile(profile: cProfile.Profile, path: str, protection: output_path
         profile.dump_stats(path)
     except (OSError, errors.AggregatorError) as exc:
         print(f"No profile is written: {exc}", file=sys.stderr)
-
-
-def _watch_parent() -> None:
-    """End this process as soon as its parent is gone, whatever it is doing."""
-    parent = multiprocess.process.parent_process()
-
-    def watch() -> None:
-        standard_connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()

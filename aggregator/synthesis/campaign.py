@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aggregator import progress
+from aggregator import interruption, progress
 from aggregator.synthesis import (
     fates,
     graph,
@@ -78,10 +78,23 @@ def synthesize(
     ------
     RefusedError
         Raised if the parameters make no run, or the directory holds something else.
+    Interrupted
+        Raised if a signal asked to stop; calling again goes on.
     """
+    with interruption.Interruption() as stopping:
+        # It goes on after whatever it was killed at, so one signal is enough.
+        done = stopping.attempt(lambda: _synthesize(os.path.abspath(root), asked, n_processes, interactive))
+        if done is None:
+            stopping.check()
+            raise RuntimeError("given up without a signal")
+        return done
+
+
+def _synthesize(
+    root: str, asked: parameters.Parameters, n_processes: int, interactive: bool | None
+) -> Campaign:
     started = time.monotonic()
     parameters.check(asked)
-    root = os.path.abspath(root)
     with state.State(root, asked) as held:
         if held.counts is not None:
             return Campaign(root, held.counts, 0.0)

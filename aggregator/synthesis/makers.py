@@ -26,7 +26,7 @@ from butler import config as butler_config
 from butler import creation, universe
 from schemas import errors, predicted_writer
 from schemas import pipeline as formats
-from workers import process
+from workers import launch
 
 _IN_FLIGHT: Final = 2
 """Chunks that a process is told of: one to work on, one to go on with."""
@@ -135,7 +135,7 @@ class _Helper:
 
     def __init__(self, position: int, root: str, asked: parameters.Parameters) -> None:
         self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
-        self.process = process.start(serve, (child, root, asked), f"maker-{position:03}")
+        self.process = launch.start(serve, (child, root, asked), f"maker-{position:03}")
         child.close()
 
     def __enter__(self) -> "_Helper":
@@ -171,7 +171,7 @@ class _Helper:
 
 def serve(pipe: Any, root: str, asked: parameters.Parameters) -> None:
     """Make chunks until the pipe closes: the main function of a process."""
-    process.settle()
+    launch.settle()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             maker = Maker(root, asked)
