@@ -13,13 +13,13 @@ from schemas import statuses as status_codes
 _N_NAMED = 10
 """Problems that an error names; there may be a million of them."""
 
+_HELD = "Held"
 _COLUMNS = {
-    "Successful": (verdicts.ACCEPTED, status_codes.SUCCESSFUL),
-    "Aborted success": (verdicts.ACCEPTED, status_codes.ABORTED_SUCCESS),
-    "Failed": (verdicts.ACCEPTED, status_codes.FAILED),
-    "Blocked": (verdicts.BLOCKED, None),
-    "Held": (verdicts.HELD, None),
-}
+    title: (verdicts.BLOCKED, None) if status == status_codes.BLOCKED else (verdicts.ACCEPTED, status)
+    for status, title in status_codes.TITLES.items()
+} | {_HELD: (verdicts.HELD, None)}
+_RARE = {_HELD, *(status_codes.TITLES[status] for status in status_codes.RARE)}
+"""Columns that are left out if no quantum is in them."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -114,7 +114,7 @@ class Summary:
     @property
     def n_held(self) -> int:
         """Number of quanta that were left for another run."""
-        return sum(count["Held"] for count in self.counts.values())
+        return sum(count[_HELD] for count in self.counts.values())
 
     @property
     def n_failed(self) -> int:
@@ -123,7 +123,7 @@ class Summary:
 
     def task_lines(self) -> list[str]:
         """Return the table of tasks as text."""
-        columns = [c for c in _COLUMNS if c in ("Successful", "Failed") or self._total(c)]
+        columns = [c for c in _COLUMNS if c not in _RARE or self._total(c)]
         width = max([len("Task"), *map(len, self.tasks)])
         result = ["  ".join(["Task".ljust(width), *columns, "Total"])]
         for task in self.tasks:

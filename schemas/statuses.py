@@ -21,4 +21,10 @@ NAMES = {
     BLOCKED: "BLOCKED",
     SUCCESSFUL: "SUCCESSFUL",
 }
-"""Name of each status, as users of the reference know it."""
+"""Name of each status, as users of the reference know it; all tables and charts have them in this order."""
+
+TITLES = {status: name.capitalize().replace("_", " ") for status, name in NAMES.items()}
+"""What people read above a column, or beside a bar."""
+
+RARE = frozenset({ABORTED, UNKNOWN, ABORTED_SUCCESS})
+"""Statuses of which tables and charts say nothing if no quantum has them."""

@@ -39,8 +39,8 @@ def test_last_words_tell_what_happened(sample: Sample) -> None:
     done = run(sample, "-o", str(sample.root / "out.qg"))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["Task", "Successful", "Aborted", "success", "Failed", "Blocked", "Total"]
-    assert lines[3].split() == ["stack", "2", "1", "1", "0", "4"]
+    assert lines[0].split() == ["Task", "Aborted", "success", "Failed", "Blocked", "Successful", "Total"]
+    assert lines[3].split() == ["stack", "1", "1", "0", "2", "4"]
     assert "Datasets ingested: 61; already there: 0" in lines
     assert f"Provenance graph: {sample.root / 'out.qg'} (0.1 MB)" in lines
 

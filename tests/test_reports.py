@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import graph_files
+import numpy as np
 import pytest
 import report_graphs
 from click import testing
 from conftest import Sample
 
-from aggregator import command_line
+from aggregator import command_line, summary
 from aggregator.reports import distributions, number_texts, quanta, timelines, waits
-from schemas import provenance
+from schemas import provenance, statuses, verdicts
 
 
 def run(*arguments: str | pathlib.Path) -> str:
@@ -277,8 +278,6 @@ def test_waits(graph: pathlib.Path, tmp_path: pathlib.Path) -> None:
 
 
 def test_histogram_of_equal_values() -> None:
-    import numpy as np
-
     found = distributions.measure(np.array([5.0, 5.0, 0.0, np.nan, np.inf]))
     assert found is not None
     assert (found.count, found.histogram.n_zero, sum(found.histogram.counts)) == (3, 1, 2)
@@ -316,3 +315,22 @@ def test_tables_that_are_not_wanted(graph: pathlib.Path, option: str, name: str)
     heads = {"exceptions": "## Exceptions", "tasks": "## Quanta"}
     text = run(graph, "--format", "md", f"--no-{option}-table")
     assert [name for name, head in heads.items() if head in text] == [n for n in heads if n != name]
+
+
+def test_statuses_have_one_order(graph: pathlib.Path) -> None:
+    """A run's last words, what `show` says, and reports have the same statuses in the same order."""
+    order = list(statuses.NAMES.values())
+    assert order[-3:] == ["FAILED", "BLOCKED", "SUCCESSFUL"]
+    report = json.loads(run(graph, "--format", "json"))
+    assert list(report["summary"]["statuses"]) == order
+    shown = testing.CliRunner().invoke(command_line.main, ["show", str(graph)]).stdout
+    done = summary.empty(("stack",))
+    codes = np.array([-2, -1, 0, 1], dtype=np.int8)
+    judged = np.where(codes == 0, verdicts.BLOCKED, verdicts.ACCEPTED)
+    done.add(np.zeros(4, dtype=np.uint16), codes, judged.astype(np.int8))
+    [printed, *_] = run(graph).splitlines()
+    [told] = [line for line in shown.splitlines() if line.startswith("Task ")]
+    for line in (printed, told, done.task_lines()[0]):
+        places = [line.index(title) for title in ("Aborted success", "Failed", "Blocked", "Successful")]
+        assert places == sorted(places)
+        assert "Unknown" not in line

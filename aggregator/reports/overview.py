@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,6 @@ import numpy.typing as npt
 from aggregator.reports import caveat_codes, distributions, document, quanta, selection, timelines, waits
 from butler import universe
 from schemas import pipeline, provenance, statuses
-
-TITLES: Final = {status: name.capitalize().replace("_", " ") for status, name in statuses.NAMES.items()}
-"""How columns of statuses are headed."""
 
 Chosen = npt.NDArray[np.bool_]
 
@@ -164,7 +161,7 @@ class _Counter:
         return {
             "Task": task.label,
             "Caveats": found or [None],
-            **{TITLES[status]: counts[name] for status, name in statuses.NAMES.items()},
+            **{statuses.TITLES[status]: counts[name] for status, name in statuses.NAMES.items()},
             "TOTAL": len(rows),
             "EXPECTED": self._n_expected[i],
         }

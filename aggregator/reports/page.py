@@ -11,7 +11,7 @@ import jinja2
 import markupsafe
 import msgspec
 
-from aggregator.reports import document, listing, number_texts, overview, samples, tables
+from aggregator.reports import document, listing, number_texts, samples, tables
 from schemas import printable, provenance, statuses
 
 _SCRIPTS: Final = (
@@ -56,7 +56,7 @@ def render(report: document.Report, listed: listing.Listing, graph: provenance.P
         verdict=_verdict(summary),
         cpu_share=number_texts.percentage(summary.cpu_time, summary.busy_time or 1.0),
         sections=_SECTIONS.items(),
-        titles={name: overview.TITLES[status] for status, name in statuses.NAMES.items()},
+        titles={name: statuses.TITLES[status] for status, name in statuses.NAMES.items()},
         rare=_RARE,
         worst=_WORST,
         listed_title="Failures"

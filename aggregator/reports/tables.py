@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aggregator.reports import caveat_codes, document, overview
+from aggregator.reports import caveat_codes, document
 from schemas import printable, statuses
 
-_RARE = (statuses.ABORTED, statuses.UNKNOWN, statuses.ABORTED_SUCCESS)
-"""Statuses whose column is left out if no quantum has them."""
-
-_NUMBERS = "TOTAL", "EXPECTED", "Successes", "Failures", *overview.TITLES.values()
+_NUMBERS = "TOTAL", "EXPECTED", "Successes", "Failures", *statuses.TITLES.values()
 
 MULTIPLE = "(multiple)"
 """Stands for caveats of more than one kind."""
@@ -21,9 +18,9 @@ Table = list[list[str]]
 
 def quanta(report: document.Report) -> Table:
     """Return the table of quanta."""
-    left_out = {overview.TITLES[status] for status in _RARE}
+    left_out = {statuses.TITLES[status] for status in statuses.RARE}
     left_out -= {title for title in left_out for row in report.tasks if row[title]}
-    heads = ["Task", "Caveats", *overview.TITLES.values(), "TOTAL", "EXPECTED"]
+    heads = ["Task", "Caveats", *statuses.TITLES.values(), "TOTAL", "EXPECTED"]
     heads = [head for head in heads if head not in left_out]
     return [heads, *([_cell(row, head) for head in heads] for row in report.tasks)]
 

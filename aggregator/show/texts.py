@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aggregator.reading import data_ids
+from schemas import statuses
 
 _LONGEST_MESSAGE = 300
 """Characters of an exception's message, where others are shown as well."""
 
 _LONGEST_VALUE = 500
 """Characters of a value of metadata."""
-
-_SHOWN_STATES = ("SUCCESSFUL", "FAILED", "BLOCKED")
-"""States that have a column even if no quantum is in them."""
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
@@ -105,16 +103,16 @@ def summary(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> list[str]:
-    states = [
-        state
-        for state in reversed(tasks[0]["quanta"] if tasks else ())
-        if state in _SHOWN_STATES or any(task["quanta"][state] for task in tasks)
+    shown = [
+        (statuses.NAMES[status], title)
+        for status, title in statuses.TITLES.items()
+        if status not in statuses.RARE or any(task["quanta"][statuses.NAMES[status]] for task in tasks)
     ]
-    headings = ["Task", *(state.replace("_", " ").capitalize() for state in states), "Total", "Expected"]
-    rows = [
-        [task["task"], *(str(task["quanta"][s]) for s in states), str(task["total"]), str(task["expected"])]
-        for task in tasks
-    ]
+    headings = ["Task", *(title for _, title in shown), "Total", "Expected"]
+    rows = []
+    for task in tasks:
+        counts = (task["quanta"][name] for name, _ in shown)
+        rows.append([task["task"], *map(str, counts), str(task["total"]), str(task["expected"])])
     return table(headings, rows, "l" + "r" * (len(headings) - 1))
 
 
