@@ -18,7 +18,7 @@ from aggregator import (
     summary,
     verdicts,
 )
-from schemas import errors, fault_points, last_run, unreadable
+from schemas import errors, fault_points, last_run, leases, unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +61,20 @@ def aggregate_graph(
     started, cpu = time.monotonic(), _cpu_seconds()
     with interruption.Interruption() as stopping, request.check(predicted_path, butler_path, config) as asked:
         done = summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
+        listing = unreadable.Listing(asked.checkpoint.layout.directory)
         try:
             try:
-                stopping.told(lambda: _aggregate(asked, stopping, started, done))
+                stopping.told(lambda: _aggregate(asked, stopping, started, done, listing))
+            except BaseException:
+                if done.has_begun and not listing.is_empty:
+                    with contextlib.suppress(errors.AggregatorError):
+                        _publish(listing, asked, done)
+                # What the workers were killed at is of no use to anybody.
+                asked.checkpoint.leave()
+                raise
             finally:
                 done.elapsed, done.cpu = time.monotonic() - started, _cpu_seconds() - cpu
-            _list_unreadable(asked, done)
+            _publish(listing, asked, done)
             summary.check_complete(done)
         except errors.AggregatorError as exc:
             if done.has_begun:
@@ -84,12 +92,13 @@ def aggregate_graph(
     return done
 
 
-def _list_unreadable(asked: request.Request, done: summary.Summary) -> None:
-    """Write the list of files that can't be read where it stays."""
+def _publish(listing: unreadable.Listing, asked: request.Request, done: summary.Summary) -> None:
+    """Bring the list of files that can't be read to where it stays."""
+    leases.check(asked.checkpoint.lock.claim)
     path = asked.checkpoint.layout.unreadable
-    if done.problems and not asked.config.checkpoint:
+    if not listing.is_empty and not asked.config.checkpoint:
         path = os.path.join(tempfile.mkdtemp(prefix="aggregation-"), os.path.basename(path))
-    unreadable.write(path, done.problems)
+    listing.publish(path)
     done.problem_list = path
 
 
@@ -99,7 +108,11 @@ def _cpu_seconds() -> float:
 
 
 def _aggregate(
-    asked: request.Request, stopping: interruption.Interruption, started: float, done: summary.Summary
+    asked: request.Request,
+    stopping: interruption.Interruption,
+    started: float,
+    done: summary.Summary,
+    listing: unreadable.Listing,
 ) -> None:
     config = asked.config
     lock = asked.checkpoint.lock.descriptor
@@ -118,14 +131,11 @@ def _aggregate(
         shown = progress.Progress(totals, started, config.log_status_interval, config.interactive_status)
         try:
             with shown as report:
-                coordinator.Coordinator(config, prepared, workers, judge, report, stopping, done).run()
+                coordinator.Coordinator(
+                    config, prepared, workers, judge, report, stopping, done, listing
+                ).run()
                 done.peaks = workers.peaks()
         finally:
             done.phases = shown.seconds
-    except BaseException:
-        workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)
-        # What they were killed at is of no use to anybody.
-        asked.checkpoint.leave()
-        raise
     finally:
         workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)

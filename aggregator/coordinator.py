@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from aggregator import configuration, crew, interruption, preparation, progress, summary, verdicts
-from schemas import digest, errors, fault_points, leases, ledger, manifest, messages
+from schemas import digest, errors, fault_points, leases, ledger, manifest, messages, unreadable
 from schemas import verdicts as verdict_codes
 from workers import process
 
@@ -33,6 +33,8 @@ class Coordinator:
         Knows whether to stop.
     done
         Where to note what is done.
+    listing
+        Where to write which files can't be read.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Coordinator:
         report: progress.Progress,
         stopping: interruption.Interruption,
         done: summary.Summary,
+        listing: unreadable.Listing,
     ) -> None:
         self._config = config
         self._prepared = prepared
@@ -65,6 +68,7 @@ class Coordinator:
         self._n_edges = self._n_shared = 0
         self._inputs = messages.InputRanges([], False, 0)
         self.summary = done
+        self._listing = listing
 
     def run(self) -> None:
         """Scan and commit all shards, then write the graph unless something is held.
@@ -164,7 +168,7 @@ class Coordinator:
             case messages.Ingested():
                 self.summary.n_ingested += reply.n_ingested
                 self.summary.n_skipped += reply.n_skipped
-                self.summary.conflicts.extend(c.reason for c in reply.conflicts)
+                self.summary.add_conflicts([c.reason for c in reply.conflicts])
                 self.summary.n_stale += reply.n_stale
                 self.summary.stale.extend(reply.stale)
                 fault_points.reached("report")
@@ -204,10 +208,10 @@ class Coordinator:
                 judged = self._judge.judge(self._prepared.division.begin(scanned.shard), statuses)
                 self.summary.add(summary.tasks_of(scanned), statuses, judged)
             self._holds = self._holds or bool((judged == verdict_codes.HELD).any())
-            unreadable = judged[statuses == digest.UNREADABLE] != verdict_codes.BLOCKED
-            self.summary.problems += [
-                p for p, counts in zip(scanned.problems, unreadable, strict=True) if counts
-            ]
+            counted = judged[statuses == digest.UNREADABLE] != verdict_codes.BLOCKED
+            problems = [p for p, counts in zip(scanned.problems, counted, strict=True) if counts]
+            self.summary.add_problems(problems)
+            self._listing.add(problems)
             self._verdicts.append(judged.tobytes())
             request = messages.CommitShard(scanned.shard, self._verdicts[-1])
             self._crew.post(self._crew.ingester, request)

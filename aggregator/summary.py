@@ -65,11 +65,17 @@ class Summary:
     stale: list[str] = dataclasses.field(default_factory=list)
     """Ids of some of them."""
 
-    conflicts: list[str] = dataclasses.field(default_factory=list)
+    n_conflicts: int = 0
     """Datasets that the database refused."""
 
+    conflicts: list[str] = dataclasses.field(default_factory=list)
+    """Why it did, for the first ones."""
+
+    n_problems: int = 0
+    """Quanta with files that could not be read."""
+
     problems: list[messages.Problem] = dataclasses.field(default_factory=list)
-    """Files that could not be read."""
+    """The first ones of these files."""
 
     problem_list: str | None = None
     """File that lists all of them."""
@@ -111,6 +117,16 @@ class Summary:
         """Number of quanta that were judged."""
         return sum(count.total() for count in self.counts.values())
 
+    def add_problems(self, problems: list[messages.Problem]) -> None:
+        """Count files that could not be read, and keep the first ones."""
+        self.n_problems += len(problems)
+        self.problems += problems[: _N_NAMED - len(self.problems)]
+
+    def add_conflicts(self, reasons: list[str]) -> None:
+        """Count datasets that the database refused, and keep the first reasons."""
+        self.n_conflicts += len(reasons)
+        self.conflicts += reasons[: _N_NAMED - len(self.conflicts)]
+
     @property
     def n_held(self) -> int:
         """Number of quanta that were left for another run."""
@@ -148,8 +164,8 @@ class Summary:
             )
         if self.n_reused:
             result.append(f"Quanta known from an earlier run: {self.n_reused}")
-        if self.problems:
-            result.append(f"Quanta whose files can't be read: {len(self.problems)}")
+        if self.n_problems:
+            result.append(f"Quanta whose files can't be read: {self.n_problems}")
         result.append(f"Provenance graph: {self._graph()}")
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
         result.append(f"Elapsed: {self.elapsed:.1f} s ({phases}), CPU: {self.cpu:.1f} s")
@@ -213,15 +229,15 @@ def check_complete(done: Summary) -> None:
     AggregatorError
         If there are conflicts.
     """
-    if done.conflicts:
-        first = "\n  ".join(done.conflicts[:_N_NAMED])
+    if done.n_conflicts:
+        first = "\n  ".join(done.conflicts)
         raise errors.AggregatorError(
-            f"{len(done.conflicts)} datasets could not be ingested, all others were:\n  {first}"
+            f"{done.n_conflicts} datasets could not be ingested, all others were:\n  {first}"
         )
-    if done.problems and not done.unreadable_fails and not done.incomplete:
-        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems[:_N_NAMED])
+    if done.n_problems and not done.unreadable_fails and not done.incomplete:
+        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems)
         raise errors.HeldError(
-            f"{len(done.problems)} quanta have files that can't be read; they and what comes after them "
+            f"{done.n_problems} quanta have files that can't be read; they and what comes after them "
             f"({done.n_held} in all) are held, everything else is saved. Repair the files and run again, or "
             f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
             f"{done.problem_list}; the first ones:\n  {first}"

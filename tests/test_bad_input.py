@@ -265,7 +265,7 @@ def test_unreadable_recorded_as_failed(case: kills.Case) -> None:
     path = victim(case, "_metadata")
     path.write_bytes(b"garbage")
     done = aggregate(case, unreadable="failed", keep_checkpoint=True)
-    assert len(done.problems) == 1
+    assert done.n_problems == len(done.problems) == 1
     entry = next(case.run.quanta("calibrate"))
     compare.check_provenance(case.output, case.run.predicted_path)
     with provenance.ProvenanceGraph(str(case.output)) as graph:
