@@ -190,14 +190,19 @@ def test_data_id_of_another_dataset(aggregated_sample: Sample) -> None:
     assert (aggregated_sample.root / "provenance.qg").exists()
 
 
+@pytest.mark.ordering("I4", "C7")
 def test_another_process_is_at_it(aggregated_sample: Sample) -> None:
     directory = (aggregated_sample.repo / sample_case.PATH).parent
     directory.mkdir()
     fd = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        with pytest.raises(aggregator.AggregatorError, match="another process"):
+        before = sample_case.files(aggregated_sample), sample_case.database(aggregated_sample).content()
+        with pytest.raises(aggregator.InUseError, match="another process") as caught:
             sample_case.ingest(aggregated_sample)
+        assert caught.value.exit_code == 1
+        after = sample_case.files(aggregated_sample), sample_case.database(aggregated_sample).content()
+        assert after == before
     finally:
         os.close(fd)
     assert sample_case.ingest(aggregated_sample).n_ingested == 39

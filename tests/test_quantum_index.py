@@ -114,6 +114,7 @@ def test_damage_of_an_index_is_noticed(graph: provenance.ProvenanceGraph, tmp_pa
             ask(data[:size])
 
 
+@pytest.mark.ordering("X1")
 def test_an_index_of_another_graph_is_refused(
     graph: provenance.ProvenanceGraph, root: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -144,6 +145,7 @@ def ask(path: pathlib.Path) -> int:
         return sum(sum(by_status.values()) for by_status, _ in asked.counts().values())
 
 
+@pytest.mark.ordering("X1")
 def test_the_index_is_made_once_for_all_copies(
     root: pathlib.Path, tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,14 +171,17 @@ def test_only_some_indices_are_kept(
     root: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.mkdir(parents=True)
-    for age in range(50):
-        path = cache / f"{age}.index"
+    foreign = {"notes.txt", "1.index"}
+    for age, name in enumerate([*(f"{age:032x}.index" for age in range(50)), *foreign]):
+        path = cache / name
         path.touch()
         os.utime(path, (1e9 - age, 1e9 - age))
     ask(root / "provenance.qg")
     left = {path.name for path in cache.iterdir()}
-    assert {f"{age}.index" for age in range(31)} < left
-    assert len(left) == 32
+    assert {f"{age:032x}.index" for age in range(31)} < left
+    # What has another name is somebody's.
+    assert foreign < left
+    assert len(left) == 32 + len(foreign)
 
 
 @pytest.mark.parametrize("where", ["", "relative", "/proc/nothing", "a file"])

@@ -192,6 +192,7 @@ def test_nothing_is_offered_again_that_the_ledger_knows(
     assert (done.n_ingested, done.n_skipped) == (0, 1027)
 
 
+@pytest.mark.ordering("M3")
 def test_checkpoint_of_another_graph_is_refused(
     case: kills.Case, clean_oracle_run: runs.OracleRun, tmp_path: pathlib.Path, undisturbed: Any
 ) -> None:
@@ -231,6 +232,7 @@ def test_same_graph_in_another_file_fits(case: kills.Case) -> None:
 
 @pytest.mark.parametrize("name", ["shard-000003.digest", "dictionary", "records", "edges", "manifest.json"])
 @pytest.mark.parametrize("damage", ["changed", "cut"])
+@pytest.mark.ordering("M2", "D1")
 def test_damaged_files_are_named_and_made_again(
     case: kills.Case, undisturbed: Any, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
