@@ -118,7 +118,9 @@ def end() -> None:
 
 
 def _stream(name: str) -> TextIO:
-    stream: TextIO = getattr(sys, name)
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None:
+        raise ValueError(f"there is no {name}")
     return stream
 
 

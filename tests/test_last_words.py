@@ -15,6 +15,8 @@ from conftest import Sample
 import aggregator
 from aggregator import command_line, next_commands
 from aggregator.graph_ingestion import replacement
+from aggregator.reports import formats
+from aggregator.synthesis import repository
 from butler import registry
 from schemas import errors
 from workers import ingester, scanner, writer
@@ -231,3 +233,25 @@ def test_the_same_command_again() -> None:
         command.again("-o", "x y") == "'/opt/my tools/aggregator' aggregate-graph --dry-run -o 'x y' -- -g r"
     )
     assert command.again(without="--dry-run") == "'/opt/my tools/aggregator' aggregate-graph -- -g r"
+
+
+def test_a_synthesis_that_is_refused_leaves_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["synthesize", str(tmp_path / "run"), "--quanta", "60", "--small-files"]
+    assert "choose blocked=0" in invoke(*arguments, code=2).stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "create", refuse)
+        invoke(*arguments, "--blocked", "0", code=2)
+    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "insert_dimension_records", refuse)
+        assert following(invoke(*arguments, "--blocked", "0", code=1)) == [[*arguments, "--blocked", "0"]]
+    invoke(*arguments, "--blocked", "0")
+
+
+def test_reports_are_not_refused_when_one_is_written(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["provenance-report", str(sample.root / "provenance.qg"), "-o", str(sample.root / "report")]
+    monkeypatch.setattr(formats, "table", refuse)
+    invoke(*arguments, code=2)
+    invoke(*arguments, "--status-report", str(sample.root / "status.json"), code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -81,15 +82,18 @@ def write(location: str, collection: str | None, request: Request) -> None:
     with provenance.ProvenanceGraph(path) as graph:
         table = quanta.read(graph)
         listed = listing.Listing(graph, table, request.wanted)
-        if request.data_id_table_dir is not None:
-            data_id_tables.write(listed, container.local_path(request.data_id_table_dir), protection)
-        if request.status_report is not None:
-            _write_file(request.status_report, status_report.pieces(listed), protection)
-        pieces = _pieces(graph, table, listed, request)
-        if request.output is None:
-            _print(pieces, request.format)
-        else:
-            _write_file(request.output, (piece.encode() for piece in pieces), protection)
+        with contextlib.ExitStack() as written:
+            if request.data_id_table_dir is not None:
+                data_id_tables.write(listed, container.local_path(request.data_id_table_dir), protection)
+                written.enter_context(errors.after_changes())
+            if request.status_report is not None:
+                _write_file(request.status_report, status_report.pieces(listed), protection)
+                written.enter_context(errors.after_changes())
+            pieces = _pieces(graph, table, listed, request)
+            if request.output is None:
+                _print(pieces, request.format)
+            else:
+                _write_file(request.output, (piece.encode() for piece in pieces), protection)
 
 
 def _print(pieces: Iterator[str], form: Format) -> None:

@@ -19,8 +19,10 @@ from aggregator.synthesis import (
     quantum_blocks,
     repository,
     state,
+    survey,
 )
 from schemas import blocks as block_format
+from schemas import errors
 
 _log = logging.getLogger(__name__)
 
@@ -95,26 +97,46 @@ def _synthesize(
 ) -> Campaign:
     started = time.monotonic()
     parameters.check(asked)
+    # What can't be made is refused before anything is written.
+    chosen = fates.choose(asked, nodes.Nodes(survey.plan(asked.quanta), asked.seed))
     with state.State(root, asked) as held:
         if held.counts is not None:
             return Campaign(root, held.counts, 0.0)
-        repository.create(root, asked)
-        plan = makers.Plan(root, asked)
-        begin(plan, held)
-        totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
-        with progress.Progress(totals, started, None, interactive) as shown:
-            _make_files(root, plan, held, n_processes, shown)
-            shown.phase("writing the graph")
-            path = os.path.join(root, GRAPH)
-            graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
-        held.finish(count(plan.graph, held.parts.read_fates()))
+        try:
+            repository.create(root, asked)
+        except errors.RefusedError:
+            held.undo()
+            raise
+        with errors.after_changes():
+            _make(root, asked, held, chosen, started, n_processes, interactive)
         return Campaign(root, held.counts or {}, time.monotonic() - started)
 
 
-def begin(plan: makers.Plan, held: state.State) -> None:
-    """Choose what everything else is made with, unless that was done before."""
+def _make(
+    root: str,
+    asked: parameters.Parameters,
+    held: state.State,
+    chosen: fates.Fates,
+    started: float,
+    n_processes: int,
+    interactive: bool | None,
+) -> None:
+    """Make everything in the repository, and the graph."""
+    plan = makers.Plan(root, asked)
+    begin(plan, held, chosen)
+    totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
+    with progress.Progress(totals, started, None, interactive) as shown:
+        _make_files(root, plan, held, n_processes, shown)
+        shown.phase("writing the graph")
+        path = os.path.join(root, GRAPH)
+        graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
+    held.finish(count(plan.graph, held.parts.read_fates()))
+
+
+def begin(plan: makers.Plan, held: state.State, chosen: fates.Fates) -> None:
+    """Keep what everything else is made with, unless that was done before."""
     if not held.parts.has_begun:
-        held.parts.write_fates(fates.choose(plan.asked, plan.graph))
+        held.parts.write_fates(chosen)
         samples = graph.sample(plan.graph, plan.blocks)
         held.parts.write_dictionary(block_format.train_dictionary(samples, graph.DICTIONARY_SIZE))
 

@@ -38,6 +38,7 @@ class State:
         self._asked = asked
         self.counts: dict[str, Any] | None = None
         found = _read(root, self._description)
+        self._root, self._is_new, self._is_made = root, found is None, not os.path.isdir(root)
         if found is None:
             os.makedirs(root, exist_ok=True)
             self._describe(None)
@@ -60,6 +61,15 @@ class State:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+    def undo(self) -> None:
+        """Remove what was just made, as long as there is nothing else."""
+        if self._is_new:
+            self.parts.remove()
+            os.unlink(self._description)
+        if self._is_made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._root)
 
     def _describe(self, counts: dict[str, Any] | None) -> None:
         document = {"parameters": self._asked.document(), "counts": counts}
