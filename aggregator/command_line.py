@@ -154,6 +154,10 @@ def main(
     help="Stop if a scanner is at one shard for longer than this many seconds.",
 )  # fmt: skip
 @click.option(
+    "--allow-empty-run", is_flag=True,
+    help="Go on if not one file of the run exists, init outputs included.",
+)  # fmt: skip
+@click.option(
     "--unreadable", type=click.Choice(["hold", "failed"]), default="hold", show_default=True,
     help="Hold quanta whose files can't be read for another run, or record them as failed.",
 )  # fmt: skip

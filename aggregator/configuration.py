@@ -95,6 +95,9 @@ class AggregatorConfig:
     """Seconds that a scanner may work on one shard before the run is stopped; unlimited by default.
     Without effect with one process, which can't watch itself."""
 
+    allow_empty_run: bool = False
+    """Go on if not one file of the run exists, init outputs included."""
+
     unreadable: str = "hold"
     """What becomes of a quantum whose files can't be read: "hold" leaves it and those after it for another
     run, "failed" records it as failed."""

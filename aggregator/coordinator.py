@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from aggregator import configuration, crew, interruption, preparation, progress, summary, verdicts
+from aggregator import configuration, crew, interruption, preparation, presence, progress, summary, verdicts
 from schemas import digest, errors, fault_points, leases, ledger, manifest, messages, unreadable
 from schemas import verdicts as verdict_codes
 from workers import process
@@ -85,6 +85,8 @@ class Coordinator:
         # Whatever may be refused is refused before the database is changed, or a digest is written.
         while self._crew.is_busy:
             self._receive()
+        if not (self._config.incomplete or self._config.allow_empty_run):
+            presence.check(self._prepared, self._crew, self._stopping, self._report)
         if self._prepared.moved is not None:
             # A repository that was mistyped may have been refused, and the checkpoint is for another one.
             manifest.write(self._prepared.checkpoint.layout.manifest, self._prepared.moved)
@@ -104,6 +106,8 @@ class Coordinator:
                 break
             self._receive()
             self._commit()
+        for warning in self.summary.warnings:
+            _log.warning("%s", warning)
         # The last batch is committed while the graph is being completed.
         self._crew.post(self._crew.ingester, messages.Flush())
         if self._stopping.number:
@@ -207,6 +211,7 @@ class Coordinator:
             else:
                 judged = self._judge.judge(self._prepared.division.begin(scanned.shard), statuses)
                 self.summary.add(summary.tasks_of(scanned), statuses, judged)
+                self.summary.note_absent(scanned, judged)
             self._holds = self._holds or bool((judged == verdict_codes.HELD).any())
             counted = judged[statuses == digest.UNREADABLE] != verdict_codes.BLOCKED
             problems = [p for p, counts in zip(scanned.problems, counted, strict=True) if counts]

@@ -22,6 +22,10 @@ _RARE = {_HELD, *(status_codes.TITLES[status] for status in status_codes.RARE)}
 """Columns that are left out if no quantum is in them."""
 
 
+_MANY = 10
+"""Quanta of a task that hardly all die without a trace."""
+
+
 @dataclasses.dataclass(slots=True)
 class Summary:
     """What an aggregation did."""
@@ -77,6 +81,12 @@ class Summary:
     problems: list[messages.Problem] = dataclasses.field(default_factory=list)
     """The first ones of these files."""
 
+    n_absent: int = 0
+    """Quanta of which neither log nor metadata exist."""
+
+    absent: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Those of each task that were to run."""
+
     problem_list: str | None = None
     """File that lists all of them."""
 
@@ -111,6 +121,34 @@ class Summary:
             for task, count in enumerate(np.bincount(tasks[chosen]).tolist()):
                 if count:
                     self.counts[self.tasks[task]][name] += count
+
+    def note_absent(self, scanned: messages.ShardScanned, judged: npt.NDArray[np.int8]) -> None:
+        """Count quanta that have left neither log nor metadata, given their verdicts."""
+        absent = np.frombuffer(scanned.absent, dtype=bool)
+        self.n_absent += int(absent.sum())
+        chosen = tasks_of(scanned)[absent & (judged == verdicts.ACCEPTED)]
+        for task, count in enumerate(np.bincount(chosen).tolist()):
+            self.absent[self.tasks[task]] += count
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks as if files were not where they should be."""
+        if self.incomplete or not self.n_counted:
+            return []
+        if self.n_absent == self.n_counted:
+            return [
+                f"not one log or metadata file of {self.n_absent} quanta exists, so all of them are recorded "
+                "as failed or blocked. Look whether every file system is mounted."
+            ]
+        result = []
+        for task, count in self.counts.items():
+            n_run = count.total() - count["Blocked"] - count["Held"]
+            if n_run >= _MANY and self.absent[task] == n_run:
+                result.append(
+                    f"not one log or metadata file of the {n_run} quanta of {task} exists that were to run; "
+                    "they are recorded as failed. Look whether every file system is mounted."
+                )
+        return result
 
     @property
     def n_counted(self) -> int:
@@ -162,6 +200,7 @@ class Summary:
                 f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "
                 f"({', '.join(self.stale)}{', ...' if self.n_stale > len(self.stale) else ''})"
             )
+        result += [f"Warning: {warning}" for warning in self.warnings]
         if self.n_reused:
             result.append(f"Quanta known from an earlier run: {self.n_reused}")
         if self.n_problems:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 import zstandard
 
-from schemas import errors, files, local_files
+from schemas import errors, files, local_files, statuses
 
 FORMAT_VERSION = 3
 _MAGIC = b"QGDIGEST"
@@ -100,6 +100,25 @@ class _Head(msgspec.Struct, frozen=True):
     identity: Identity
     shard: int
     sections: dict[str, tuple[int, int, bytes]]
+
+
+def absent(
+    quantum_statuses: npt.NDArray[np.int8], flags: npt.NDArray[np.uint8], owners: npt.NDArray[np.int32]
+) -> npt.NDArray[np.bool_]:
+    """Return which quanta have left neither log nor metadata.
+
+    Parameters
+    ----------
+    quantum_statuses
+        Column `quantum.status`.
+    flags, owners
+        Columns `dataset.flags` and `dataset.quantum`.
+    """
+    roles = flags >> ROLE_SHIFT
+    special = ((flags & PRODUCED) != 0) & ((roles == LOG) | (roles == METADATA))
+    result: npt.NDArray[np.bool_] = quantum_statuses == statuses.FAILED
+    result[owners[special]] = False
+    return result
 
 
 def checksum(data: bytes | memoryview) -> bytes:

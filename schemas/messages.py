@@ -66,6 +66,24 @@ class ScanShard(msgspec.Struct, frozen=True, tag=True):
     """Sizes of their predicted blocks, int64."""
 
 
+class FindFile(msgspec.Struct, frozen=True, tag=True):
+    """To a scanner: look whether anything of a shard exists."""
+
+    request: ScanShard
+    """The shard."""
+
+
+class FileFound(msgspec.Struct, frozen=True, tag=True):
+    """From a scanner: whether anything of a shard exists."""
+
+    path: str
+    """A file; empty if there is none."""
+    n_expected: int
+    """Outputs looked for."""
+    trouble: str
+    """Why one of them can't be looked at; empty if all can."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A file that exists and can't be read, parsed or validated."""
 
@@ -94,6 +112,8 @@ class ShardScanned(msgspec.Struct, frozen=True, tag=True):
     """Quanta that an earlier digest of the shard already told of."""
     discarded: str
     """Why an earlier digest of the shard could not be used; empty if it could, or there was none."""
+    absent: bytes = b""
+    """Whether neither log nor metadata of a quantum exist, bool for each."""
 
 
 class CommitShard(msgspec.Struct, frozen=True, tag=True):
@@ -253,6 +273,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 Request = (
     ScanShard
+    | FindFile
     | Begin
     | CommitShard
     | Flush
@@ -268,6 +289,7 @@ Request = (
 
 Reply = (
     ShardScanned
+    | FileFound
     | Ingested
     | ShardTaken
     | OutputsBuilt

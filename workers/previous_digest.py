@@ -91,7 +91,14 @@ class PreviousDigest:
             problems=[],
             n_reused=len(statuses) if shard else 0,
             discarded="",
+            absent=self._absent(statuses),
         )
+
+    def _absent(self, statuses: npt.NDArray[np.int8]) -> bytes:
+        if not (statuses == status_codes.FAILED).any():
+            return bytes(len(statuses))
+        flags, owners = (self._digest.column(f"dataset.{name}") for name in ("flags", "quantum"))
+        return digest.absent(statuses, flags, owners).tobytes()
 
     def _of(self, table: str, owner: str, row: int) -> list[int]:
         """Return the rows of a table that belong to a row of another."""

@@ -106,6 +106,8 @@ def describe(message: messages.Setup | messages.Request) -> str:
     match message:
         case messages.ScanShard() | messages.CommitShard() | messages.BuildOutputs():
             return f"{name} {message.shard}"
+        case messages.FindFile():
+            return f"{name} {message.request.shard}"
         case messages.BuildInputs():
             return f"{name} {message.number}"
     return name

@@ -1,5 +1,6 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -85,6 +86,8 @@ class Scanner:
         match request:
             case messages.ScanShard():
                 return self.scan(request)
+            case messages.FindFile():
+                return self.find(request.request)
             case messages.BuildOutputs():
                 return self._outputs.build(request)
             case messages.BuildInputs():
@@ -118,7 +121,23 @@ class Scanner:
             problems=builder.problems,
             n_reused=int(keep.sum()) if request.shard else 0,
             discarded=discarded,
+            absent=builder.absent(),
         )
+
+    def find(self, request: messages.ScanShard) -> messages.FileFound:
+        """Look for anything that a shard was to write, as long as nothing is found."""
+        trouble, n_expected = "", 0
+        self._files.forget()
+        for quantum in self._quanta(request):
+            for dataset in itertools.chain.from_iterable(quantum.outputs.values()):
+                n_expected += 1
+                try:
+                    if self._exists(dataset):
+                        return messages.FileFound(self._files.take_looked()[-1][0], n_expected, trouble)
+                except execution_files.UnreadableError as exc:
+                    trouble = trouble or str(exc)
+            self._files.take_looked()
+        return messages.FileFound("", n_expected, trouble)
 
     def _build(
         self, request: messages.ScanShard, earlier: previous_digest.PreviousDigest | None, keep: _Flags

@@ -157,6 +157,14 @@ class ShardBuilder:
         """Return the status of each quantum, int8."""
         return np.array(self._numbers["quantum.status"], dtype="i1").tobytes()
 
+    def absent(self) -> bytes:
+        """Return whether neither log nor metadata of each quantum exist, bool."""
+        columns = (
+            np.array(self._numbers[name], dtype=digest.COLUMNS[name])
+            for name in ("quantum.status", "dataset.flags", "dataset.quantum")
+        )
+        return digest.absent(*columns).tobytes()
+
     def tasks(self) -> bytes:
         """Return the task of each quantum, uint16."""
         return np.array(self._numbers["quantum.task"], dtype="<u2").tobytes()
