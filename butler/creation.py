@@ -60,7 +60,7 @@ def create_repository(
     output_paths.check_directory(directory, output_paths.Protection())
     _check_absent(path)
     url = database_url or DEFAULT_DATABASE
-    _check_url(url)
+    _check_url(url, directory)
     dimensions = _parse(compact_dimensions() if dimension_config is None else dimension_config)
     text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
     with _directory(directory), _database(url.replace(config.ROOT_TAG, directory), namespace) as db:
@@ -91,8 +91,8 @@ def _check_absent(path: str) -> None:
         raise errors.RefusedError(f"{path}: there is a repository here already. Choose another directory.")
 
 
-def _check_url(url: str) -> None:
-    """Refuse what can't stand in butler.yaml; whether it is a good URL is found out later."""
+def _check_url(url: str, root: str) -> None:
+    """Refuse what can't stand in butler.yaml or be written; whether it is a good URL is found out later."""
     with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):
         parsed = sqlalchemy.make_url(url)
         if parsed.get_backend_name() == "sqlite" and not (parsed.database or "/").startswith(
@@ -102,6 +102,9 @@ def _check_url(url: str) -> None:
                 f"{url}: which file this is would depend on where the repository is used. "
                 f"Give an absolute path (sqlite:////...), or one that begins with {config.ROOT_TAG}."
             )
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            path = parsed.database.replace(config.ROOT_TAG, root)
+            output_paths.check_directory(os.path.dirname(path), output_paths.Protection())
         if parsed.password is not None or "password" in parsed.query:
             raise errors.RefusedError(
                 f"{parsed.render_as_string(hide_password=True)}: the database URL goes into butler.yaml, "

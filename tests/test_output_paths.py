@@ -324,6 +324,15 @@ def test_repository_in_a_checkpoint(sample: Sample, command: tuple[str, ...]) ->
 
 
 @pytest.mark.ordering("W3", "W5")
+def test_database_in_a_checkpoint(sample: Sample) -> None:
+    place = _checkpoint(sample).parent / "new.sqlite3"
+    before = everything(sample.root)
+    done = run("create", sample.root / "new", "--db", f"sqlite:///{place}")
+    assert (done.exit_code, "is in the checkpoint" in done.output) == (2, True), done.output
+    assert everything(sample.root) == before
+
+
+@pytest.mark.ordering("W3", "W5")
 @pytest.mark.parametrize("transfer", ["move", "copy", "symlink"])
 def test_ingestion_replaces_nothing_at_the_place_of_a_graph(aggregated_sample: Sample, transfer: str) -> None:
     place = aggregated_sample.repo / sample_case.PATH
