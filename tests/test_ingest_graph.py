@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import os
+import pathlib
 from typing import Any
 
 import pytest
 from conftest import Sample
 
 import aggregator
+from aggregator.graph_ingestion import contents
 from tests import sample_case
 
 # What it does
@@ -91,6 +93,56 @@ def test_missing_originals_are_fine(aggregated_sample: Sample) -> None:
         path.unlink()
     done = sample_case.ingest(aggregated_sample)
     assert (done.n_ingested, done.n_missing) == (39, len(gone))
+
+
+def kind_of(path: pathlib.Path) -> str:
+    return path.name.split("_")[1]
+
+
+@pytest.mark.ordering("O2")
+@pytest.mark.parametrize("kind", ["log", "metadata", "config"])
+@pytest.mark.parametrize("restored", [False, True])
+def test_originals_that_changed_after_the_graph_was_made(
+    aggregated_sample: Sample, kind: str, restored: bool
+) -> None:
+    """They are named and stay, whatever their time of modification; everything else is done."""
+    found = sample_case.originals(aggregated_sample)
+    path, other = [each for each in found if kind_of(each) == kind][:2]
+    times = path.stat()
+    # As a later attempt of another quantum would have left it; a config has one more line.
+    content = path.read_bytes() + b"# one more\n" if kind == "config" else other.read_bytes()
+    path.write_bytes(content)
+    if restored:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(
+            aggregator.AggregatorError, match="1 original files hold something else"
+        ) as caught:
+            sample_case.ingest(aggregated_sample)
+        assert caught.value.exit_code == 1
+        assert str(path) in str(caught.value)
+        assert sample_case.originals(aggregated_sample) == [path]
+        assert path.read_bytes() == content
+        assert (aggregated_sample.root / "provenance.qg").exists()
+    path.unlink()
+    assert sample_case.ingest(aggregated_sample).n_present == 39
+    assert not (aggregated_sample.root / "provenance.qg").exists()
+
+
+@pytest.mark.ordering("O2")
+def test_originals_that_are_just_younger_than_the_graph(aggregated_sample: Sample) -> None:
+    """As in a repository that was copied without its times."""
+    for path in sample_case.originals(aggregated_sample):
+        os.utime(path, (2e9, 2e9))
+    assert sample_case.ingest(aggregated_sample).n_deleted == 39
+
+
+def test_originals_that_are_older_are_not_read(
+    aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(aggregated_sample.root / "provenance.qg", (2e9, 2e9))
+    monkeypatch.delattr(contents.Contents, "holds")
+    assert sample_case.ingest(aggregated_sample).n_deleted == 39
 
 
 def test_other_files_stay_where_they_are(aggregated_sample: Sample) -> None:

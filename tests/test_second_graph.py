@@ -80,6 +80,20 @@ def test_second_graph_cannot_take_the_place_of_files(executed: Any, tmp_path: pa
     assert set(recorded(ours)) <= files(ours)
 
 
+@pytest.mark.ordering("O2")
+def test_logs_of_a_second_attempt_are_no_originals_of_the_first_graph(
+    executed: Any, tmp_path: pathlib.Path
+) -> None:
+    """They have the ids and paths of the first attempt's, whose content the first graph holds."""
+    root, _ = executed
+    ours = copy(root, tmp_path)
+    logs = {path for path in files(ours) if "/isr_log/" in path}
+    assert len(logs) == 2
+    with pytest.raises(aggregator.AggregatorError, match="2 original files hold something else"):
+        aggregator.ingest_graph(ours, output_run=repository.RUN)
+    assert logs <= files(ours)
+
+
 def test_ingested_graph_that_cannot_be_read(executed: Any, tmp_path: pathlib.Path) -> None:
     """Nobody can tell then which quanta it holds; with the file back, the same command goes on."""
     ours, graph = copy(executed[0], tmp_path), tmp_path / "second.qg"

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aggregator.graph_ingestion import places
+from aggregator.graph_ingestion import originals, places
 from butler import (
     batch,
     config,
@@ -139,11 +139,13 @@ class DatasetRows:
         self._catalog = catalog.Catalog(self._pipeline, self._dimensions, self._store)
         return {entry.definition.name: entry for entry in self._catalog.entries}
 
-    def translate(self, backed: Iterable[backed_datasets.Backed]) -> tuple[batch.Batch, dict[str, list[str]]]:
+    def translate(
+        self, backed: Iterable[backed_datasets.Backed]
+    ) -> tuple[batch.Batch, dict[str, list[originals.Original]]]:
         """Return the rows of datasets as the graph backs them, and the original files by dataset type."""
         datasets: list[batch.Dataset] = []
         rows: list[batch.File] = []
-        originals: dict[str, list[str]] = {name: [] for name in self._types}
+        files: dict[str, list[originals.Original]] = {name: [] for name in self._types}
         size = max(place.size for place in self._places.values())
         for dataset_id, name, coordinate in backed:
             entry, row = self._entries[name], self._types[name]
@@ -152,12 +154,13 @@ class DatasetRows:
             dashed = addresses.dashed(dataset_id)
             for file in self._catalog.plan(entry, values).files:
                 store = self._stores[file.store]
-                originals[name].append(f"{self._roots[file.store]}/{file.path(values, self._run, dashed)}")
+                path = f"{self._roots[file.store]}/{file.path(values, self._run, dashed)}"
+                files[name].append(originals.Original(path, dataset_id, name))
                 place = self._places.get(store)
                 if place is not None:
                     table, kind = place.store.records_table, entry.definition.storage_class
                     rows.append((table, store, dataset_id, place.recorded, places.FORMATTER, kind, None))
-        return batch.Batch(datasets, rows, size), originals
+        return batch.Batch(datasets, rows, size), files
 
     def _required(self, name: str, entry: catalog.Entry, row: dataset_types.DatasetTypeRow) -> Getter:
         getter = self._getters.get(name)

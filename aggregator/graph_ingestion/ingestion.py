@@ -105,7 +105,7 @@ def _sum_up(steps: replacement.Replacement, shown: progress.Progress, began: flo
 
 
 def _check_complete(done: summary.Summary) -> None:
-    for line in (*done.failures, *done.conflicts):
+    for line in (*done.failures, *done.conflicts, *(f"{path}: was changed" for path in done.changed)):
         _log.error("%s", line)
     problems = []
     if done.n_conflicts:
@@ -114,6 +114,11 @@ def _check_complete(done: summary.Summary) -> None:
         )
     if done.n_failed:
         problems.append(f"{done.n_failed} original files could not be deleted ({done.failures[0]})")
+    if done.n_changed:
+        problems.append(
+            f"{done.n_changed} original files hold something else than the graph, so they stay; move them "
+            f"away if they are needed, or delete them ({done.changed[0]})"
+        )
     if problems:
         raise errors.AggregatorError(
             f"{done.graph_path}: is ingested, but {'; '.join(problems)}. Mend that, and run the same command "

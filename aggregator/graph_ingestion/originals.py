@@ -1,12 +1,20 @@
-"""Original files whose content the graph holds: deleting them, and the directories that they leave empty."""
+"""Original files whose content the graph holds: deleting them, and the directories that they leave empty.
+
+A file that was changed after the graph was made holds something that the graph does not. Whether it may have
+been is told by its times, also by that of its inode, which nobody can set back. They are later than the graph
+in a repository that was copied, too; so what counts in the end is the content, which costs reading the file.
+"""
 
 import concurrent.futures
 import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Self
+from typing import NamedTuple, Self, TypeVar
 
+from aggregator.graph_ingestion import contents
 from schemas import fault_points
+
+T = TypeVar("T")
 
 _THREADS = 8
 """Threads that delete: most of the time is waiting for the file system."""
@@ -16,6 +24,23 @@ _TOGETHER = 128
 
 _NAMED = 10
 """Files that are named, of all that could not be deleted."""
+
+
+_MARGIN_NS = 2_000_000_000
+"""How much younger the graph has to be than a file that need not be read: file systems may round times."""
+
+
+class Original(NamedTuple):
+    """A file whose content the graph holds."""
+
+    path: str
+    """Where it is."""
+
+    dataset_id: str
+    """Id of its dataset, 32 hexadecimal digits."""
+
+    dataset_type: str
+    """Name of the dataset's type."""
 
 
 class Originals:
@@ -29,15 +54,21 @@ class Originals:
         Roots of the datastores.
     spared
         Paths that are never deleted: those of the graph.
+    held
+        Tells whether the graph holds what is in a file.
     """
 
-    def __init__(self, run: str, roots: Collection[str], spared: Collection[str]) -> None:
+    def __init__(
+        self, run: str, roots: Collection[str], spared: Collection[str], held: contents.Contents
+    ) -> None:
         self._bases = [os.path.join(root, "") for root in roots]
         self._run = os.path.join(run, "")
         self._spared = frozenset(spared)
+        self._held = held
+        self._limit = min(os.stat(path).st_mtime_ns for path in spared) - _MARGIN_NS
         self._tops: set[str] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "delete")
-        self._jobs: list[concurrent.futures.Future[tuple[int, list[str]]]] = []
+        self._jobs: list[concurrent.futures.Future[_Portion]] = []
         self.n_deleted = 0
         """Files deleted."""
         self.n_missing = 0
@@ -46,6 +77,10 @@ class Originals:
         """Files that could not be deleted."""
         self.failures: list[str] = []
         """Some of them, with the reason."""
+        self.n_changed = 0
+        """Files that were not deleted because they hold something that the graph does not."""
+        self.changed: list[str] = []
+        """Some of them."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,23 +88,23 @@ class Originals:
     def __exit__(self, *exc: object) -> None:
         self._pool.shutdown()
 
-    def delete(self, paths: Mapping[str, Sequence[str]]) -> None:
+    def delete(self, files: Mapping[str, Sequence[Original]]) -> None:
         """Begin to delete files; those of the call before are done when it returns.
 
         Parameters
         ----------
-        paths
+        files
             Files by dataset type.
         """
         self.wait()
-        chosen: list[str] = []
-        for dataset_type, some in paths.items():
-            for directory in {path.rpartition("/")[0] for path in some}:
+        chosen: list[Original] = []
+        for dataset_type, some in files.items():
+            for directory in {file.path.rpartition("/")[0] for file in some}:
                 self._note_top(directory, dataset_type)
             chosen += some
         # Those of a directory by one thread, as far as possible: a directory lets in one at a time.
-        ordered = sorted(path for path in chosen if path not in self._spared)
-        self._jobs = [self._pool.submit(_delete, portion) for portion in _portions(ordered)]
+        ordered = sorted(file for file in chosen if file.path not in self._spared)
+        self._jobs = [self._pool.submit(_delete, portion, self._limit) for portion in _portions(ordered)]
         self.n_missing += len(ordered)
 
     def _note_top(self, directory: str, dataset_type: str) -> None:
@@ -88,13 +123,26 @@ class Originals:
         """Wait until everything is deleted that can be."""
         jobs, self._jobs = self._jobs, []
         for job in jobs:
-            n_deleted, failures = job.result()
-            self.n_deleted += n_deleted
-            self.n_failed += len(failures)
-            self.n_missing -= n_deleted + len(failures)
-            self.failures += failures[: _NAMED - len(self.failures)]
+            done = job.result()
+            self._count(done)
+            # Graphs are not for several threads.
+            same = [
+                file for file in done.newer if self._held.holds(file.dataset_id, file.dataset_type, file.path)
+            ]
+            if same:
+                self._count(_delete(same, None))
+            changed = [file.path for file in done.newer if file not in set(same)]
+            self.n_changed += len(changed)
+            self.n_missing -= len(changed)
+            self.changed += changed[: _NAMED - len(self.changed)]
         if jobs:
             fault_points.reached("deleted")
+
+    def _count(self, done: "_Portion") -> None:
+        self.n_deleted += done.n_deleted
+        self.n_failed += len(done.failures)
+        self.n_missing -= done.n_deleted + len(done.failures)
+        self.failures += done.failures[: _NAMED - len(self.failures)]
 
     def remove_directories(self, tick: Callable[[], None]) -> tuple[int, list[str]]:
         """Remove directories that are empty, or only have empty ones in them.
@@ -136,23 +184,34 @@ class Originals:
         return n_removed, n_files
 
 
-def _portions(paths: Sequence[str]) -> list[Sequence[str]]:
+def _portions(paths: Sequence[T]) -> list[Sequence[T]]:
     return [paths[begin : begin + _TOGETHER] for begin in range(0, len(paths), _TOGETHER)]
 
 
-def _delete(paths: Sequence[str]) -> tuple[int, list[str]]:
-    """Delete files; return how many there were, and which could not be deleted."""
-    n_deleted, failures = 0, []
-    for path in paths:
+class _Portion(NamedTuple):
+    n_deleted: int
+    failures: list[str]
+    newer: list[Original]
+
+
+def _delete(files: Sequence[Original], limit: int | None) -> _Portion:
+    """Delete files but those that have a time after a limit, nanoseconds."""
+    n_deleted, failures, newer = 0, [], []
+    for file in files:
         try:
-            os.unlink(path)
+            if limit is not None:
+                status = os.stat(file.path)
+                if max(status.st_mtime_ns, status.st_ctime_ns) > limit:
+                    newer.append(file)
+                    continue
+            os.unlink(file.path)
             n_deleted += 1
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as exc:
-            failures.append(f"{path} ({exc.strerror})")
+            failures.append(f"{file.path} ({exc.strerror})")
     fault_points.reached("unlinked")
-    return n_deleted, failures
+    return _Portion(n_deleted, failures, newer)
 
 
 def _look(paths: Sequence[str]) -> tuple[list[str], int]:

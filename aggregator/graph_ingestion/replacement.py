@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from aggregator import interruption, progress
-from aggregator.graph_ingestion import dataset_rows, originals, placement, places, request, summary
+from aggregator.graph_ingestion import contents, dataset_rows, originals, placement, places, request, summary
 from butler import batch, dataset_types, ingested_graphs
 from schemas import backed_datasets, errors, fault_points, leases, provenance
 from workers import memory
@@ -74,15 +74,15 @@ class Replacement:
                 self._forget(backed)
                 self._ingest_graph(kind, where)
             roots = [store.root for store in self._asked.repository.datastores]
-            files = stack.enter_context(
-                originals.Originals(self._asked.run, roots, [place.file for place in where])
-            )
+            paths = [place.file for place in where]
+            held = contents.Contents(graph)
+            files = stack.enter_context(originals.Originals(self._asked.run, roots, paths, held))
             try:
                 self._back(translator, backed, files, where)
                 self._clean(files)
             finally:
                 self._count(files)
-        if not (self.summary.n_failed or self.summary.n_conflicts):
+        if not (self.summary.n_failed or self.summary.n_changed or self.summary.n_conflicts):
             self._finish_move(where[-1].file, transfer)
         fault_points.reached("complete")
 
@@ -227,6 +227,7 @@ class Replacement:
         done = self.summary
         done.n_deleted, done.n_missing = files.n_deleted, files.n_missing
         done.n_failed, done.failures = files.n_failed, files.failures
+        done.n_changed, done.changed = files.n_changed, files.changed
 
     def _finish_move(self, path: str, transfer: str | None) -> None:
         """Remove the graph from where it was, if it was to be moved."""

@@ -34,6 +34,12 @@ class Summary:
     failures: list[str] = dataclasses.field(default_factory=list)
     """Some of these, with the reason."""
 
+    n_changed: int = 0
+    """Original files that stay because they hold something that the graph does not."""
+
+    changed: list[str] = dataclasses.field(default_factory=list)
+    """Some of these."""
+
     n_directories: int = 0
     """Directories removed."""
 
@@ -62,7 +68,8 @@ class Summary:
             f"Provenance graph of {self.run}: {self.graph_path}",
             f"Metadata, logs and configs: taken out of the database {self.n_forgotten}, "
             f"backed by the graph {self.n_ingested} now, {self.n_present} before",
-            f"Original files deleted: {self.n_deleted}; not there any more: {self.n_missing}",
+            f"Original files deleted: {self.n_deleted}; not there any more: {self.n_missing}; "
+            f"kept, as they hold something else than the graph: {self.n_changed}",
             f"Directories removed: {self.n_directories}",
             *(f"Directory left: {reason}" for reason in self.left),
             f"Elapsed: {self.elapsed:.1f} s ({phases}); peak memory: {self.peak / 1e6:.0f} MB",
