@@ -71,6 +71,7 @@ class Checkpoint:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock.fd), os.stat(self.layout.lock)):
+                    lock.sign()
                     return lock
             lock.release()
         raise errors.InUseError(f"{self.layout.directory}: made and removed again and again. {advice}")

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import logging
 import os
-import stat
 import time
 from typing import Self
 
@@ -38,6 +37,7 @@ class Lock:
     def __init__(self, fd: int, lease: leases.Lease | None) -> None:
         self.fd = fd
         self._lease = lease
+        self._has_name = False
 
     def __enter__(self) -> Self:
         return self
@@ -55,8 +55,19 @@ class Lock:
         """What shows whether it is still held; nothing for a lock, which can't be lost."""
         return None if self._lease is None else self._lease.claim
 
+    def sign(self) -> None:
+        """Write who holds it into the file, if that can be written."""
+        text = msgspec.json.encode(leases.this_process())
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.fd, os.pwrite(self.fd, text, 0))
+            self._has_name = True
+
     def release(self) -> None:
         """Give it back."""
+        if self._has_name and self._lease is None:
+            # The next one may not be able to write its own.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, 0)
         if self._lease is not None:
             self._lease.release()
         os.close(self.fd)
@@ -83,10 +94,6 @@ def take(path: str, fd: int, advice: str) -> Lock:
     """
     try:
         lease = _lease(path, advice) if not _lock(path, fd, advice) else None
-        with contextlib.suppress(OSError):
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                text = msgspec.json.encode(leases.this_process())
-                os.ftruncate(fd, os.pwrite(fd, text, 0))
         return Lock(fd, lease)
     except BaseException:
         os.close(fd)

@@ -93,8 +93,7 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
         with contextlib.suppress(OSError):
             if os.path.samestat(status, os.stat(name)):
                 raise _refusal(path, description)
-    is_stored = any(_is_below(os.path.realpath(path), root) for root in protection.roots)
-    if not _is_of(path, kind, is_stored):
+    if not _is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
         raise errors.RefusedError(
             f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
             "or move it away."
@@ -165,6 +164,17 @@ def _located(path: str) -> str:
 def _is_below(path: str, directory: str) -> bool:
     root = os.path.realpath(directory)
     return path == root or path.startswith(os.path.join(root, ""))
+
+
+def _is_stored(path: str, protection: Protection) -> bool:
+    """Return whether a file may be a dataset: it lies in a repository, be it one that nobody named."""
+    if any(_is_below(path, root) for root in protection.roots):
+        return True
+    while path != (above := os.path.dirname(path)):
+        path = above
+        if os.path.exists(os.path.join(path, "butler.yaml")):
+            return True
+    return False
 
 
 def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:

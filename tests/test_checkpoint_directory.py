@@ -104,6 +104,17 @@ def test_second_user_changes_nothing(sample: Sample) -> None:
     aggregate(sample)
 
 
+def test_lock_names_nobody_when_it_is_free(tmp_path: pathlib.Path) -> None:
+    """Whoever has it next may not be able to write a name, and must not be taken for the one before."""
+    directory = tmp_path / "checkpoint"
+    with checkpoints.Checkpoint(str(directory)) as held:
+        assert f"process {os.getpid()} on" in locks.holder(held.layout.lock)
+    assert (directory / "aggregation.lock").read_bytes() == b""
+    with open(directory / "aggregation.lock") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert locks.holder(held.layout.lock) == "another process"
+
+
 @pytest.mark.ordering("C6")
 def test_status_disturbs_no_start(sample: Sample) -> None:
     """Whoever looks whether a checkpoint is in use has its lock for a moment."""

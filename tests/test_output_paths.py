@@ -276,7 +276,16 @@ def test_log_file(sample: Sample, graph: pathlib.Path) -> None:
     data = sample.root / "data.log"
     data.write_bytes(b"\0\1\2")
     before = everything(sample.root)
-    places = (graph, sample.repo / "gen3.sqlite3", sample.repo / "butler.yaml", data, _checkpoint(sample))
+    dataset = sample.repo / "u" / "text.log"
+    dataset.write_text("a dataset")
+    places = (
+        graph,
+        dataset,
+        sample.repo / "gen3.sqlite3",
+        sample.repo / "butler.yaml",
+        data,
+        _checkpoint(sample),
+    )
     before = everything(sample.root)
     for path in (*places, "/dev/null"):
         done = run("--log-file", path, "status", sample.root)
