@@ -49,8 +49,11 @@ class Command:
         return shlex.join([*self.program, *words])
 
     def again(self, *more: str, without: str | None = None) -> str:
-        """Return the same command, with more options or without one that takes no value."""
-        words = [word for word in self.arguments if word != without]
+        """Return the same command, with more options or without one that takes no value.
+
+        It goes on with the checkpoint, so nothing is to be made afresh.
+        """
+        words = [word for word in self.arguments if word not in ("--fresh", without)]
         end = words.index("--") if "--" in words else len(words)
         return shlex.join([*self.program, *words[:end], *more, *words[end:]])
 

@@ -82,7 +82,7 @@ class Status:
         if not last.end:
             return "not in use; the last run was killed. The same command goes on"
         if last.end != last_run.COMPLETE:
-            return f"not in use; the last run ended with an error: {last.end}"
+            return f"not in use; the last run did not finish: {last.end}"
         if last.dry_run:
             return "not in use; the last run was a dry run and did all it was asked for"
         if last.incomplete:

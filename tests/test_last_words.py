@@ -227,7 +227,7 @@ def test_a_synthesis_tells_how_to_go_on(tmp_path: pathlib.Path, monkeypatch: pyt
 
 def test_the_same_command_again() -> None:
     command = next_commands.Command(
-        ("/opt/my tools/aggregator",), ("aggregate-graph", "--dry-run", "--", "-g", "r")
+        ("/opt/my tools/aggregator",), ("aggregate-graph", "--fresh", "--dry-run", "--", "-g", "r")
     )
     assert (
         command.again("-o", "x y") == "'/opt/my tools/aggregator' aggregate-graph --dry-run -o 'x y' -- -g r"

@@ -36,7 +36,7 @@ def told_table(done: Any) -> list[list[str]]:
     [
         (["--incomplete"], 0, "the last run ingested what had succeeded, for a run that goes on"),
         (["--dry-run"], 0, "the last run was a dry run"),
-        (["--keep-checkpoint"], 1, "ended with an error: 1 quanta have files that can't be read"),
+        (["--keep-checkpoint"], 1, "did not finish: 1 quanta have files that can't be read"),
         (["--keep-checkpoint", "--unreadable=failed"], 0, "complete; provenance graph: none was asked for"),
     ],
 )
