@@ -271,6 +271,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """Traceback, for the log."""
 
 
+class Logged(msgspec.Struct, frozen=True, tag=True):
+    """From any worker, before a reply: what its libraries had to say, which else would go to the terminal."""
+
+    logger: str
+    """Name of the logger."""
+    level: int
+    """Level of the message."""
+    text: str
+    """The message."""
+
+
 Request = (
     ScanShard
     | FindFile
@@ -302,7 +313,7 @@ Reply = (
 """What they answer, one reply to each request."""
 
 
-def pack(message: Setup | Request | Reply) -> bytes:
+def pack(message: Setup | Request | Reply | Logged) -> bytes:
     """Return the bytes of a message."""
     packed: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
     return packed
@@ -318,6 +329,6 @@ def unpack(data: bytes) -> Any:
     """
     try:
         document = msgpack.unpackb(data, strict_map_key=False)
-        return msgspec.convert(document, Setup | Request | Reply, builtin_types=(bytes,))
+        return msgspec.convert(document, Setup | Request | Reply | Logged, builtin_types=(bytes,))
     except (msgspec.ValidationError, msgpack.UnpackException, TypeError, ValueError) as exc:
         raise ValueError(f"not a message of this version ({exc})") from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
 import time
@@ -12,8 +13,11 @@ import time
 import pytest
 from conftest import Sample
 
+import aggregator
 from aggregator import progress
+from schemas import messages
 from tests import test_last_words, test_terminal
+from workers import process
 
 _CODES = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
@@ -102,3 +106,23 @@ def test_without_standard_error_there_are_no_bars(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stderr", None)
     with progress.Progress({"scanned": 10}, time.monotonic(), None, None) as shown:
         shown.advance("scanned", 10)
+
+
+def test_what_libraries_say_in_workers_comes_through_the_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On the terminal itself, bars would cover it."""
+    worker = process.ProcessWorker(
+        "scanner", "scanner-000", os.open(os.devnull, os.O_RDONLY), process.Clock()
+    )
+    try:
+        # A worker that was not set up says so, as an error.
+        worker.send(messages.ScanShard(1, b"", b"", b""))
+        with pytest.raises(aggregator.AggregatorError, match="not set up"):
+            worker.receive()
+    finally:
+        worker.end()
+        worker.join(5.0)
+    assert "failed in ScanShard" in [record.getMessage() for record in caplog.records][-1]
+    assert caplog.records[-1].getMessage().startswith("scanner-000: ")
+    assert capfd.readouterr().err == ""

@@ -1,3 +1,4 @@
+import collections.abc
 import types
 import typing
 from typing import Any
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from schemas import messages
 
-TYPES = [messages.Setup, *typing.get_args(messages.Request), *typing.get_args(messages.Reply)]
+TYPES = [
+    messages.Setup,
+    *typing.get_args(messages.Request),
+    *typing.get_args(messages.Reply),
+    messages.Logged,
+]
 
 
 def example(kind: Any) -> Any:
@@ -18,7 +24,9 @@ def example(kind: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is list:
         return [example(arguments[0])] * 2
-    if origin is dict:
+    if origin is tuple:
+        return (example(arguments[0]),) * 2
+    if origin in (dict, collections.abc.Mapping):
         return {example(arguments[0]): example(arguments[1])}
     if origin is types.UnionType:
         return example(arguments[0])
@@ -58,6 +66,10 @@ def test_a_message_with_wrong_values_is_refused(kind: Any) -> None:
             try:
                 message = messages.unpack(msgpack.packb(changed))
             except ValueError:
+                continue
+            if isinstance(getattr(message, name), msgspec.Struct):
+                # All its fields have defaults, and those of newer versions are ignored.
+                assert isinstance(wrong, dict)
                 continue
             # A value of another type that is right there.
             assert getattr(message, name) == wrong

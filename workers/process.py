@@ -2,6 +2,7 @@
 
 import contextlib
 import cProfile
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import multiprocess
 from multiprocess import reduction
 
 from schemas import errors, messages, output_paths
-from workers import launch, roles
+from workers import launch, log_handlers, roles
 
 MAX_IN_FLIGHT = 2
 """Messages that a worker may have unanswered: one to work on, one to go on with."""
@@ -139,8 +140,10 @@ class ProcessWorker:
         return len(self.outstanding)
 
     def receive(self) -> messages.Reply:
-        """Return the next reply."""
-        reply = check(messages.unpack(self.pipe.recv_bytes()))
+        """Return the next reply, after logging what libraries had to say meanwhile."""
+        while isinstance(message := messages.unpack(self.pipe.recv_bytes()), messages.Logged):
+            logging.getLogger(message.logger).log(message.level, "%s: %s", self.name, message.text)
+        reply = check(message)
         self.outstanding.popleft()
         self._since = self._clock.seconds
         return reply
@@ -234,6 +237,9 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
     launch.settle()
     worker = roles.Worker(kind, name)
+    collector = log_handlers.Collector()
+    logging.getLogger().addHandler(collector)
+    logging.captureWarnings(True)
     profile: cProfile.Profile | None = None
     try:
         while True:
@@ -243,7 +249,10 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
                 protection = message.protection
                 profile = cProfile.Profile()
                 profile.enable()
-            pipe.send_bytes(messages.pack(worker.handle(message)))
+            reply = worker.handle(message)
+            for logged in collector.take():
+                pipe.send_bytes(messages.pack(logged))
+            pipe.send_bytes(messages.pack(reply))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     finally:
