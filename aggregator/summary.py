@@ -191,10 +191,13 @@ class Summary:
         result = [*self.task_lines(), ""]
         if n_left := self.n_quanta - self.n_counted:
             result.append(f"Quanta that were not come to: {n_left} of {self.n_quanta}")
-        would = "that would be " if self.dry_run else ""
-        result.append(f"Datasets {would}ingested: {self.n_ingested}; already there: {self.n_skipped}")
         if self.dry_run:
+            result.append(
+                f"Datasets that would be ingested, unless they are there already: {self.n_ingested}"
+            )
             result.append("This was a dry run: the database is as it was.")
+        else:
+            result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
         if self.n_stale:
             result.append(
                 f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "

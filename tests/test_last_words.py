@@ -105,7 +105,7 @@ def test_after_a_change_nothing_is_refused(
 
 @pytest.mark.ordering("B6")
 @pytest.mark.parametrize(
-    "place", [(ingester.Ingester, "take"), (ingester.Ingester, "flush"), (scanner.Scanner, "handle")]
+    "place", [(ingester.Ingester, "take"), (ingester.Ingester, "flush"), (scanner.Scanner, "scan")]
 )
 def test_a_later_refusal_keeps_the_work_and_tells_what_was_done(
     sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
@@ -176,7 +176,7 @@ def test_a_held_run_says_what_to_do(sample: Sample, keeps: bool) -> None:
 
 def test_a_dry_run_says_that_it_was_one(sample: Sample) -> None:
     done = invoke(*aggregation(sample, "--dry-run"))
-    assert "Datasets that would be ingested: 61; already there: 0" in done.stdout
+    assert "Datasets that would be ingested, unless they are there already: 61" in done.stdout
     assert "This was a dry run: the database is as it was." in done.stdout
     [again] = following(done)
     done = invoke(*again)

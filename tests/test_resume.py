@@ -301,7 +301,7 @@ def test_status(case: kills.Case, tmp_path: pathlib.Path) -> None:
         check=True,
     ).stdout
     assert "Shards done: 8 of 8 (50 quanta each)" in text
-    assert "Not in use" in text
+    assert f"State: complete; provenance graph: {case.output}" in text
     with pytest.raises(aggregator.RefusedError, match="not a checkpoint"):
         status.read(str(tmp_path))
 
