@@ -109,9 +109,10 @@ def test_without_standard_error_there_are_no_bars(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_libraries_say_in_workers_comes_through_the_log(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the terminal itself, bars would cover it."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
     worker = process.ProcessWorker(
         "scanner", "scanner-000", os.open(os.devnull, os.O_RDONLY), process.Clock()
     )

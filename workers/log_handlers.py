@@ -1,15 +1,11 @@
 """Where log messages go: a file or the terminal, neither of which ends a run if it can't be written."""
 
-import collections
 import logging
 import sys
 import time
 from typing import TextIO
 
-from schemas import messages, printable
-
-_N_KEPT = 100
-"""Messages of libraries to keep, at most; the last ones."""
+from schemas import printable
 
 
 class LogFile(logging.FileHandler):
@@ -45,27 +41,6 @@ class Terminal(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Go on: there is no other place to tell it."""
-
-
-class Collector(logging.Handler):
-    """Keeps warnings and errors of libraries in a worker, for the coordinator: only that has the terminal."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._records: collections.deque[messages.Logged] = collections.deque(maxlen=_N_KEPT)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        try:
-            text = self.format(record)
-        except Exception as exc:
-            # As other handlers do: what can't be told must not end what it tells of.
-            text = f"{record.msg!r} ({exc})"
-        self._records.append(messages.Logged(record.name, record.levelno, text))
-
-    def take(self) -> list[messages.Logged]:
-        """Return what has come since the call before."""
-        return [self._records.popleft() for _ in range(len(self._records))]
 
 
 class Formatter(logging.Formatter):

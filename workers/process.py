@@ -16,7 +16,7 @@ import multiprocess
 from multiprocess import reduction
 
 from schemas import errors, messages, output_paths
-from workers import launch, log_handlers, roles
+from workers import launch, library_messages, roles
 
 MAX_IN_FLIGHT = 2
 """Messages that a worker may have unanswered: one to work on, one to go on with."""
@@ -237,7 +237,7 @@ def serve(kind: str, name: str, pipe: Any, _lock: _Inherited) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
     launch.settle()
     worker = roles.Worker(kind, name)
-    collector = log_handlers.Collector()
+    collector = library_messages.Collector()
     logging.getLogger().addHandler(collector)
     logging.captureWarnings(True)
     profile: cProfile.Profile | None = None

@@ -98,6 +98,9 @@ class Worker:
         for handler in self._log.handlers[:]:
             self._log.removeHandler(handler)
             handler.close()
+        # As it was: in another run of this process the worker may be somewhere else.
+        self._log.propagate = True
+        self._log.setLevel(logging.NOTSET)
 
 
 def describe(message: messages.Setup | messages.Request) -> str:
