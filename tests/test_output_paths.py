@@ -323,7 +323,7 @@ def test_logs_and_profiles_are_written_again(sample: Sample) -> None:
 
 
 @pytest.mark.ordering("W3", "W5")
-@pytest.mark.parametrize("command", [("create",), ("synthesize", "--quanta", "60")])
+@pytest.mark.parametrize("command", [("create",), ("synthesize", "--quanta", "3000")])
 def test_repository_in_a_checkpoint(sample: Sample, command: tuple[str, ...]) -> None:
     place = _checkpoint(sample).parent / "repo"
     before = everything(sample.root)
