@@ -173,6 +173,7 @@ class Coordinator:
                 self.summary.n_ingested += reply.n_ingested
                 self.summary.n_skipped += reply.n_skipped
                 self.summary.add_conflicts([c.reason for c in reply.conflicts])
+                self.summary.n_again += reply.n_again
                 self.summary.n_stale += reply.n_stale
                 self.summary.stale.extend(reply.stale)
                 fault_points.reached("report")

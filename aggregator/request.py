@@ -63,6 +63,7 @@ def check(predicted_path: str, butler_path: str, config: configuration.Aggregato
         graph = open_things.enter_context(predicted.PredictedGraph(predicted_path))
         _check_graph(graph)
         repository = butler_config.load(butler_path)
+        repository.check_writeable()
         output = _check_output(config)
         directory = None
         if config.checkpoint:

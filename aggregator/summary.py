@@ -60,6 +60,9 @@ class Summary:
     n_skipped: int = 0
     """Datasets that were there already."""
 
+    n_again: int = 0
+    """Datasets that had gone from the database after they were committed, and are in it again."""
+
     n_reused: int = 0
     """Quanta known from an earlier run."""
 
@@ -198,6 +201,8 @@ class Summary:
             result.append("This was a dry run: the database is as it was.")
         else:
             result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if self.n_again:
+            result.append(f"Datasets that had gone from the database, and are in it again: {self.n_again}")
         if self.n_stale:
             result.append(
                 f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "

@@ -79,6 +79,23 @@ class RepositoryConfig:
     storage_classes: Mapping[str, Mapping[str, str]]
     """Components of each storage class, in order: name to storage class."""
 
+    has_live_tables: bool
+    """Whether the reference fills ObsCore tables as datasets are ingested."""
+
+    def check_writeable(self) -> None:
+        """Refuse a repository that datasets can't be ingested into.
+
+        Raises
+        ------
+        schemas.errors.RefusedError
+            It has tables that would miss them.
+        """
+        if self.has_live_tables:
+            raise errors.RefusedError(
+                f"{self.path}: the repository has live ObsCore tables (registry.managers.obscore), which "
+                "this version does not fill. Use the reference's command for it."
+            )
+
     def settings(self) -> dict[str, Any]:
         """Return all that paths and records depend on, as JSON values, wherever the repository lies."""
         stores = [dataclasses.asdict(store) for store in self.datastores]
@@ -125,6 +142,7 @@ def load(location: str | os.PathLike[str], search_path: Sequence[str] | None = N
         namespace=registry.get("namespace"),
         datastores=reader.datastores(),
         storage_classes=_storage_classes(reader.defaults("storageClasses", "storageClasses.yaml")),
+        has_live_tables=bool((registry.get("managers") or {}).get("obscore")),
     )
 
 

@@ -1,5 +1,7 @@
 """Opening a database by its URL: the one place that knows which kinds there are."""
 
+from collections.abc import Callable
+
 import sqlalchemy
 
 from butler import database, sqlite
@@ -13,6 +15,7 @@ def connect(
     writeable: bool,
     create: bool = False,
     busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+    warn: Callable[[str], object] | None = None,
 ) -> database.Database:
     """Open a database, whatever is in it.
 
@@ -28,11 +31,15 @@ def connect(
         Whether a file may not exist yet, or a schema; they are made with the first tables.
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
+    warn
+        Told about each transaction that has to be repeated, and why; by default the log.
 
     Raises
     ------
     RefusedError
         Raised if there is no such database, or it is of an unknown kind.
+    AggregatorError
+        Raised if it can't be used at the moment.
     """
     try:
         parsed = sqlalchemy.make_url(url)
@@ -44,7 +51,12 @@ def connect(
         from butler import postgresql
 
         return postgresql.Postgresql(
-            parsed, namespace, writeable=writeable, create=create, lock_timeout_ms=busy_timeout_ms
+            parsed,
+            namespace,
+            writeable=writeable,
+            create=create,
+            lock_timeout_ms=busy_timeout_ms,
+            warn=warn,
         )
     shown = parsed.render_as_string(hide_password=True)
     if parsed.get_backend_name() != "sqlite":
@@ -55,4 +67,6 @@ def connect(
         raise errors.RefusedError(
             f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
         )
-    return sqlite.Sqlite(parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms)
+    return sqlite.Sqlite(
+        parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms, warn=warn
+    )

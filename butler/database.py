@@ -5,14 +5,17 @@ A class per database derives from `Database`; everything above it is SQLAlchemy'
 
 import abc
 import contextlib
+import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy
 
 from schemas import errors
+
+_log = logging.getLogger(__name__)
 
 WRITING = "butler_writing"
 """Execution option of a connection whose transaction is going to write."""
@@ -34,7 +37,8 @@ class TransientError(errors.AggregatorError):
     """The transaction is rolled back through no fault of its own; the same again may succeed."""
 
 
-def _say_nothing(_: str) -> None: ...
+class LostError(TransientError):
+    """The connection is gone, or leads to a server that takes no changes; the next one may lead elsewhere."""
 
 
 class Database(abc.ABC):
@@ -50,10 +54,12 @@ class Database(abc.ABC):
         Schema that holds the tables, if the database has schemas.
     writeable
         Whether transactions may write.
+    warn
+        Told about transactions that have to be repeated; by default the log.
     """
 
-    warn: Callable[[str], object] = staticmethod(_say_nothing)
-    """Told about transactions that have to be repeated."""
+    reading_options: ClassVar[Mapping[str, Any]] = {}
+    """Execution options of a transaction that only reads: all its statements see the same."""
 
     uuid_type: sqlalchemy.types.TypeEngine[Any]
     """Column type of dataset ids; values are 32 lowercase hexadecimal digits on our side."""
@@ -62,12 +68,25 @@ class Database(abc.ABC):
     """Column type of integer keys that the database counts up."""
 
     def __init__(
-        self, engine: sqlalchemy.Engine, place: str, namespace: str | None, *, writeable: bool
+        self,
+        engine: sqlalchemy.Engine,
+        place: str,
+        namespace: str | None,
+        *,
+        writeable: bool,
+        warn: Callable[[str], object] | None = None,
     ) -> None:
         self.engine = engine
         self.place = place
         self.namespace = namespace
         self.writeable = writeable
+        self.warn = warn or _log.warning
+        self.n_connections = 0
+        """Connections made so far. After another one, the server may not hold any more what it held."""
+        sqlalchemy.event.listen(engine, "connect", self._count)
+
+    def _count(self, *_: Any) -> None:
+        self.n_connections += 1
 
     def close(self) -> None:
         """Close all connections."""
@@ -83,10 +102,18 @@ class Database(abc.ABC):
         """
         return self._repeated(self.reading, work)
 
-    def write(self, work: Callable[[sqlalchemy.Connection], _Result]) -> _Result:
+    def write(self, work: Callable[[sqlalchemy.Connection], _Result], *, attempts: int = 1) -> _Result:
         """Call a function with a transaction that writes; all of it is repeated if need be.
 
         If the connection was lost during the commit, the function may meet the rows of its first call.
+
+        Parameters
+        ----------
+        work
+            The function.
+        attempts
+            How often it is called if constraints refuse rows, because others write such rows between its look
+            and its own.
 
         Raises
         ------
@@ -95,6 +122,11 @@ class Database(abc.ABC):
         AggregatorError
             Raised if the database fails in another way, or is open for reading only.
         """
+        for _ in range(attempts - 1):
+            try:
+                return self._repeated(self.writing, work)
+            except ConstraintError:
+                continue
         return self._repeated(self.writing, work)
 
     def _repeated(
@@ -107,6 +139,8 @@ class Database(abc.ABC):
                 with transaction() as connection:
                     return work(connection)
             except TransientError as error:
+                if isinstance(error, LostError):
+                    self.engine.dispose()
                 # Those who have met should not meet again.
                 seconds = pause * random.uniform(0.67, 1.33)
                 self.warn(f"{error} Trying again in {seconds:.1f} s.")
@@ -123,8 +157,11 @@ class Database(abc.ABC):
         AggregatorError
             Raised if the database fails.
         """
-        with self._explained(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self._explained(), self.engine.connect() as connection:
+            connection = connection.execution_options(**self.reading_options)
+            with connection.begin():
+                self.check_place()
+                yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlalchemy.Connection]:
@@ -142,7 +179,9 @@ class Database(abc.ABC):
         with self._explained(), self.engine.connect() as connection:
             connection = connection.execution_options(**{WRITING: True})
             with connection.begin():
+                self.check_place()
                 yield connection
+                self.check_place()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -150,6 +189,16 @@ class Database(abc.ABC):
             yield
         except sqlalchemy.exc.DBAPIError as error:
             raise self.failure(error.orig or error) from error
+
+    @abc.abstractmethod
+    def check_place(self) -> None:
+        """Look whether the place still holds the database that was opened.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if it does not.
+        """
 
     @abc.abstractmethod
     def prepare(self, connection: sqlalchemy.Connection) -> None:
@@ -227,3 +276,9 @@ class Database(abc.ABC):
         rows
             Tuples with one value per column.
         """
+
+    @abc.abstractmethod
+    def id_pieces(
+        self, connection: sqlalchemy.Connection, query: sqlalchemy.Select[tuple[str]]
+    ) -> Iterator[bytes]:
+        """Yield the dataset ids that a query selects, 16 bytes each, many to a piece."""

@@ -8,13 +8,18 @@ from typing import Any, Final
 import sqlalchemy
 
 from butler import associations, batch, collections, conflicts, database, recorded_graphs, tables
-from schemas import fault_points
+from schemas import errors, fault_points
 
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 10
 """How often a batch is tried while other processes write conflicting rows between our look and our rows."""
 
 TAI_OFFSET_NS: Final = 37_000_000_000
 """TAI minus UTC in nanoseconds, since 2017."""
+
+
+class UnregisteredError(errors.AggregatorError):
+    """The run or a dataset type is not registered as it was: the database holds less than it did."""
+
 
 NO_COMPONENT: Final = "__NULL_STRING__"
 """How an absent component is stored, being part of a key."""
@@ -51,8 +56,10 @@ def ingest(
     ------
     UnknownGraphError
         Raised if the run holds another provenance graph; nothing is written then.
+    UnregisteredError
+        Raised if the run does not exist, or a dataset type has another key; nothing is written then.
     AggregatorError
-        Raised if the run does not exist, or the database fails; nothing is written then.
+        Raised if the database fails; nothing is written then.
     """
     known = {dataset_id for dataset_id, _, _ in offered.datasets}
     if not known.issuperset(map(operator.itemgetter(2), offered.files)):
@@ -60,23 +67,21 @@ def ingest(
     if not offered.datasets:
         return batch.IngestResult(0, 0, ())
 
+    def run_id(connection: sqlalchemy.Connection) -> int:
+        return _run_id(registry, connection, run, offered, graphs)
+
     def at_once(connection: sqlalchemy.Connection) -> batch.IngestResult:
-        return _ingest_at_once(registry, connection, _run_id(registry, connection, run, graphs), offered)
+        return _ingest_at_once(registry, connection, run_id(connection), offered)
 
     def carefully(connection: sqlalchemy.Connection) -> batch.IngestResult:
-        return _ingest_carefully(registry, connection, _run_id(registry, connection, run, graphs), offered)
+        return _ingest_carefully(registry, connection, run_id(connection), offered)
 
     if not defensive:
         try:
             return registry.db.write(at_once)
         except database.ConstraintError:
             pass  # The careful way finds out what exists.
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return registry.db.write(carefully)
-        except database.ConstraintError:
-            continue
-    return registry.db.write(carefully)
+    return registry.db.write(carefully, attempts=ATTEMPTS)
 
 
 def rehearse(registry: tables.Tables, run: str, offered: batch.Batch) -> batch.IngestResult:
@@ -121,10 +126,27 @@ def _ingest_carefully(
 
 
 def _run_id(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, graphs: frozenset[str]
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    run: str,
+    offered: batch.Batch,
+    graphs: frozenset[str],
 ) -> int:
-    """Return the key of a run that holds no other provenance graphs, and will not before we are through."""
-    run_id = collections.Collections(registry, connection).find_run(run).id
+    """Return the key of a run that holds no other provenance graphs, and will not before we are through.
+
+    All keys of which the batch is made are looked at: after a fail-over they may not be there, or be others'.
+    """
+    found = collections.Collections(registry, connection)
+    if not found.is_complete_run(run):
+        raise UnregisteredError(f"{registry.db.place}: there is no run {run!r}. Run the same command again.")
+    table = registry.dataset_type
+    types = {dataset_type.id: dataset_type.name for _, dataset_type, _ in offered.datasets}
+    names = sqlalchemy.select(table.c.id, table.c.name).where(table.c.id.in_(types))
+    if {row.id: row.name for row in connection.execute(names)} != types:
+        raise UnregisteredError(
+            f"{registry.db.place}: dataset types are not registered as they were. Run the same command again."
+        )
+    run_id = found.find_run(run).id
     recorded_graphs.check(registry, connection, run, run_id, graphs)
     return run_id
 

@@ -25,6 +25,12 @@ KNOWN: Final = {
 
 _PREFIX: Final = "config:registry.managers."
 
+_OBSCORE: Final = "obscore"
+"""Part of the schema that the reference fills with ObsCore records as datasets are ingested."""
+
+_OBSCORE_CONFIG: Final = "config:obscore.json"
+"""Attribute without which that part is not in use."""
+
 
 def attribute_table(metadata: sqlalchemy.MetaData) -> sqlalchemy.Table:
     """Define the table ``butler_attributes``."""
@@ -92,8 +98,11 @@ def check(attributes: Mapping[str, str], place: str, *, writeable: bool) -> None
         if (problem := _problem(part, found.get(part), attributes, writeable=writeable)) is not None
     ]
     if writeable:
-        # A part that is not known (live ObsCore tables, say) would silently miss what is ingested.
-        problems += [f"{part} is {found[part]}, which is not known" for part in sorted(found.keys() - KNOWN)]
+        # What is ingested would silently be missing in a part that is not known.
+        if _OBSCORE in found or _OBSCORE_CONFIG in attributes:
+            problems.append("it has live ObsCore tables, which this version does not fill")
+        unknown = sorted(found.keys() - KNOWN - {_OBSCORE})
+        problems += [f"{part} is {found[part]}, which is not known" for part in unknown]
     if problems:
         purpose = "write to" if writeable else "read"
         raise errors.RefusedError(

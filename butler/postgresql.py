@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Final
 
 import psycopg
 import psycopg.adapt
@@ -12,7 +12,7 @@ import psycopg.types.range
 import sqlalchemy
 import sqlalchemy.dialects.postgresql
 
-from butler import credentials, database
+from butler import credentials, database, postgresql_failures, uuid_copies
 from schemas import errors
 
 CONNECTION: Final[dict[str, Any]] = {
@@ -26,31 +26,15 @@ CONNECTION: Final[dict[str, Any]] = {
 """Parameters of every connection, unless the URL has others: a server that is gone is noticed after two
 minutes."""
 
+TRANSACTION: Final[dict[str, str]] = {
+    # A batch takes as long as it takes: what somebody set for the queries of people does not count.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""What holds in each transaction, whatever server, database, role or pooler say."""
+
 LONGEST_IDENTIFIER: Final = 63
 """Bytes that the server keeps of a name."""
-
-_Oops = tuple[type[psycopg.Error], ...]
-
-_ROLLED_BACK: Final[_Oops] = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-
-_LOST: Final[_Oops] = (
-    psycopg.errors.AdminShutdown,
-    psycopg.errors.CrashShutdown,
-    psycopg.errors.CannotConnectNow,
-    psycopg.errors.ConnectionException,
-    psycopg.errors.TooManyConnections,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-)
-
-_MADE_BY_ANOTHER: Final[_Oops] = (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject)
-
-_NOT_ALLOWED: Final[_Oops] = (
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.ReadOnlySqlTransaction,
-)
-
-_USELESS: Final = ("does not exist", "authentication failed", "no password supplied", "no pg_hba.conf entry")
-"""Parts of messages about connections that will not be made either the next time."""
 
 
 class DatasetId(sqlalchemy.types.UserDefinedType[str]):
@@ -86,15 +70,20 @@ class Postgresql(database.Database):
         Whether the schema may not exist yet; see `prepare`.
     lock_timeout_ms
         How long to wait for another process's lock, milliseconds.
+    warn
+        Told about transactions that have to be repeated.
 
     Raises
     ------
     RefusedError
-        Raised if there is no such database or schema, or the server does not let us in.
+        Raised if there is no such database or schema, the server does not let us in, or a pooler stands
+        between that has no transactions.
     AggregatorError
-        Raised if the server can't be reached at the moment.
+        Raised if the server can't be reached at the moment, or takes no changes.
     """
 
+    # One snapshot for all statements. Those that write see what others commit while they wait for a lock.
+    reading_options: ClassVar = {"isolation_level": "REPEATABLE READ"}
     uuid_type = DatasetId()
     key_type = sqlalchemy.BigInteger()
 
@@ -106,13 +95,25 @@ class Postgresql(database.Database):
         writeable: bool,
         lock_timeout_ms: int,
         create: bool = False,
+        warn: Callable[[str], object] | None = None,
     ) -> None:
         self._wait = lock_timeout_ms / 1000
+        self._is_open = False
+        # A timeout of 0 would be none at all.
+        settings = {"lock_timeout": str(max(1, lock_timeout_ms)), **TRANSACTION}
+        self._settings = "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
         url = credentials.complete(url).set(drivername="postgresql+psycopg")
         engine = sqlalchemy.create_engine(
             url,
             # Statements prepared behind a pooler of connections may be unknown to the next one it gives us.
-            connect_args={**CONNECTION, **url.query, "prepare_threshold": None},
+            connect_args={
+                **CONNECTION,
+                **url.query,
+                "prepare_threshold": None,
+                # Of a database in SQL_ASCII the driver would make bytes.
+                "client_encoding": "UTF8",
+            },
+            isolation_level="READ COMMITTED",
             execution_options={} if writeable else {"postgresql_readonly": True},
             # A connection that was lost between two transactions is replaced without a word.
             pool_pre_ping=True,
@@ -120,44 +121,45 @@ class Postgresql(database.Database):
         )
         sqlalchemy.event.listen(engine, "connect", _adapt)
         sqlalchemy.event.listen(engine, "begin", self._begin)
-        super().__init__(engine, _shown(url), namespace, writeable=writeable)
+        super().__init__(engine, _shown(url), namespace, writeable=writeable, warn=warn)
         try:
-            found = self._find_namespace(namespace, required=not create)
+            found = self.read(lambda connection: self._look_around(connection, required=not create))
         except BaseException:
             self.close()
             raise
+        self._is_open = True
         self._missing = found is None
         self.namespace = found or namespace
         self.place = f"{self.place} (schema {self.namespace})"
 
-    def _find_namespace(self, wanted: str | None, *, required: bool) -> str | None:
-        try:
-            with self.engine.connect() as connection:
-                if wanted is None:
-                    found = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar_one()
-                    problem = "the connection has no current schema; name one as registry.namespace"
-                else:
-                    query = sqlalchemy.text("SELECT nspname FROM pg_namespace WHERE nspname = :name")
-                    found = connection.execute(query, {"name": wanted}).scalar()
-                    problem = f"there is no schema {wanted}; see registry.namespace"
-        except sqlalchemy.exc.DBAPIError as error:
-            raise self._cannot_connect(error.orig or error) from error
-        if found is None and (required or wanted is None):
+    def _look_around(self, connection: sqlalchemy.Connection, *, required: bool) -> str | None:
+        """Return the namespace if it exists; refuse a server that can't be used."""
+        kept, is_standby = connection.exec_driver_sql(
+            "SELECT current_setting('lock_timeout')::interval = %s::interval, pg_is_in_recovery()",
+            (f"{max(1, round(self._wait * 1000))} ms",),
+        ).one()
+        if not kept:
+            raise errors.RefusedError(f"{self.place}: {postgresql_failures.STATEMENT_POOLING}.")
+        if is_standby and self.writeable:
+            raise errors.AggregatorError(f"{self.place}: the server {postgresql_failures.STANDBY}.")
+        if self.namespace is None:
+            found = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar_one()
+            problem = "the connection has no current schema; name one as registry.namespace"
+        else:
+            query = sqlalchemy.text("SELECT nspname FROM pg_namespace WHERE nspname = :name")
+            found = connection.execute(query, {"name": self.namespace}).scalar()
+            problem = f"there is no schema {self.namespace}; see registry.namespace"
+        if found is None and (required or self.namespace is None):
             raise errors.RefusedError(f"{self.place}: {problem} in butler.yaml.")
         return None if found is None else str(found)
 
-    def _cannot_connect(self, error: BaseException) -> errors.AggregatorError:
-        text = _one_line(error)
-        # The driver does not pass on the server's codes at this stage.
-        if any(word in text for word in _USELESS):
-            return errors.RefusedError(
-                f"{self.place}: {text}. See registry.db in butler.yaml, db-auth.yaml and the PG* variables."
-            )
-        return errors.AggregatorError(f"{self.place}: {text}. Try again when the server can be reached.")
-
     def _begin(self, connection: sqlalchemy.Connection) -> None:
-        # A timeout of 0 would be none at all.
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(self._wait * 1000))}")
+        settings = self._settings
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        if driver.info.server_version >= 170000:
+            settings += "; SET LOCAL transaction_timeout = 0"
+        connection.exec_driver_sql(settings)
 
     def prepare(self, connection: sqlalchemy.Connection) -> None:
         """Make the schema if it is missing.
@@ -184,22 +186,10 @@ class Postgresql(database.Database):
 
     def failure(self, error: BaseException) -> errors.AggregatorError:
         """Make the error that says what failed, where, and what to do next."""
-        text = f"{self.place}: {_one_line(error)}"
-        if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.schema_name == "pg_catalog":
-            return database.TransientError(f"{text} (another process was quicker).")
-        if isinstance(error, psycopg.IntegrityError):
-            return database.ConstraintError(f"{self.place}: the database refuses a row: {_one_line(error)}")
-        if isinstance(error, _ROLLED_BACK + _LOST + _MADE_BY_ANOTHER) or _is_lost(error):
-            return database.TransientError(f"{text} (the transaction was rolled back).")
-        if isinstance(error, psycopg.errors.LockNotAvailable):
-            advice = f"another process held a lock for {self._wait:g} s; try again when that has finished"
-        elif isinstance(error, _NOT_ALLOWED):
-            advice = "grant the role what it lacks, or use another one"
-        elif isinstance(error, psycopg.errors.DiskFull):
-            advice = "free some space on the server and try again; the transaction was rolled back"
-        else:
-            advice = "the transaction was rolled back"
-        return errors.AggregatorError(f"{text} ({advice}).")
+        return postgresql_failures.explain(error, self.place, self._wait, is_open=self._is_open)
+
+    def check_place(self) -> None:
+        """Do nothing: a connection leads to the server that it was made to."""
 
     def identifier(self, name: str) -> str:
         """Shorten a name that is too long for the server, as the reference does."""
@@ -289,6 +279,22 @@ class Postgresql(database.Database):
                 connection.invalidate(error)
             raise self.failure(error) from error
 
+    def id_pieces(
+        self, connection: sqlalchemy.Connection, query: sqlalchemy.Select[tuple[str]]
+    ) -> Iterator[bytes]:
+        """Yield ids, 16 bytes each, in pieces, by one COPY."""
+        compiled = query.compile(self.engine)
+        command = f"COPY ({compiled}) TO STDOUT (FORMAT BINARY)"
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        try:
+            with driver.cursor() as cursor, cursor.copy(command.encode(), compiled.params) as copy:
+                yield from uuid_copies.pieces(copy)
+        except psycopg.Error as error:
+            if driver.broken:
+                connection.invalidate(error)
+            raise self.failure(error) from error
+
 
 def _adapt(connection: psycopg.Connection[Any], _: Any) -> None:
     connection.adapters.register_loader("uuid", _DigitsLoader)
@@ -299,12 +305,3 @@ def _shown(url: sqlalchemy.URL) -> str:
     plain = sqlalchemy.URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     options = [f"{name}={value}" for name, value in url.query.items() if name in ("host", "port")]
     return plain.render_as_string() + ("?" if options else "") + "&".join(options)
-
-
-def _is_lost(error: BaseException) -> bool:
-    """Return whether an error came up on our side of a connection, without a code of the server's."""
-    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -6,9 +6,9 @@ Implements butler-repository.md sections 5 to 8 and the checks of section 11.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy
 
@@ -18,6 +18,7 @@ from butler import (
     connections,
     database,
     dataset_files,
+    dataset_ids,
     dataset_types,
     dimension_records,
     forgetting,
@@ -28,12 +29,11 @@ from butler import (
     tables,
     universe,
 )
-from schemas import errors
-
-_FETCH: Final = 10_000
-"""Rows fetched at once from a streaming query."""
+from schemas import addresses, errors
 
 _DatasetTypeRow = dataset_types.DatasetTypeRow
+
+_Result = TypeVar("_Result")
 
 
 def open_registry(
@@ -41,6 +41,7 @@ def open_registry(
     namespace: str | None,
     *,
     writeable: bool,
+    rehearsed: bool = False,
     busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
     warn: Callable[[str], object] | None = None,
 ) -> Registry:
@@ -54,10 +55,12 @@ def open_registry(
         Schema that holds the tables: ``registry.namespace`` of the configuration.
     writeable
         Whether to open it for writing. Otherwise nothing in or beside the database is changed.
+    rehearsed
+        Whether to refuse what can't be written to, though nothing is written now.
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
     warn
-        Told about each transaction that has to be repeated, and why.
+        Told about each transaction that has to be repeated, and why; by default the log.
 
     Raises
     ------
@@ -66,12 +69,10 @@ def open_registry(
     AggregatorError
         Raised if the database can't be read at the moment.
     """
-    db = connections.connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms)
-    if warn is not None:
-        db.warn = warn
+    db = connections.connect(url, namespace, writeable=writeable, busy_timeout_ms=busy_timeout_ms, warn=warn)
     try:
         attributes = managers.read_attributes(db)
-        managers.check(attributes, db.place, writeable=writeable)
+        managers.check(attributes, db.place, writeable=writeable or rehearsed)
         return Registry(db, _read_universe(db, attributes))
     except BaseException:
         db.close()
@@ -117,6 +118,11 @@ class Registry:
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+
+    @property
+    def n_connections(self) -> int:
+        """Connections made so far: after another one, what was committed has to be looked for."""
+        return self._db.n_connections
 
     def register_dataset_type(
         self, name: str, storage_class: str, dimensions: Iterable[str], *, is_calibration: bool = False
@@ -171,7 +177,7 @@ class Registry:
                 dataset_types.check(self._db.place, found[each.name], each)
 
         if missing:
-            self._db.write(add)
+            self._register(add)
         return found
 
     def _find_dataset_types(self, names: Sequence[str]) -> dict[str, _DatasetTypeRow]:
@@ -246,7 +252,7 @@ class Registry:
         """
         kind = collections.CollectionType.RUN
         if not self._db.read(lambda connection: self._collections(connection).is_complete_run(name)):
-            self._db.write(lambda connection: self._collections(connection).register(name, kind))
+            self._register(lambda connection: self._collections(connection).register(name, kind))
 
     def register_chain(self, name: str) -> bool:
         """Make sure that a CHAINED collection exists (section 6).
@@ -262,7 +268,7 @@ class Registry:
             Raised if the name is taken by a collection of another type.
         """
         kind = collections.CollectionType.CHAINED
-        return self._db.write(lambda connection: self._collections(connection).register(name, kind)[1])
+        return self._register(lambda connection: self._collections(connection).register(name, kind)[1])
 
     def update_output_chain(self, chain: str, run: str, inputs: Sequence[str]) -> None:
         """Put a run in front of an output chain (section 6).
@@ -292,7 +298,7 @@ class Registry:
                 rows.extend(chain, rows.flatten(inputs))
             rows.prepend(chain, [run])
 
-        self._db.write(update)
+        self._register(update)
 
     def insert_dimension_records(self, element: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Insert dimension records in one transaction; see `butler.dimension_records.insert`."""
@@ -335,12 +341,6 @@ class Registry:
         """Take datasets out of a run while their files stay; see `butler.forgetting.forget`."""
         return forgetting.forget(self._tables, run, ids, kept)
 
-    def count_run_datasets(self, run: str) -> int:
-        """Return the number of datasets in a run; 0 if there is no such run."""
-        query = self._of_run(run, sqlalchemy.func.count())
-        count: int = self._db.read(lambda connection: connection.execute(query).scalar_one())
-        return count
-
     def files_of_type(
         self, dataset_type: str, datastore: str, records_table: str
     ) -> list[tuple[str, str, int]]:
@@ -351,17 +351,21 @@ class Registry:
 
         return self._db.read(look)
 
-    def existing_ids(self, run: str, among: Container[str]) -> list[str]:
-        """Return those of some ids that are in a run, 32 hexadecimal digits each, in no particular order.
+    def run_ids(self, run: str) -> addresses.Ids:
+        """Return the ids of all datasets in a run, sorted; see `butler.dataset_ids.of_run`."""
+        return self._db.read(lambda connection: dataset_ids.of_run(self._tables, connection, run))
 
-        All ids of the run are streamed through, so no statement grows with their number.
-        """
-        query = self._of_run(run, self._tables.dataset.c.id).execution_options(yield_per=_FETCH)
+    def backed_ids(self, run: str, records_table: str, path: str) -> addresses.Ids:
+        """Return those whose file has a given path, sorted; see `butler.dataset_ids.backed_by`."""
+        return self._db.read(
+            lambda connection: dataset_ids.backed_by(self._tables, connection, run, records_table, path)
+        )
 
-        def look(connection: sqlalchemy.Connection) -> list[str]:
-            return [found for found in connection.execute(query).scalars() if found in among]
-
-        return self._db.read(look)
+    def some_backed_ids(self, ids: Collection[str], records_table: str, path: str) -> set[str]:
+        """Return those of some ids whose file has a given path; see `butler.dataset_ids.some_backed_by`."""
+        return self._db.write(
+            lambda connection: dataset_ids.some_backed_by(self._tables, connection, ids, records_table, path)
+        )
 
     def _of_run(self, run: str, column: sqlalchemy.ColumnElement[Any]) -> sqlalchemy.Select[Any]:
         dataset, collection = self._tables.dataset, self._tables.collection
@@ -371,6 +375,10 @@ class Registry:
             .join(collection, collection.c.collection_id == dataset.c.run_id)
             .where(collection.c.name == run)
         )
+
+    def _register(self, work: Callable[[sqlalchemy.Connection], _Result]) -> _Result:
+        """Write a registration; one that another process is just making is not to be refused but met."""
+        return self._db.write(work, attempts=ingest.ATTEMPTS)
 
     def _collections(self, connection: sqlalchemy.Connection) -> collections.Collections:
         return collections.Collections(self._tables, connection)

@@ -5,7 +5,7 @@ import itertools
 import os
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -21,6 +21,9 @@ CACHE_KIB = 65_536
 """Page cache of a connection; the default of 2 MiB writes pages of a large batch more than once."""
 
 _SETTINGS = ("foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY", "schema_version")
+
+IDS_AT_ONCE = 10_000
+"""Ids fetched together when all of a run are read."""
 
 ROWS_PER_STATEMENT = 500
 """Rows in one INSERT: keeps the cursors of all indices open, which saves a third of the time."""
@@ -40,6 +43,8 @@ class Sqlite(database.Database):
         Whether to make the file if it does not exist; needs ``writeable``.
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
+    warn
+        Told about transactions that have to be repeated.
 
     Raises
     ------
@@ -50,19 +55,29 @@ class Sqlite(database.Database):
     uuid_type = sqlalchemy.CHAR(32)
     key_type = sqlalchemy.Integer()
 
-    def __init__(self, path: str, *, writeable: bool, busy_timeout_ms: int, create: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        writeable: bool,
+        busy_timeout_ms: int,
+        create: bool = False,
+        warn: Callable[[str], object] | None = None,
+    ) -> None:
         if not create and not os.path.isfile(path):
             raise errors.RefusedError(f"{path}: there is no such database file.")
         self._made = create and not os.path.exists(path)
         self._wait = busy_timeout_ms / 1000
+        self._path = os.path.abspath(path)
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.
         self._mode = "ro" if not writeable else "rwc" if create else "rw"
         self._protection = file_protection.Protection(path, writeable=writeable)
-        self._uri = f"file:{urllib.parse.quote(os.path.abspath(path))}"
+        self._uri = f"file:{urllib.parse.quote(self._path)}"
         engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
         sqlalchemy.event.listen(engine, "begin", _begin)
         sqlalchemy.event.listen(engine, "commit", lambda _: self._protection.check())
-        super().__init__(engine, path, None, writeable=writeable)
+        super().__init__(engine, path, None, writeable=writeable, warn=warn)
+        self._file: tuple[int, int] | None = None
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -96,6 +111,8 @@ class Sqlite(database.Database):
             # The last one reads the file, so that it shows at once whether that can be done.
             for setting in _SETTINGS:
                 connection.execute(f"PRAGMA {setting}")
+            if self._file is None:
+                self._file = self._identity()
         except BaseException:
             connection.close()
             raise
@@ -105,6 +122,24 @@ class Sqlite(database.Database):
         """Close all connections, and let others write."""
         super().close()
         self._protection.release()
+
+    def _identity(self) -> tuple[int, int] | None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(self._path)
+            return status.st_dev, status.st_ino
+        return None
+
+    def check_place(self) -> None:
+        """Raise an error if the path leads to another file than that which is open, whose content is lost."""
+        if self._identity() != self._file:
+            raise self._replaced()
+
+    def _replaced(self) -> errors.AggregatorError:
+        return errors.AggregatorError(
+            f"{self.place}: the database file was replaced, moved or removed while it was in use, as when a "
+            "backup is put back; the transaction was rolled back. Put the right file there, and run the same "
+            "command again."
+        )
 
     def prepare(self, connection: sqlalchemy.Connection) -> None:
         """Do nothing: a file is ready for tables."""
@@ -123,6 +158,8 @@ class Sqlite(database.Database):
             return database.ConstraintError(f"{self.place}: the database refuses a row: {error}")
         extended = getattr(error, "sqlite_errorcode", 0)
         code = extended & 0xFF
+        if extended == sqlite3.SQLITE_READONLY_DBMOVED:
+            return self._replaced()
         if code == sqlite3.SQLITE_NOTADB:
             return errors.RefusedError(f"{self.place}: {error}; see registry.db in butler.yaml.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -214,6 +251,14 @@ class Sqlite(database.Database):
             connection.exec_driver_sql(head + ", ".join([one] * step), chunks)
         if rest := list(rows[whole:]):
             connection.exec_driver_sql(head + one, rest)
+
+    def id_pieces(
+        self, connection: sqlalchemy.Connection, query: sqlalchemy.Select[tuple[str]]
+    ) -> Iterator[bytes]:
+        """Yield ids, 16 bytes each, in pieces."""
+        cursor: Any = connection.execute(query).cursor
+        while rows := cursor.fetchmany(IDS_AT_ONCE):
+            yield bytes.fromhex("".join([row[0] for row in rows]))
 
 
 def _begin(connection: sqlalchemy.Connection) -> None:

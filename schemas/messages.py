@@ -134,7 +134,7 @@ class Flush(msgspec.Struct, frozen=True, tag=True):
 
 
 class Confirm(msgspec.Struct, frozen=True, tag=True):
-    """To the ingester: everything is committed; make sure that what was found out is still true."""
+    """To the ingester: everything is committed; make sure that it is there, and still true."""
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -155,6 +155,8 @@ class Ingested(msgspec.Struct, frozen=True, tag=True):
     """Datasets that were there already."""
     conflicts: list[Conflict]
     """Datasets refused."""
+    n_again: int = 0
+    """Datasets that were committed, had gone from the database, and are in it again."""
     n_stale: int = 0
     """Datasets of the graph that are in the database, but would not be brought in any more."""
     stale: list[str] = []

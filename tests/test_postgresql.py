@@ -156,13 +156,14 @@ def test_password_is_found(
         path.write_text(pgpass if kind == "PGPASSFILE" else auth)
         monkeypatch.setenv(kind, str(path))
     with opens(url, copy.namespace) as opened:
-        assert opened.count_run_datasets("in/raw") == 28
+        assert len(opened.run_ids("in/raw")) == 28
         assert secret not in opened._db.place
         with pytest.raises(errors.AggregatorError) as caught:
             opened.children("nothing")
         assert secret not in str(caught.value)
 
 
+@pytest.mark.usefixtures("_quick")
 def test_server_that_can_not_be_reached(copy: databases.Postgresql) -> None:
     with pytest.raises(errors.AggregatorError, match=r"Connection refused.*Try again") as caught:
         opens("postgresql://me:secret@127.0.0.1:1/db", None)
@@ -207,7 +208,7 @@ def test_role_that_may_only_read(
 ) -> None:
     before = copy.content()
     with registry.open_registry(text(reader), copy.namespace, writeable=False) as opened:
-        assert opened.count_run_datasets("in/raw") == 28
+        assert len(opened.run_ids("in/raw")) == 28
     with (
         opens(reader, copy.namespace) as opened,
         pytest.raises(errors.AggregatorError, match=r"permission denied .*grant the role") as caught,
@@ -301,14 +302,10 @@ def test_deadlock_is_repeated(target: registry_rows.Target, warnings: list[str])
 
 @pytest.mark.usefixtures("_quick")
 def test_serialization_failure_is_repeated(target: registry_rows.Target, warnings: list[str]) -> None:
-    database_name = target.database.name  # type: ignore[attr-defined]
-    target.database.execute(
-        f"ALTER DATABASE {database_name} SET default_transaction_isolation = 'repeatable read'"
-    )
-    target.registry._db.engine.dispose()
     calls = []
 
     def work(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         table = target.registry._tables.collection
         connection.execute(table.select()).all()
         calls.append(1)
@@ -438,7 +435,7 @@ def test_connection_lost_between_transactions_is_not_noticed(
     target: registry_rows.Target, warnings: list[str]
 ) -> None:
     terminate(target)
-    assert target.registry.count_run_datasets("in/raw") == 28
+    assert len(target.registry.run_ids("in/raw")) == 28
     terminate(target)
     assert target.registry.ingest(RUN, target.offered).n_ingested == 61
     assert warnings == []
@@ -480,7 +477,7 @@ def test_server_that_stays_away(target: registry_rows.Target, warnings: list[str
     [
         (psycopg.errors.DiskFull("no space left"), errors.AggregatorError, "free some space on the server"),
         (psycopg.errors.UniqueViolation("double"), database.ConstraintError, "refuses a row: double"),
-        (psycopg.errors.TooManyConnections("sorry"), database.TransientError, "sorry"),
+        (psycopg.errors.TooManyConnections("sorry"), database.LostError, "sorry"),
         (psycopg.errors.SyntaxError("line 1\n  LINE 2."), errors.AggregatorError, r"line 1 LINE 2 \(the"),
     ],
 )

@@ -185,8 +185,8 @@ def test_processes_at_once(database: databases.Database) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     with database.open(writeable=False) as opened:
-        assert [opened.count_run_datasets(f"u/own{n}") for n in (1, 2, 3)] == [12, 12, 12]
-        assert opened.count_run_datasets("u/common") == 12
+        assert [len(opened.run_ids(f"u/own{n}")) for n in (1, 2, 3)] == [12, 12, 12]
+        assert len(opened.run_ids("u/common")) == 12
         assert opened.children("u/chain")[-1] == "in/raw"
         assert sorted(opened.children("u/chain")) == ["in/raw", "u/common", "u/own1", "u/own2", "u/own3"]
     counts = (

@@ -1,18 +1,20 @@
 """Ingesting batches: the same rows as the reference, all or none."""
 
 import contextlib
+import dataclasses
 import random
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 import sqlalchemy
 
-from butler import batch, ingest
-from schemas import errors
+from butler import batch, dataset_ids, ingest
+from schemas import addresses, errors
 from tests import databases, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
@@ -35,7 +37,7 @@ def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defens
     assert target.database.schema() == target.after.schema()
     [(date,)] = target.database.query("SELECT DISTINCT ingest_date FROM dataset WHERE run_id = 3")
     assert start <= date - 37 * 10**9 <= time.time_ns()
-    assert target.registry.count_run_datasets(RUN) == 61
+    assert len(target.registry.run_ids(RUN)) == 61
     assert registry_rows.ids(target.database, RUN) == {
         dataset_id for dataset_id, _, _ in target.offered.datasets
     }
@@ -66,11 +68,48 @@ def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
     assert rows == sorted(rows)
 
 
-def test_existing_ids(target: registry_rows.Target) -> None:
+def test_run_ids(target: registry_rows.Target) -> None:
+    assert len(target.registry.run_ids(RUN)) == 0
+    # Zeros at the end of an id are a part of it.
+    odd = [NEW[:-4] + "a0000", NEW[:-4] + "a0001"]
+    pairs = [target.image(each, 1, 101 + number) for number, each in enumerate(odd)]
     target.registry.ingest(RUN, target.offered)
-    known = [dataset_id for dataset_id, _, _ in target.offered.datasets[:7]]
-    assert sorted(target.registry.existing_ids(RUN, {*known, NEW + "1"})) == sorted(known)
-    assert target.registry.existing_ids("in/raw", set(known)) == []
+    target.registry.ingest("in/raw", registry_rows.join(*pairs))
+    known = sorted(dataset_id for dataset_id, _, _ in target.offered.datasets)
+    assert addresses.hex_digits(target.registry.run_ids(RUN)) == known
+    assert set(odd) < set(addresses.hex_digits(target.registry.run_ids("in/raw")))
+    assert len(target.registry.run_ids("nowhere")) == 0
+
+
+@pytest.mark.parametrize("n_present", [0, 1, 7])
+def test_ids_are_looked_for_among_others(n_present: int) -> None:
+    texts = [f"{number:032x}" for number in (0, 1 << 8, 255, 256 << 8, 1 << 120, 77, 78)]
+    present = np.sort(addresses.parse_ids(texts[:n_present]))
+    assert dataset_ids.are_in(addresses.parse_ids(texts), present).tolist() == [
+        number < n_present for number in range(7)
+    ]
+
+
+def test_path_of_the_file_is_compared(target: registry_rows.Target) -> None:
+    target.registry.ingest(RUN, target.offered)
+    table, _, dataset_id, path, *_ = target.offered.files[3]
+    others = [each for each, _, _ in target.offered.datasets]
+    assert addresses.hex_digits(target.registry.backed_ids(RUN, table, path)) == [dataset_id]
+    assert target.registry.some_backed_ids(others, table, path) == {dataset_id}
+    others.remove(dataset_id)
+    assert target.registry.some_backed_ids(others, table, path) == set()
+    assert len(target.registry.backed_ids("in/raw", table, path)) == 0
+
+
+def test_keys_of_types_are_looked_at(target: registry_rows.Target) -> None:
+    """After a fail-over, a key may be another type's."""
+    before = target.database.content()
+    row = target.registry.dataset_type("clean_image")
+    wrong = dataclasses.replace(row, name="clean_log")
+    pair = registry_rows.make(wrong, ("SampleCam", 1, 101), NEW + "1")
+    with pytest.raises(ingest.UnregisteredError, match="types are not registered as they were"):
+        target.registry.ingest(RUN, registry_rows.join(pair))
+    assert target.database.content() == before
 
 
 def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
@@ -128,7 +167,7 @@ def test_file_without_dataset_is_an_error(target: registry_rows.Target) -> None:
 
 
 def test_run_must_be_registered(target: registry_rows.Target) -> None:
-    with pytest.raises(errors.AggregatorError, match="no collection 'u/nobody'"):
+    with pytest.raises(errors.AggregatorError, match="no run 'u/nobody'"):
         target.registry.ingest("u/nobody", target.offered)
     with pytest.raises(errors.AggregatorError, match="'in/all' is a CHAINED collection"):
         target.registry.ingest("in/all", target.offered)

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from butler import managers, registry, sqlite
-from schemas import errors
+from schemas import addresses, errors
 from tests import conftest, databases, registry_rows
 
 NOBODY = 65534
@@ -27,7 +27,7 @@ def open_file(path: pathlib.Path, **options: Any) -> registry.Registry:
 def test_sample_opens(database: databases.Database) -> None:
     with database.open(writeable=False) as opened:
         assert (opened.universe.namespace, opened.universe.version) == ("daf_butler", 8)
-        assert opened.count_run_datasets("in/raw") == 28
+        assert len(opened.run_ids("in/raw")) == 28
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_unknown_managers_are_refused() -> None:
 def test_additional_manager_prevents_writing_only() -> None:
     live = attributes() | {"config:registry.managers.obscore": "lsst.ObsCoreLiveTableManager"}
     managers.check(live, "db", writeable=False)
-    with pytest.raises(errors.RefusedError, match=r"obscore is lsst\.ObsCoreLiveTableManager"):
+    with pytest.raises(errors.RefusedError, match="live ObsCore tables"):
         managers.check(live, "db", writeable=True)
 
 
@@ -161,7 +161,7 @@ def test_reading_changes_nothing(sample: conftest.Sample) -> None:
     with open_file(path, writeable=False) as opened:
         assert opened.flatten(["in/all"]) == ["in/raw"]
         ids = registry_rows.ids(databases.Sqlite(path), "in/raw")
-        assert set(opened.existing_ids("in/raw", ids)) == ids
+        assert set(addresses.hex_digits(opened.run_ids("in/raw"))) == ids
         assert opened.graphs("in/raw") == frozenset()
         with pytest.raises(errors.AggregatorError, match="opened for reading only"):
             opened.register_run("u/someone/run")
@@ -177,7 +177,7 @@ def use_without_permission(path: pathlib.Path) -> None:
     if os.getuid() == 0:
         os.setuid(NOBODY)
     with open_file(path, writeable=False) as opened:
-        assert opened.count_run_datasets("in/raw") == 28
+        assert len(opened.run_ids("in/raw")) == 28
     with (
         open_file(path) as opened,
         pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: .*readonly.*writeable") as caught,
@@ -238,7 +238,7 @@ def test_reading_after_a_writer_was_killed(sample: conftest.Sample) -> None:
         directory.chmod(0o755)
         path.chmod(0o644)
         with open_file(path, writeable=False) as opened:
-            assert opened.count_run_datasets("in/raw") == 28
+            assert len(opened.run_ids("in/raw")) == 28
         assert databases.Sqlite(path).count("dataset_location") == n_rows > 0
 
 

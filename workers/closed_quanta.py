@@ -56,6 +56,25 @@ class ClosedQuanta:
         self.others = there
         return None
 
+    def refuse(self) -> None:
+        """Raise RefusedError if an ingested graph holds some of these quanta."""
+        if path := self.find():
+            raise errors.RefusedError(
+                f"{self._repository.path}: run {self._run!r} holds its provenance graph already ({path}). "
+                "Logs and metadata of these quanta are in there, not in files of their own; aggregation "
+                "would take them for missing."
+            )
+
+    def check_again(self) -> None:
+        """Raise AggregatorError if an ingested graph holds some of these quanta by now."""
+        if path := self.find():
+            raise errors.AggregatorError(
+                f"{path}: another process has ingested this provenance graph of run {self._run!r} while its "
+                "quanta were aggregated here. That may have deleted files before they were looked at, so no "
+                "graph is written; datasets that were committed by then stay. Nothing is left to be done if "
+                "that graph is complete."
+            )
+
     def _shares_quanta(self, path: str) -> bool:
         with predicted.PredictedGraph(self._graph_path) as graph:
             wanted = graph.address_table().ids

@@ -1,15 +1,43 @@
 """The ingester: brings accepted outputs into the database (aggregate-and-ingest.md section 3)."""
 
-import contextlib
+import dataclasses
 import logging
+from typing import Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from butler import batch, config, dataset_types, recorded_graphs, registry, universe
-from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted, verdicts
-from workers import catalog, closed_quanta, foreign_graphs, log_levels
+from butler import batch, config, dataset_ids, ingest, recorded_graphs, registry
+from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted
+from workers import closed_quanta, dataset_rows, foreign_graphs, log_levels, registrations
+
+LOOKS: Final = 5
+"""How often it is looked whether everything is in the database, and what is not is offered again."""
+
+_NAMED: Final = 10
+"""Datasets that are named, of all that do not belong in the database."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Tally:
+    """What came of some batches, as in `messages.Ingested`."""
+
+    n_ingested: int = 0
+    n_skipped: int = 0
+    n_again: int = 0
+    conflicts: list[messages.Conflict] = dataclasses.field(default_factory=list)
+
+    def reply(self, lines: list[ledger.Line], stale: list[str]) -> messages.Ingested:
+        """Return it as a message."""
+        return messages.Ingested(
+            lines,
+            self.n_ingested,
+            self.n_skipped,
+            self.conflicts,
+            self.n_again,
+            n_stale=len(stale),
+            stale=stale[:_NAMED],
+        )
 
 
 class Ingester:
@@ -30,60 +58,47 @@ class Ingester:
         with predicted.PredictedGraph(setup.graph_path) as graph:
             self._header = graph.header
             self._pipeline = graph.pipeline
+        self._run = self._header.output_run
         repository = config.load(setup.butler_path)
         self._place = ledger.place(repository.database, repository.namespace)
-        self._stores = [(s.records_table, s.name) for s in repository.datastores]
         self._registry = registry.open_registry(
-            repository.database, repository.namespace, writeable=not setup.dry_run, warn=log.warning
+            repository.database,
+            repository.namespace,
+            writeable=not setup.dry_run,
+            rehearsed=setup.dry_run,
+            warn=log.warning,
         )
-        self._closed = closed_quanta.ClosedQuanta(
-            setup.graph_path, self._header.output_run, repository, self._registry
-        )
-        self._universe = universe.Universe.from_config(self._pipeline.universe)
-        self._types: dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]] = {}
+        self._closed = closed_quanta.ClosedQuanta(setup.graph_path, self._run, repository, self._registry)
+        stores = [(s.records_table, s.name) for s in repository.datastores]
+        self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_type)
         self._defensive = setup.defensive_ingest
         self._datasets: list[batch.Dataset] = []
         self._files: list[batch.File] = []
         self._lines: list[ledger.Line] = []
-        self._left_out: list[addresses.Ids] = []
-        self._n_datasets = self._n_known = self._n_offered = 0
+        self._n_datasets = 0
         self._known: dict[int, ledger.Line] = {}
+        # Verdicts of each shard, and the number of its datasets for those that the ledger tells of.
+        self._taken: dict[int, bytes] = {}
+        self._believed: dict[int, int] = {}
+        self._refused: set[str] = set()
         try:
-            self._check_run(repository.path)
+            self._closed.refuse()
             if not setup.dry_run:
-                foreign_graphs.refuse(
-                    setup.graph_path, self._header.output_run, repository.path, self._registry
-                )
+                foreign_graphs.refuse(setup.graph_path, self._run, repository.path, self._registry)
         except BaseException:
             self._registry.close()
             raise
-
-    def _read_ledger(self) -> dict[int, ledger.Line]:
-        """Return what the ledger says, unless the database says that it can't be so."""
-        run = self._header.output_run
-        lines = ledger.read(self._layout.ledger, self._place, run)
-        expected = sum(line.n_datasets for line in lines.values())
-        found = self._registry.count_run_datasets(run)
-        if found < expected:
-            self._log.warning(
-                "the run holds %d datasets, fewer than the %d of the ledger: all are offered again",
-                found,
-                expected,
-            )
-            return {}
-        return lines
+        self._n_connections = self._registry.n_connections
 
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
         match request:
             case messages.Begin():
-                if not self._setup.dry_run:
-                    self._prepare()
-                return messages.Ready()
+                return self.begin()
             case messages.CommitShard():
                 return self.take(request)
             case messages.Flush():
-                return self.flush()
+                return self._commit()
             case messages.Confirm():
                 return self.confirm()
         raise TypeError(f"not for the ingester: {request!r}")
@@ -92,162 +107,192 @@ class Ingester:
         """Close the database."""
         self._registry.close()
 
-    def _check_run(self, repository: str) -> None:
-        """Refuse quanta that are closed."""
-        if path := self._closed.find():
-            raise errors.RefusedError(
-                f"{repository}: run {self._header.output_run!r} holds its provenance graph already ({path}). "
-                "Logs and metadata of these quanta are in there, not in files of their own; aggregation "
-                "would take them for missing."
-            )
-
-    def confirm(self) -> messages.Ready:
-        """Make sure that what was found out is still true.
-
-        Raises
-        ------
-        AggregatorError
-            If it is not.
-        """
-        if path := self._closed.find():
-            raise errors.AggregatorError(
-                f"{path}: another process has ingested this provenance graph of run "
-                f"{self._header.output_run!r} while its quanta were aggregated here. That may have deleted "
-                "files before they were looked at, so no graph is written; datasets that were committed by "
-                "then stay. Nothing is left to be done if that graph is complete."
-            )
+    def begin(self) -> messages.Ready:
+        """Make the first changes."""
+        if not self._setup.dry_run:
+            registrations.register(self._registry, self._setup, self._header, self._pipeline)
+            # Whether it is true is found out before anything relies on it.
+            self._known = ledger.read(self._layout.ledger, self._place, self._run)
         return messages.Ready()
-
-    def _prepare(self) -> None:
-        """Register dataset types and collections; all of it can be repeated."""
-        with contextlib.ExitStack() as begun:
-            if self._setup.register_dataset_types:
-                self._registry.register_dataset_types(
-                    [
-                        self._registry.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
-                        for t in self._pipeline.dataset_types
-                        if t.is_produced
-                    ]
-                )
-                begun.enter_context(errors.after_changes())
-            self._registry.register_run(self._header.output_run)
-            begun.enter_context(errors.after_changes())
-            self._known = self._read_ledger()
-            if self._setup.update_output_chain and self._header.output is not None:
-                self._registry.update_output_chain(
-                    self._header.output, self._header.output_run, self._header.inputs
-                )
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
         """Add a shard's datasets; write a batch if there are enough."""
-        shard = request.shard
-        with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
-            self._gather(opened, np.frombuffer(request.verdicts, dtype="i1"))
+        self._taken[request.shard] = request.verdicts
+        with digest.Digest(self._layout.digest(request.shard), self._setup.identity, request.shard) as opened:
+            self._gather(opened, request.verdicts)
         if self._n_datasets > self._setup.ingest_batch_size:
-            return self._ingest()
+            return self._commit()
         return messages.Ingested([], 0, 0, [])
 
-    def _gather(self, opened: digest.Digest, verdict: npt.NDArray[np.int8]) -> None:
-        """Add the produced datasets of accepted quanta, unless the ledger says that they are there."""
-        flags = opened.column("dataset.flags")
-        keep = (flags & digest.PRODUCED).astype(bool)
-        keep &= verdict[opened.column("dataset.quantum")] == verdicts.ACCEPTED
+    def _gather(self, opened: digest.Digest, verdict: bytes) -> None:
+        """Add the datasets of a digest that belong in the database, unless the ledger says that they are."""
         ids = opened.column("dataset.id")
-        self._left_out.append(ids[~keep])
-        if self._setup.promise_ingest_graph:
-            # All others are for a later ingestion of the graph.
-            keep &= flags >> digest.ROLE_SHIFT == digest.REGULAR
-        rows = np.flatnonzero(keep)
+        rows = np.flatnonzero(self._offered(opened, verdict))
         line = ledger.Line(
             repository=self._place,
-            run=self._header.output_run,
+            run=self._run,
             shard=opened.shard,
             digest=opened.checksum,
             offered=ledger.hash_ids(ids[rows]),
             n_datasets=len(rows),
         )
-        self._n_offered += len(rows)
         self._lines.append(line)
         if self._known.get(opened.shard) == line:
-            self._n_known += len(rows)
+            self._believed[opened.shard] = len(rows)
             return
         self._n_datasets += len(rows)
         if not self._setup.dry_run and len(rows):
-            self._gather_datasets(opened, rows, addresses.hex_digits(ids[rows]))
+            self._add(opened, rows, ids)
 
-    def _gather_datasets(self, opened: digest.Digest, rows: npt.NDArray[np.intp], ids: list[str]) -> None:
-        kinds = opened.column("dataset.type")[rows].tolist()
-        coordinates = opened.column("dataset.coordinate")[rows].tolist()
-        values = [catalog.decode_values(text) for text in opened.values("coordinates")]
-        types = {kind: self._type(kind) for kind in set(kinds)}
-        for dataset_id, kind, coordinate in zip(ids, kinds, coordinates, strict=True):
-            row, required = types[kind]
-            full = values[coordinate]
-            self._datasets.append((dataset_id, row, tuple([full[at] for at in required])))
-        self._gather_files(opened, dict(zip(rows.tolist(), ids, strict=True)))
+    def _offered(self, opened: digest.Digest, verdict: bytes) -> npt.NDArray[np.bool_]:
+        """Return which datasets of a digest are offered to the database."""
+        belonging = dataset_rows.belonging(opened, verdict)
+        # All others are for a later ingestion of the graph.
+        return belonging & dataset_rows.regular(opened) if self._setup.promise_ingest_graph else belonging
 
-    def _gather_files(self, opened: digest.Digest, ids: dict[int, str]) -> None:
-        kinds = [
-            (*self._stores[store], formatter, storage_class, component)
-            for store, formatter, storage_class, component in opened.values("file.kinds")
-        ]
-        owners = opened.column("file.dataset").tolist()
-        which = opened.column("file.kind").tolist()
-        for owner, kind, path in zip(owners, which, opened.values("file.paths"), strict=True):
-            dataset_id = ids.get(owner)
-            if dataset_id is not None:
-                table, store, formatter, storage_class, component = kinds[kind]
-                self._files.append((table, store, dataset_id, path, formatter, storage_class, component))
+    def _add(self, opened: digest.Digest, rows: npt.NDArray[np.intp], ids: addresses.Ids) -> None:
+        added = self._rows.translate(opened, rows, ids)
+        self._datasets += added.datasets
+        self._files += added.files
 
-    def _type(self, index: int) -> tuple[dataset_types.DatasetTypeRow, list[int]]:
-        """Return a registered dataset type, and where its required values stand in the graph's data IDs."""
-        if index not in self._types:
-            kind = self._pipeline.dataset_types[index]
-            row = self._registry.dataset_types([kind.name])[kind.name]
-            keys = self._universe.group(kind.dimensions).keys
-            self._types[index] = row, [keys.index(name) for name in row.required]
-        return self._types[index]
-
-    def _ingest(self) -> messages.Ingested:
-        """Write what was gathered in one transaction."""
-        datasets, files, lines = self._datasets, self._files, self._lines
-        n_datasets, n_known = self._n_datasets, self._n_known
-        self._datasets, self._files, self._lines, self._n_datasets, self._n_known = [], [], [], 0, 0
+    def _commit(self) -> messages.Ingested:
+        """Write what was gathered, then look after a lost connection what is left of everything before."""
+        lines, n_datasets = self._lines, self._n_datasets
+        self._lines, self._n_datasets = [], 0
         if self._setup.dry_run:
-            return messages.Ingested(lines, n_datasets, n_known, [])
-        result = self._write(batch.Batch(datasets, files))
+            return messages.Ingested(lines, n_datasets, 0, [])
+        tally = _Tally()
+        self._write(tally)
+        if self._registry.n_connections != self._n_connections:
+            self._complete(tally)
+        # With conflicts, all of the batch is offered again by the next run.
+        return tally.reply([] if tally.conflicts else lines, [])
+
+    def _write(self, tally: _Tally) -> None:
+        """Write the datasets that were gathered in one transaction, and count them."""
+        datasets, files = self._datasets, self._files
+        self._datasets, self._files = [], []
+        result = self._ingest(datasets, files)
         fault_points.reached("committed")
         # What was there once will be there again: no use in trying without looking.
         self._defensive = self._defensive or result.n_skipped > 0
-        conflicts = [messages.Conflict(str(c)) for c in result.conflicts]
+        self._refused.update(conflict.dataset_id for conflict in result.conflicts)
         self._log.log(
             log_levels.VERBOSE,
             "ingested %d datasets, %d were there already",
             result.n_ingested,
             result.n_skipped,
         )
-        # With conflicts, all of the batch is offered again by the next run.
-        return messages.Ingested(
-            [] if conflicts else lines, result.n_ingested, result.n_skipped + n_known, conflicts
+        tally.n_ingested += result.n_ingested
+        tally.n_skipped += result.n_skipped
+        tally.conflicts += [messages.Conflict(str(c)) for c in result.conflicts]
+
+    def _ingest(self, datasets: list[batch.Dataset], files: list[batch.File]) -> batch.IngestResult:
+        """Commit a batch, unless its quanta are closed by then."""
+        for last in (*[False] * (LOOKS - 1), True):
+            offered, graphs = batch.Batch(datasets, files), self._closed.others
+            try:
+                return self._registry.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
+            except recorded_graphs.UnknownGraphError:
+                self._closed.check_again()
+            except ingest.UnregisteredError as error:
+                if last:
+                    raise
+                # The server is one that has not seen what was registered.
+                self._log.warning("%s Registering again.", error)
+                datasets = self._register_again(datasets)
+        return self._registry.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
+
+    def _register_again(self, datasets: list[batch.Dataset]) -> list[batch.Dataset]:
+        """Register everything again; return datasets with the keys that their types have now."""
+        registrations.register(self._registry, self._setup, self._header, self._pipeline)
+        self._rows.forget_types()
+        types = self._registry.dataset_types({row.name for _, row, _ in datasets})
+        return [(dataset_id, types[row.name], values) for dataset_id, row, values in datasets]
+
+    def confirm(self) -> messages.Ingested:
+        """Make sure that all datasets are there and no quanta are closed; count what is too much."""
+        self._closed.check_again()
+        if self._setup.dry_run:
+            return messages.Ingested([], 0, 0, [])
+        tally = _Tally()
+        n_offered, present = self._complete(tally)
+        # In incomplete mode, what is held now may be accepted again.
+        if self._setup.incomplete or len(present) <= n_offered:
+            return tally.reply([], [])
+        return tally.reply([], self._stale(present))
+
+    def _complete(self, tally: _Tally) -> tuple[int, addresses.Ids]:
+        """Offer again what was committed and is not in the database.
+
+        Parameters
+        ----------
+        tally
+            Takes the counts of what the ledger knew, of what is there again, and of what can't be.
+
+        Returns
+        -------
+        n_offered, present
+            How many datasets there are by this run's judgement, and all ids of the run, sorted.
+
+        Raises
+        ------
+        AggregatorError
+            If some still are not there after several attempts.
+        """
+        for _ in range(LOOKS):
+            self._n_connections = self._registry.n_connections
+            present = self._registry.run_ids(self._run)
+            n_offered, n_missing = self._offer_missing(present, tally)
+            tally.n_skipped += sum(self._believed.values())
+            self._believed.clear()
+            if not n_missing:
+                return n_offered, present
+            self._log.warning("%d datasets were not in the database, and were offered again", n_missing)
+        raise errors.AggregatorError(
+            f"{self._place}: {n_missing} datasets of run {self._run!r} are not in the database though "
+            f"they were committed to it {LOOKS} times. Look whether it is replaced or restored meanwhile, or "
+            "somebody removes them, and run the same command again."
         )
 
-    def _write(self, offered: batch.Batch) -> batch.IngestResult:
-        """Commit a batch, unless its quanta are closed by then."""
-        run = self._header.output_run
-        while True:
-            graphs = self._closed.others
-            try:
-                return self._registry.ingest(run, offered, graphs=graphs, defensive=self._defensive)
-            except recorded_graphs.UnknownGraphError:
-                self.confirm()
+    def _offer_missing(self, present: addresses.Ids, tally: _Tally) -> tuple[int, int]:
+        """Commit what is missing; return the numbers of datasets that should be there, and of those."""
+        n_offered = n_missing = 0
+        again = _Tally(conflicts=tally.conflicts)
+        for shard, verdict in self._taken.items():
+            with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
+                ids = opened.column("dataset.id")
+                rows = np.flatnonzero(self._offered(opened, verdict))
+                n_offered += len(rows)
+                rows = self._missing(rows, ids, present)
+                if not len(rows):
+                    continue
+                n_missing += len(rows)
+                if shard in self._believed:
+                    self._believed[shard] -= len(rows)
+                    tally.n_ingested += len(rows)
+                else:
+                    tally.n_again += len(rows)
+                self._add(opened, rows, ids)
+            if len(self._datasets) > self._setup.ingest_batch_size:
+                self._write(again)
+        if self._datasets:
+            self._write(again)
+        return n_offered - len(self._refused), n_missing
 
-    def flush(self) -> messages.Ingested:
-        """Write what is left, and look for what is in the database against the present judgement."""
-        done = self._ingest()
-        if self._setup.dry_run or self._setup.incomplete:
-            return done
-        if self._registry.count_run_datasets(self._header.output_run) <= self._n_offered:
-            return done
-        left_out = set(addresses.hex_digits(np.concatenate(self._left_out)))
-        stale = self._registry.existing_ids(self._header.output_run, left_out)
-        return msgspec.structs.replace(done, n_stale=len(stale), stale=stale[:10])
+    def _missing(
+        self, rows: npt.NDArray[np.intp], ids: addresses.Ids, present: addresses.Ids
+    ) -> npt.NDArray[np.intp]:
+        """Return those rows of a digest whose datasets are neither in the database nor refused by it."""
+        rows = rows[~dataset_ids.are_in(ids[rows], present)]
+        kept = [each not in self._refused for each in addresses.hex_digits(ids[rows])]
+        return rows[np.flatnonzero(kept)]
+
+    def _stale(self, present: addresses.Ids) -> list[str]:
+        """Return the ids of datasets that are in the database against the present judgement."""
+        stale = []
+        for shard, verdict in self._taken.items():
+            with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
+                ids = opened.column("dataset.id")[~dataset_rows.belonging(opened, verdict)]
+                stale += addresses.hex_digits(ids[dataset_ids.are_in(ids, present)])
+        return stale

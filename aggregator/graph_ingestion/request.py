@@ -100,6 +100,7 @@ def check(
             f"{given}: is the graph of run {header.output_run!r}, not of {output_run!r}."
         )
     repository = config.load(butler_path)
+    repository.check_writeable()
     with contextlib.ExitStack() as open_things:
         source = open_things.enter_context(
             registry.open_registry(repository.database, repository.namespace, writeable=True)
