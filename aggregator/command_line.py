@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from aggregator import commands, logs, next_commands, terminal
+from schemas import local_files
 
 _COMMANDS = {
     "ingest-graph": (
@@ -24,9 +25,8 @@ def _load_options_file(context: click.Context, parameter: click.Parameter, value
     import yaml
 
     try:
-        with open(value, encoding="utf-8") as stream:
-            document = yaml.safe_load(stream)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        document = yaml.safe_load(local_files.read(value).decode())
+    except (OSError, local_files.UnusableError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise click.BadParameter(f"{value}: can't read it ({exc})", context, parameter) from exc
     section = document.get(context.info_name) if isinstance(document, dict) else None
     if not isinstance(section, dict):

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from schemas import blocks, errors
-from workers import log_levels
+from schemas import errors, local_files, ranges
+from workers import descriptors, log_levels
 
 UNREADABLE_CHOICES = ("hold", "failed")
 """What can become of quanta whose files can't be read."""
@@ -108,6 +108,26 @@ class AggregatorConfig:
         return self.output_path is not None and not self.incomplete
 
 
+_RANGES = {
+    "n_processes": ranges.COUNT,
+    "ingest_batch_size": ranges.COUNT,
+    "log_status_interval": ranges.SECONDS,
+    "scan_timeout": ranges.SECONDS,
+    "worker_sleep": ranges.Range(0, 1e9, is_whole=False),
+    "worker_check_timeout": ranges.Range(0, 1e9, is_whole=False),
+    "zstd_level": ranges.Range(-(1 << 17), 22),
+    "zstd_dict_size": ranges.Range(0, 1 << 26),
+    "zstd_dict_n_inputs": ranges.COUNT_OR_NONE,
+    "zstd_dict_input_max_bytes": ranges.Range(0, 1 << 30),
+}
+"""Values of options that are numbers."""
+
+_OPTIONAL = ("log_status_interval", "scan_timeout")
+
+_OTHER_WORKERS = 2
+"""Ingester and writer."""
+
+
 def check(config: AggregatorConfig) -> None:
     """Refuse values that can't work.
 
@@ -116,13 +136,15 @@ def check(config: AggregatorConfig) -> None:
     RefusedError
         If there are some; the message names the option.
     """
-    if config.n_processes < 1:
-        raise errors.RefusedError(f"n_processes must be at least 1, not {config.n_processes}")
-    blocks.check_level(config.zstd_level)
+    for name, allowed in _RANGES.items():
+        value = getattr(config, name)
+        if value is not None or name not in _OPTIONAL:
+            allowed.check(name, value)
     log_levels.number(config.worker_log_level)
-    if config.log_status_interval is not None and config.log_status_interval <= 0:
-        raise errors.RefusedError("log_status_interval must be positive")
-    if config.scan_timeout is not None and config.scan_timeout <= 0:
-        raise errors.RefusedError("scan_timeout must be positive")
+    if config.n_processes > 1:
+        descriptors.check(config.n_processes + _OTHER_WORKERS)
+    for path in (config.checkpoint_dir, config.worker_log_dir, config.worker_profile_dir):
+        if path is not None:
+            local_files.named(path)
     if config.unreadable not in UNREADABLE_CHOICES:
         raise errors.RefusedError(f"unreadable must be one of {', '.join(UNREADABLE_CHOICES)}")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from butler import repository_index, yaml_files
-from schemas import errors
+from schemas import errors, local_files
 
 ROOT_TAG: Final = "<butlerRoot>"
 """What stands for the repository's directory in butler.yaml."""
@@ -214,7 +214,7 @@ class _Reader:
         yaml_files.merge(merged, _shipped().get(file, {}))
         for directory in reversed(self.directories):
             path = os.path.join(directory, file)
-            if os.path.exists(path):
+            if local_files.exists(path):
                 yaml_files.merge(merged, yaml_files.section(yaml_files.read(path), name))
 
     def _datastores(

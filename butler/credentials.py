@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy
 import yaml
 
-from schemas import errors
+from schemas import errors, local_files
 
 FILE_VARIABLE: Final = "LSST_DB_AUTH"
 """Environment variable with the path of the file."""
@@ -65,7 +65,7 @@ def _read() -> tuple[str, Any]:
         except ValueError:
             raise errors.RefusedError(f"{place}: is not JSON.") from None
     path = os.path.expanduser(os.environ.get(FILE_VARIABLE, DEFAULT_PATH))
-    if not os.path.isfile(path):
+    if not local_files.exists(path):
         return path, []
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -73,10 +73,9 @@ def _read() -> tuple[str, Any]:
             f"{path}: holds passwords, but is open to others (mode {mode:o}). Run chmod 600 {path}"
         )
     try:
-        with open(path, encoding="utf-8") as stream:
-            return path, yaml.safe_load(stream)
-    except OSError as error:
-        raise errors.RefusedError(f"{path}: can't be read: {error.strerror}.") from error
+        return path, yaml.safe_load(local_files.read(path).decode())
+    except (OSError, local_files.UnusableError) as error:
+        raise errors.RefusedError(f"{path}: can't be read: {local_files.reason(error)}.") from error
     except (yaml.YAMLError, UnicodeDecodeError):
         raise errors.RefusedError(f"{path}: is not YAML.") from None
 

@@ -8,7 +8,7 @@ from typing import Final
 import yaml
 
 from butler import yaml_files
-from schemas import errors
+from schemas import errors, local_files
 
 _INDEX_FILE: Final = "DAF_BUTLER_REPOSITORY_INDEX"
 _INDEX_TEXT: Final = "DAF_BUTLER_REPOSITORIES"
@@ -32,7 +32,7 @@ def find(location: str) -> str:
     path = os.path.abspath(yaml_files.local_path(target, "Butler repository"))
     if os.path.isdir(path):
         path = os.path.join(path, "butler.yaml")
-    if os.path.exists(path):
+    if local_files.exists(path):
         return path
     known = f"the repository index has {sorted(index)}" if index else f"there is no repository index{problem}"
     raise errors.RefusedError(

@@ -12,7 +12,7 @@ import sqlalchemy
 import sqlalchemy.dialects.sqlite
 
 from butler import database, file_protection
-from schemas import errors
+from schemas import errors, local_files
 
 BUSY_TIMEOUT_MS = 300_000
 """How long to wait for another process's lock, in milliseconds; the reference's value."""
@@ -64,7 +64,7 @@ class Sqlite(database.Database):
         create: bool = False,
         warn: Callable[[str], object] | None = None,
     ) -> None:
-        if not create and not os.path.isfile(path):
+        if not create and not (local_files.exists(path) and os.path.isfile(path)):
             raise errors.RefusedError(f"{path}: there is no such database file.")
         self._made = create and not os.path.exists(path)
         self._wait = busy_timeout_ms / 1000

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from schemas import errors
+from schemas import errors, local_files
 
 INCLUDES: Final = "includeConfigs"
 """Key of the files that are merged under the mapping it stands in."""
@@ -37,14 +37,14 @@ def local_path(location: str, what: str) -> str:
         The location is remote.
     """
     if location.startswith("file:"):
-        return urllib.parse.unquote(urllib.parse.urlsplit(location).path)
+        return local_files.named(urllib.parse.unquote(urllib.parse.urlsplit(location).path))
     scheme, separator, _ = location.partition("://")
     if separator:
         raise errors.RefusedError(
             f"{what}: {location} is a {scheme}:// location, which is not supported by this version; "
             "only local files and file:// are."
         )
-    return os.path.expandvars(os.path.expanduser(location))
+    return local_files.named(os.path.expandvars(os.path.expanduser(location)))
 
 
 def read(path: str) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def _parse(path: str) -> Any:
     if not path.endswith((".yaml", ".json")):
         raise errors.RefusedError(f"{path}: a configuration file has to be named *.yaml or *.json.")
     try:
-        with open(path, "rb") as stream:
-            content = stream.read()
+        content = local_files.read(path)
         if path.endswith(".json"):
             return json.loads(content)
         return _load(content, path)
-    except OSError as error:
+    except (OSError, local_files.UnusableError) as error:
         raise errors.RefusedError(
-            f"{path}: the configuration can't be read ({error.strerror}). Check path and permissions."
+            f"{path}: the configuration can't be read ({local_files.reason(error)}). Check path and "
+            "permissions."
         ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise errors.RefusedError(f"{path}: the configuration is malformed: {error}") from error
@@ -147,11 +147,10 @@ class _Loader(_BaseLoader):  # type: ignore[misc]
     def _file(self, name: str) -> Any:
         path = os.path.join(self.directory, local_path(name, f"!include in {self.directory}"))
         try:
-            with open(path, "rb") as stream:
-                return _load(stream.read(), path)
-        except OSError as error:
+            return _load(local_files.read(path), path)
+        except (OSError, local_files.UnusableError) as error:
             raise errors.RefusedError(
-                f"{path}: the file named by !include can't be read ({error.strerror})."
+                f"{path}: the file named by !include can't be read ({local_files.reason(error)})."
             ) from error
 
 
@@ -176,6 +175,6 @@ def _find(name: str, path: str) -> str:
     """Look a file up where the program runs, then beside the including file."""
     local = local_path(name, f"{INCLUDES} in {path}")
     for directory in ("", os.path.dirname(path)):
-        if os.path.exists(found := os.path.join(directory, local)):
+        if local_files.exists(found := os.path.join(directory, local)):
             return found
     raise errors.RefusedError(f"{path}: {INCLUDES} names {name}, which does not exist.")

@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from schemas import errors
-
 
 class Codec:
     """Compresses and decompresses blocks, with one dictionary and one level.
@@ -138,11 +136,3 @@ def train_dictionary(samples: Sequence[bytes], size: int) -> bytes:
     except zstandard.ZstdError:
         # Too few or too uniform samples: a worse compression, no reason to fail a run.
         return b""
-
-
-def check_level(level: int) -> None:
-    """Refuse a compression level that Zstandard does not have."""
-    if not -(1 << 17) <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-        raise errors.RefusedError(
-            f"zstd_level {level} is out of range; the highest is {zstandard.MAX_COMPRESSION_LEVEL}"
-        )

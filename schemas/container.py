@@ -28,10 +28,10 @@ def local_path(uri: str) -> str:
     """
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme == "file":
-        return urllib.parse.unquote(parts.path)
+        return local_files.named(urllib.parse.unquote(parts.path))
     if parts.scheme and "://" in uri:
         raise errors.RefusedError(f"{uri}: only local files are supported by this version")
-    return uri
+    return local_files.named(uri)
 
 
 def single(name: str) -> str:

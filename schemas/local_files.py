@@ -55,6 +55,33 @@ class UnusableError(Exception):
     """There is something at a path that is no readable file; says what."""
 
 
+def reason(exc: OSError | UnusableError) -> str:
+    """Return what is wrong, without the path."""
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
+
+
+def named(path: str) -> str:
+    """Return a path, if it can be stored in graphs, databases and checkpoints.
+
+    Raises
+    ------
+    RefusedError
+        If it, or the working directory that it starts from, is no Unicode text.
+    """
+    whole = path
+    if not os.path.isabs(path):
+        with contextlib.suppress(OSError):
+            whole = os.path.join(os.getcwd(), path)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(whole).decode("ascii", "backslashreplace")
+        raise errors.RefusedError(
+            f"{shown}: a path that is not UTF-8 can't be stored; rename it, or give a link to it."
+        ) from None
+    return path
+
+
 def is_machine_trouble(exc: OSError) -> bool:
     """Return whether an error says nothing about the file that it was met at."""
     return exc.errno not in _OF_THE_FILE
@@ -246,6 +273,20 @@ def exists(path: str) -> bool:
         return status(path) is not None
     except UnusableError as exc:
         raise errors.AggregatorError(f"{path}: {exc}. Mend that, and run the same command again.") from exc
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is anything at the end of a path; where links lead nowhere, there is nothing.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        return status(path) is not None
+    except UnusableError:
+        return False
 
 
 def check_missing(path: str) -> None:

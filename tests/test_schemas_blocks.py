@@ -4,7 +4,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import blocks, errors
+from schemas import blocks
 
 
 @given(st.lists(st.binary(max_size=50)), st.sampled_from([3, 4, 8]))
@@ -82,10 +82,3 @@ def test_a_stream_is_the_whole_document_in_pieces() -> None:
 )
 def test_training_that_fails_gives_no_dictionary(samples: list[bytes], size: int) -> None:
     assert blocks.train_dictionary(samples, size) == b""
-
-
-def test_a_level_out_of_range_is_refused() -> None:
-    blocks.check_level(22)
-    blocks.check_level(-7)
-    with pytest.raises(errors.RefusedError, match="23"):
-        blocks.check_level(23)

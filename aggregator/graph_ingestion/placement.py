@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 
-from schemas import container, errors, fault_points, files, locks, output_paths
+from schemas import container, errors, fault_points, files, local_files, locks, output_paths
 
 MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
 """Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
@@ -96,7 +96,7 @@ def place(
     with _explained(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _remove_temporary_files(target)
-        if not os.path.exists(target) or os.path.islink(target) or not os.path.samefile(real, target):
+        if not local_files.is_there(target) or os.path.islink(target) or not os.path.samefile(real, target):
             output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
             _replace(real, target, mode, tick, protection)
         _note_origin(target, os.path.abspath(source) if mode == "move" else None)
@@ -207,7 +207,7 @@ def finish_move(source: str, target: str) -> bool:
         If it can't be removed.
     """
     real = os.path.realpath(source)
-    if not os.path.exists(real) or real == os.path.realpath(target):
+    if not local_files.is_there(real) or real == os.path.realpath(target):
         return False
     if not (os.path.samefile(real, target) or _is_copy(real, target)):
         return False

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 
 from butler import config, datastore, ingested_graphs, registry
-from schemas import addresses, errors
+from schemas import addresses, errors, local_files
 
 STORAGE_CLASS = "ProvenanceQuantumGraph"
 FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
@@ -67,7 +67,9 @@ def begun(
     # A path that depends on the id is not found again; then the graph has to be given.
     expected = {run: rule.places(run, _NO_ID) for run in source.runs() if run not in known}
     return {
-        run: where for run, where in expected.items() if all(os.path.exists(place.file) for place in where)
+        run: where
+        for run, where in expected.items()
+        if all(local_files.is_there(place.file) for place in where)
     }
 
 

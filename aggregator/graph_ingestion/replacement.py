@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from aggregator import interruption, progress
 from aggregator.graph_ingestion import contents, dataset_rows, originals, placement, places, request, summary
 from butler import batch, dataset_types, ingested_graphs
-from schemas import backed_datasets, errors, fault_points, leases, provenance
+from schemas import backed_datasets, errors, fault_points, leases, local_files, provenance
 from workers import memory
 
 _log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Replacement:
         """Remove the graph from where it was, if it was to be moved."""
         moved = placement.origin(path)
         given = self._asked.given
-        if moved is None and transfer == "move" and given is not None and os.path.exists(given):
+        if moved is None and transfer == "move" and given is not None and local_files.is_there(given):
             moved = given
         if moved is not None and placement.finish_move(moved, path):
             _log.info("%s: is now %s", moved, path)

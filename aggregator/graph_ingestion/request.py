@@ -8,7 +8,7 @@ from typing import Self
 from aggregator import repository_files
 from aggregator.graph_ingestion import placement, places
 from butler import collections, config, identifiers, ingested_graphs, registry
-from schemas import container, errors, output_paths, pipeline, provenance
+from schemas import container, errors, local_files, output_paths, pipeline, provenance, ranges
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,8 +91,7 @@ def check(
         raise errors.RefusedError(
             "transfer 'direct' can't work: datasets can only share a graph that is inside the repository."
         )
-    if batch_size < 1:
-        raise errors.RefusedError(f"batch_size must be at least 1, not {batch_size}")
+    ranges.COUNT.check("batch_size", batch_size)
     given = None if uri is None else os.path.abspath(container.graph_path(uri))
     header = _read_header(given)
     if header is not None and output_run not in (None, header.output_run):
@@ -124,7 +123,7 @@ def check(
 
 def _read_header(path: str | None) -> pipeline.Header | None:
     """Return the header of a graph, nothing if it is not there."""
-    if path is None or not os.path.exists(path):
+    if path is None or not local_files.is_there(path):
         return None
     with provenance.ProvenanceGraph(path) as graph:
         return graph.header
@@ -167,7 +166,7 @@ def _check_run(repository: config.RepositoryConfig, source: registry.Registry, r
 
 def _check_same(given: str | None, header: pipeline.Header | None, where: ingested_graphs.Places) -> None:
     """Refuse a graph if another one is ingested for its run."""
-    if given is None or header is None or not os.path.exists(where[0].file):
+    if given is None or header is None or not local_files.is_there(where[0].file):
         return
     if os.path.samefile(given, where[0].file):
         return
@@ -203,7 +202,7 @@ def _plan(
         targets = [place.file for place in where]
         placement.check(transfer, given, targets, repository_files.protection(repository, outputs=targets))
         return where, transfer
-    if not all(os.path.exists(place.file) for place in where):
+    if not all(local_files.is_there(place.file) for place in where):
         raise errors.RefusedError(
             f"{repository.path}: run {run!r} has no ingested provenance graph, so one has to be given "
             "that exists."

@@ -36,16 +36,18 @@ _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
 )
 @click.option("--metadata", is_flag=True, help="Task metadata of that quantum.")
 @click.option(
-    "--attempt", type=click.IntRange(min=0), help="Attempt for --logs and --metadata [default: last]."
-)
+    "--attempt",
+    type=click.IntRange(min=0, max=2**31 - 1),
+    help="Attempt for --logs and --metadata [default: last].",
+)  # fmt: skip
 @click.option("--upstream", is_flag=True, help="What it came from.")
 @click.option("--downstream", is_flag=True, help="What came of it, or was to come.")
 @click.option(
-    "--depth", type=click.IntRange(min=1),
+    "--depth", type=click.IntRange(min=1, max=2**31 - 1),
     help="Steps for --upstream and --downstream, from a quantum to a dataset or back [default: all].",
 )  # fmt: skip
 @click.option(
-    "--limit", type=click.IntRange(min=0),
+    "--limit", type=click.IntRange(min=0, max=2**31 - 1),
     help="Lines of lists, newest of logs; 0 for all [default: 50 in tables, all in JSON].",
 )  # fmt: skip
 @click.option(

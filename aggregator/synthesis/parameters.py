@@ -1,10 +1,9 @@
 """What a synthetic run shall be like."""
 
 import dataclasses
-import math
 from typing import Any, Final
 
-from schemas import errors
+from schemas import errors, ranges
 
 FORMAT: Final = 1
 """To be increased with every change of what is made, so that older runs are not taken for new ones."""
@@ -68,6 +67,9 @@ SMALL: Final = {"log_size": 2_600, "metadata_size": 2_600}
 """Sizes with which a million quanta fit the page cache: each file takes one page."""
 
 
+_SHARE: Final = ranges.Range(0, 1, is_whole=False)
+
+
 def check(parameters: Parameters) -> None:
     """Refuse what no run can be made of.
 
@@ -76,13 +78,12 @@ def check(parameters: Parameters) -> None:
     RefusedError
         Raised if a number is out of range, or the shares do not leave enough quanta.
     """
+    for name in ("quanta", "seed", "log_size", "metadata_size", "output_size"):
+        ranges.COUNT_OR_NONE.check(name, getattr(parameters, name))
     if parameters.quanta < MIN_QUANTA:
         raise errors.RefusedError(f"{parameters.quanta} quanta: the pipeline needs at least {MIN_QUANTA}.")
-    for name in ("seed", "log_size", "metadata_size", "output_size"):
-        if getattr(parameters, name) < 0:
-            raise errors.RefusedError(f"{name} is negative.")
     shares = {name: getattr(parameters, name) for name in SHARES}
-    if any(not 0 <= share <= 1 or math.isnan(share) for share in shares.values()):
-        raise errors.RefusedError("Shares of quanta must be between 0 and 1.")
+    for name, share in shares.items():
+        _SHARE.check(name, share)
     if sum(shares.values()) > 0.5:
         raise errors.RefusedError("More than half of the quanta shall be special; choose smaller shares.")
