@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.reading import causes, node_search
+from aggregator.reading import blocking, causes, node_search
 from schemas import addresses, nodes, provenance, quantum_index, statuses
 
 STATUSES: Final = frozenset(statuses.NAMES) - {statuses.SUCCESSFUL}
@@ -70,13 +70,15 @@ class _Tree:
         numbers = np.argsort(order)
         by_output = np.argsort(outputs)
         children, parents = self._read_inputs(outputs[by_output], numbers[owners][by_output])
-        self._causes = _spread(np.isin(self._places["status"], list(causes.BLOCKING)), children, parents)
+        fails = np.isin(self._places["status"], list(causes.BLOCKING))
+        marks = np.where(fails, np.arange(self.n), blocking.NONE)
+        self._causes = blocking.Blocking(self.n, children, parents).first_causes(marks)
 
     def cause(self, quantum: nodes.Quantum) -> nodes.Quantum | None:
         """Return the failed quantum nearest above a blocked one."""
         number = int(np.searchsorted(self._ids, addresses.parse_ids([quantum.quantum_id]))[0])
         cause = int(self._causes[number])
-        return None if cause < 0 else self._cause(cause)
+        return None if cause == blocking.NONE else self._cause(cause)
 
     def _read(self, number: int) -> nodes.Quantum:
         place = self._places[number]
@@ -107,18 +109,3 @@ class _Tree:
                 children.append(np.full(len(known), number))
                 parents.append(known)
         return np.concatenate(children), np.concatenate(parents)
-
-
-def _spread(
-    fails: npt.NDArray[np.bool_], children: npt.NDArray[np.int64], parents: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Return the first cause of each quantum, -1 where there is none; of several, that of the lowest id."""
-    n = len(fails)
-    result = np.where(fails, np.arange(n), -1)
-    while True:
-        reached = (result[children] < 0) & (result[parents] >= 0)
-        if not reached.any():
-            return result
-        nearest = np.full(n, n)
-        np.minimum.at(nearest, children[reached], result[parents[reached]])
-        result = np.where((result < 0) & (nearest < n), nearest, result)
