@@ -18,7 +18,7 @@ import report_graphs
 import test_reports
 from selenium import webdriver
 from selenium.webdriver.common import by, keys
-from selenium.webdriver.support import wait
+from selenium.webdriver.support import select, wait
 
 MARKUP = '<script>window.hacked = 1</script><img src="x" onerror="window.hacked = 1"> ]]> & "quoted"'
 
@@ -115,9 +115,10 @@ def test_numbers_are_those_of_json(shown: webdriver.Chrome, report: dict[str, An
         "(row) => [...row.cells].map((cell) => cell.textContent))"
     )
     for row, task, details in zip(cells, report["tasks"], report["details"], strict=True):
-        assert row[:6] == [
-            task["Task"], str(task["TOTAL"]), str(task["Successful"]), str(details["n_with_caveats"]),
-            str(task["Failed"]), str(task["Blocked"]),
+        assert row[:8] == [
+            task["Task"], str(task["TOTAL"]), str(task["Aborted success"]), str(task["Failed"]),
+            str(task["Blocked"]), str(task["Successful"]), str(details["n_with_caveats"]),
+            str(details["n_retried"]),
         ]  # fmt: skip
     exceptions = shown.execute_script(
         "return [...document.querySelectorAll('#table-exceptions tbody tr')].map("
@@ -140,12 +141,12 @@ def series(chrome: webdriver.Chrome, name: str) -> list[dict[str, Any]]:
 
 
 def test_charts_have_the_numbers_of_json(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
-    shares = {s["name"]: s["data"] for s in series(shown, "status")}
+    shares = {s["name"]: [share or 0 for share in s["data"]] for s in series(shown, "status")}
     for i, details in enumerate(report["details"]):
         total = report["tasks"][i]["TOTAL"]
         assert shares["Failed"][i] == pytest.approx(100 * details["statuses"]["FAILED"] / total)
         assert sum(values[i] for values in shares.values()) == pytest.approx(100)
-    under_way, succeeded, failed = series(shown, "timeline")
+    under_way, failed, succeeded, _ = series(shown, "timeline")
     assert [y for _, y in under_way["data"]][:-1] == report["timeline"]["concurrency"]
     assert [y for _, y in succeeded["data"]] == report["timeline"]["succeeded"]
     assert [y for _, y in failed["data"]] == report["timeline"]["failed"]
@@ -210,7 +211,7 @@ def test_filtering(shown: webdriver.Chrome) -> None:
     field = shown.find_element(by.By.ID, "filter-table-tasks")
     field.send_keys("su MARI")
     assert column(shown, "table-tasks", 0) == ["summarize"]
-    assert shown.find_element(by.By.CSS_SELECTOR, "[data-counts=table-tasks]").text == "1 of 5 tasks"
+    assert shown.find_element(by.By.ID, "count-table-tasks").text == "1 of 5 tasks"
     field.clear()
     field.send_keys(" ")
     assert len(column(shown, "table-tasks", 0)) == 5
@@ -222,8 +223,8 @@ def test_drill_down_by_keyboard(shown: webdriver.Chrome, report: dict[str, Any])
     assert "a.<b>Error</b>" in summary.text
     assert "2 quanta" in summary.text
     summary.send_keys(keys.Keys.ENTER)
-    # Stack's quantum comes first, and has no log.
-    opener = group.find_elements(by.By.CSS_SELECTOR, ".opener")[1]
+    # What blocks another quantum comes first. Stack's quantum has no log.
+    opener = group.find_elements(by.By.CSS_SELECTOR, ".opener")[0]
     opener.send_keys(keys.Keys.ENTER)
     assert opener.get_attribute("aria-expanded") == "true"
     [log] = [row for row in group.find_elements(by.By.CSS_SELECTOR, ".log-row") if row.is_displayed()]
@@ -231,7 +232,7 @@ def test_drill_down_by_keyboard(shown: webdriver.Chrome, report: dict[str, Any])
     assert failed["quantum_id"] in log.text
     assert failed["log"]["dataset_id"] in log.text
     assert "Simulated failure" in log.find_element(by.By.TAG_NAME, "pre").text
-    assert "no log" in group.find_elements(by.By.CSS_SELECTOR, ".log-row")[0].get_attribute("textContent")
+    assert "no log" in group.find_elements(by.By.CSS_SELECTOR, ".log-row")[1].get_attribute("textContent")
 
 
 def test_filter_of_quanta(shown: webdriver.Chrome) -> None:
@@ -240,8 +241,14 @@ def test_filter_of_quanta(shown: webdriver.Chrome) -> None:
     groups = shown.find_elements(by.By.CSS_SELECTOR, "details.group")
     assert [group.is_displayed() for group in groups] == [True, False]
     rows = groups[0].find_elements(by.By.CSS_SELECTOR, "tbody tr")
-    assert [row.is_displayed() for row in rows] == [False, False, True, False]
-    assert shown.find_element(by.By.ID, "count-quanta").text == "1 quanta"
+    assert [row.is_displayed() for row in rows] == [True, False, False, False]
+    assert shown.find_element(by.By.ID, "count-quanta").text == "1 of 3 quanta"
+    assert groups[0].find_element(by.By.CSS_SELECTOR, ".count").text == "1 of 2 quanta"
+    # Exceptions are in the headings of groups only.
+    field.clear()
+    field.send_keys("<b>error")
+    assert [group.is_displayed() for group in groups] == [True, False]
+    assert shown.find_element(by.By.ID, "count-quanta").text == "2 of 3 quanta"
 
 
 def test_markup_stays_text(shown: webdriver.Chrome) -> None:
@@ -267,7 +274,7 @@ def test_dark_and_light(shown: webdriver.Chrome) -> None:
     assert browser.console(shown) == []
 
 
-@pytest.mark.parametrize("width", [360, 800, 1600])
+@pytest.mark.parametrize("width", [320, 360, 800, 1600])
 def test_nothing_sticks_out(shown: webdriver.Chrome, width: int) -> None:
     browser.resize(shown, width)
     shown.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
@@ -305,7 +312,7 @@ def test_odd_graphs(chrome: webdriver.Chrome, graph: pathlib.Path, tmp_path: pat
         {
             "empty": "The graph has no quanta",
             "all blocked": "0 of 20",
-            "no failures": "All 16",
+            "no failures": "All 16 quanta were successful.",
             "one task": "2 of 3",
         }[kind]
     )
@@ -325,14 +332,21 @@ def test_page_stays_light(chrome: webdriver.Chrome, graph: pathlib.Path, tmp_pat
 
     odd = report_graphs.alter(graph, tmp_path / "odd.qg", change)
     test_reports.run(odd, "--format", "html", "-o", tmp_path / "page.html")
-    assert (tmp_path / "page.html").stat().st_size < 2_000_000
+    assert (tmp_path / "page.html").stat().st_size < 2_200_000
     chrome.get((tmp_path / "page.html").as_uri())
     assert browser.console(chrome) == []
     assert len(chrome.find_elements(by.By.CSS_SELECTOR, "details.group")) == 60
-    assert len(chrome.find_elements(by.By.CSS_SELECTOR, "details.group .opener")) == 360
+    assert len(chrome.find_elements(by.By.CSS_SELECTOR, "details.group .opener")) == 400
     counts = chrome.find_elements(by.By.CSS_SELECTOR, "details.group .count")
     assert {count.get_attribute("data-value") for count in counts} == {"14"}
     assert "240 rarer exceptions are not shown" in chrome.page_source
+    count = chrome.find_element(by.By.ID, "count-quanta")
+    assert count.text == "400 of 4,000 quanta shown"
+    chrome.find_element(by.By.ID, "filter-quanta").send_keys("a.error1 ")
+    groups = [g for g in chrome.find_elements(by.By.CSS_SELECTOR, "details.group") if g.is_displayed()]
+    fitting = [len(group.find_elements(by.By.CSS_SELECTOR, ".opener")) for group in groups]
+    assert count.text == f"{sum(fitting)} of 400 shown; 4,000 quanta in all"
+    assert 0 < sum(fitting) < 400
     assert len(test_reports.run(odd, "--format", "csv").splitlines()) == 4001
 
 
@@ -346,3 +360,184 @@ def test_accessible_names(shown: webdriver.Chrome) -> None:
     levels = [int(e.tag_name[1]) for e in shown.find_elements(by.By.CSS_SELECTOR, "h1, h2, h3")]
     assert levels[0] == 1
     assert all(new - old <= 1 for old, new in itertools.pairwise(levels))
+
+
+def test_successful_means_one_thing(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
+    """In chart, tooltip and table; those with caveats are among them."""
+    shares = {s["name"]: [share or 0 for share in s["data"]] for s in series(shown, "status")}
+    assert list(shares) == [
+        "Aborted success", "Failed", "Blocked", "Successful with caveats", "Successful without caveats",
+    ]  # fmt: skip
+    heads = [e.text for e in shown.find_elements(by.By.CSS_SELECTOR, "#table-tasks th button")]
+    place = heads.index("Successful")
+    tiles = shown.find_elements(by.By.CSS_SELECTOR, ".tiles [data-key]")
+    keys_of_tiles = [tile.get_attribute("data-key") for tile in tiles]
+    assert [k for k in keys_of_tiles if k in report["summary"]["statuses"]] == [
+        "ABORTED_SUCCESS", "FAILED", "BLOCKED", "SUCCESSFUL",
+    ]  # fmt: skip
+    for i, (details, cell) in enumerate(
+        zip(report["details"], column(shown, "table-tasks", place), strict=True)
+    ):
+        n_good, total = details["statuses"]["SUCCESSFUL"], report["tasks"][i]["TOTAL"]
+        assert int(cell) == n_good
+        share = shares["Successful with caveats"][i] + shares["Successful without caveats"][i]
+        assert share == pytest.approx(100 * n_good / total)
+        lines = shown.execute_script("return statusLines(report, report.details[arguments[0]])", i)
+        told = [line for line in lines if line.startswith("Successful")]
+        assert [line.split(" (")[0] for line in told] == ([f"Successful: {n_good}"] if n_good else [])
+        assert ["of them with caveats" in line for line in told] == [details["n_with_caveats"] > 0] * len(
+            told
+        )
+
+
+def test_total_row(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
+    cells = [e.text for e in shown.find_elements(by.By.CSS_SELECTOR, "#table-tasks tfoot tr > *")]
+    heads = [e.text for e in shown.find_elements(by.By.CSS_SELECTOR, "#table-tasks th button")]
+    row = dict(zip(heads, cells, strict=True))
+    summary = report["summary"]
+    assert row["Task"] == "All tasks"
+    assert row["Quanta"] == str(summary["n_quanta"])
+    for head in ("Quanta", "Failed", "Blocked", "Successful", "with caveats", "Retried"):
+        assert int(row[head]) == sum(map(int, column(shown, "table-tasks", heads.index(head))))
+    assert float(row["CPU efficiency"].removesuffix(" %")) == pytest.approx(
+        100 * summary["cpu_efficiency"], 0.01
+    )
+    # It stays below what is sorted.
+    shown.find_element(by.By.CSS_SELECTOR, "#table-tasks th button").click()
+    assert shown.find_element(by.By.CSS_SELECTOR, "#table-tasks tr:last-child > th").text != "All tasks"
+
+
+def test_what_to_fix_first(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
+    rows = shown.find_elements(by.By.CSS_SELECTOR, "#table-fix-first tbody tr")
+    assert [row.find_element(by.By.TAG_NAME, "th").text for row in rows] == [
+        kind["task"] for kind in report["fix_first"]
+    ]
+    assert column(shown, "table-fix-first", 4) == [str(kind["n_blocked"]) for kind in report["fix_first"]]
+    assert report["fix_first"][0]["n_blocked"] == 1
+    [blocked] = shown.find_elements(by.By.CSS_SELECTOR, "#table-blocked tbody tr")
+    cells = [cell.text for cell in blocked.find_elements(by.By.XPATH, "./*")]
+    assert (cells[0], cells[2], cells[4]) == ("report", "summarize", "a.<b>Error</b>")
+
+
+def test_timeline_of_a_task(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
+    select.Select(shown.find_element(by.By.ID, "timeline-task")).select_by_value("stack")
+    [task] = [each for each in report["timeline"]["tasks"] if each["task"] == "stack"]
+    _, failed, succeeded, tasks = series(shown, "timeline")
+    assert sum(y for _, y in succeeded["data"]) == sum(task["succeeded"])
+    assert sum(y for _, y in failed["data"]) == sum(task["failed"])
+    assert len(succeeded["data"]) == len(report["timeline"]["succeeded"])
+    assert len(tasks["data"]) == len(report["timeline"]["tasks"])
+    shapes = shown.find_elements(by.By.CSS_SELECTOR, "#chart-timeline svg path")
+    assert len(shapes) > len(tasks["data"])
+
+
+def test_zoom_of_the_timeline_by_keyboard(shown: webdriver.Chrome) -> None:
+    def part() -> list[float]:
+        zooms = "echarts.getInstanceByDom(document.getElementById('chart-timeline')).getOption().dataZoom"
+        found: list[list[float]] = shown.execute_script(
+            f"return {zooms}.map((zoom) => [zoom.start, zoom.end])"
+        )
+        assert all(each == found[0] for each in found)
+        return found[0]
+
+    def press(name: str) -> list[float]:
+        shown.find_element(by.By.CSS_SELECTOR, f"[data-zoom={name}]").send_keys(keys.Keys.ENTER)
+        return part()
+
+    note = shown.find_element(by.By.ID, "timeline-note")
+    assert part() == [0, 100]
+    assert press("in") == [25, 75]
+    assert " to " in note.text
+    assert press("on") == [50, 100]
+    assert press("on") == [50, 100]
+    assert press("back") == [25, 75]
+    # Another size or colour does not change what is looked at.
+    browser.resize(shown, 700)
+    browser.prefer(shown, "dark")
+    shown.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert part() == [25, 75]
+    assert press("out") == [0, 100]
+    assert press("in") == [25, 75]
+    assert press("all") == [0, 100]
+    assert note.text == ""
+
+
+def test_copying(shown: webdriver.Chrome) -> None:
+    origin = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    shown.execute_cdp_cmd("Browser.grantPermissions", origin)
+    shown.find_element(by.By.CSS_SELECTOR, "details.rerun > summary").click()
+    button = shown.find_element(by.By.CSS_SELECTOR, ".copy")
+    button.click()
+    wait.WebDriverWait(shown, 10).until(lambda _: button.text == "Copied")
+    text = button.find_element(by.By.XPATH, "../pre").get_attribute("textContent")
+    assert shown.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == text
+    # Without a clipboard the text is at least selected.
+    shown.execute_script(
+        "navigator.clipboard.writeText = () => Promise.reject(new Error('no'));"
+        "document.execCommand = () => false; getSelection().removeAllRanges()"
+    )
+    button.click()
+    wait.WebDriverWait(shown, 10).until(lambda _: button.text == "Selected")
+    assert shown.execute_script("return getSelection().toString()").strip() == text
+
+
+def test_without_scripts(chrome: webdriver.Chrome, page: pathlib.Path, report: dict[str, Any]) -> None:
+    chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        chrome.get(page.as_uri())
+        assert "JavaScript is off" in chrome.find_element(by.By.CSS_SELECTOR, ".notice").text
+        useless = ".chart, .controls, .copy, .opener, .pipeline"
+        assert not [e for e in chrome.find_elements(by.By.CSS_SELECTOR, useless) if e.is_displayed()]
+        rows = chrome.find_elements(by.By.CSS_SELECTOR, "#table-tasks tbody tr")
+        assert len([row for row in rows if row.is_displayed()]) == len(report["tasks"])
+        chrome.find_element(by.By.CSS_SELECTOR, "details.group > summary").click()
+        log = chrome.find_element(by.By.CSS_SELECTOR, "details.group[open] .log-row pre")
+        assert log.is_displayed()
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+CONTRASTS = r"""
+const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const numbers = (text) => text.match(/[\d.]+/g).map(Number);
+const ground = (e) => {
+  for (; e; e = e.parentElement) {
+    const [r, g, b, a] = numbers(getComputedStyle(e).backgroundColor);
+    if (a !== 0) return [r, g, b];
+  }
+};
+for (const group of document.querySelectorAll("details")) group.open = true;
+const words = [...document.querySelectorAll("main *, nav *")].filter((e) => e.checkVisibility()
+  && !e.closest(".hidden-text") && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+return words.map((e) => {
+  const style = getComputedStyle(e);
+  const [a, b] = [light(numbers(e.ownerSVGElement ? style.fill : style.color)), light(ground(e))];
+  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML.slice(0, 120)];
+}).sort((a, b) => a[0] - b[0]);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_words_can_be_read(shown: webdriver.Chrome, scheme: str) -> None:
+    """Contrast is 4.5 or more (WCAG 2, level AA), of zeros and labels of charts as well."""
+    browser.prefer(shown, scheme)
+    shown.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    contrasts = shown.execute_script(CONTRASTS)
+    assert len(contrasts) > 200
+    assert any("zero" in html for _, html in contrasts)
+    assert [entry for entry in contrasts if entry[0] < 4.5] == []
+
+
+def test_no_bar_for_nothing(shown: webdriver.Chrome, report: dict[str, Any]) -> None:
+    """Bars have a least width, but those of nothing."""
+    chart = "echarts.getInstanceByDom(document.getElementById('chart-status'))"
+    layouts = shown.execute_script(
+        f"const model = {chart}.getModel(); return model.getSeries().map((series) => [series.name,"
+        "series.getData().mapArray((i) => series.getData().getItemGraphicEl(i)?.shape.width ?? 0)])"
+    )
+    widths = dict(layouts)
+    for i, details in enumerate(report["details"]):
+        for title, status in (("Failed", "FAILED"), ("Blocked", "BLOCKED")):
+            found = widths[title][i] if i < len(widths[title]) else 0
+            assert (found >= 3) == (details["statuses"][status] > 0)

@@ -18,7 +18,15 @@ from click import testing
 from conftest import Sample
 
 from aggregator import command_line, summary
-from aggregator.reports import distributions, number_texts, quanta, timelines, waits
+from aggregator.reports import (
+    caveat_codes,
+    distributions,
+    number_texts,
+    quanta,
+    tables,
+    timelines,
+    waits,
+)
 from schemas import provenance, statuses, verdicts
 
 
@@ -124,7 +132,8 @@ def test_markdown(graph: pathlib.Path) -> None:
     assert "| clean | \\*P(1) | 0 | 0 | 0 | 6 | 6 | 6 |" in text
     assert "| summarize | ValueError | 0 | 1 |" in text
     widths = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
-    assert set(widths) == {5, 9, 4}
+    assert set(widths) == {5, 9, 8, 4}
+    assert "| summarize | FAILED | ValueError | 1 | 1 | 1 |" in text
 
 
 def test_tables_can_be_left_out(graph: pathlib.Path) -> None:
@@ -264,17 +273,56 @@ def test_waits(graph: pathlib.Path, tmp_path: pathlib.Path) -> None:
         table = quanta.read(opened)
         labels = [task.label for task in opened.pipeline.tasks]
     found: dict[str, set[float]] = {}
-    for task, wait in zip(table.rows["task"].tolist(), waits.find(table).tolist(), strict=True):
+    waiting = waits.find(table)
+    for task, wait in zip(table.rows["task"].tolist(), waiting.after_inputs_or_start.tolist(), strict=True):
         found.setdefault(labels[task], set()).add(wait)
     # Each quantum takes ten seconds, and the tasks before it begin a hundred seconds earlier or more.
     assert found["clean"] == {0.0}
     assert found["measure"] == {90.0}
-    assert all(wait in (90.0, 190.0, 290.0, 390.0) for waiting in found.values() for wait in waiting - {0.0})
-    timeline = timelines.make(timelines.attempts(table))
+    assert all(wait in (90.0, 190.0, 290.0, 390.0) for each in found.values() for wait in each - {0.0})
+    # What was there before the run does not tell when its first task could begin.
+    first = table.rows["task"] == labels.index("clean")
+    assert np.isnan(waiting.after_inputs[first]).all()
+    assert (waiting.after_inputs == waiting.after_inputs_or_start)[~first].all()
+    timeline = timelines.make(timelines.attempts(table), labels)
     assert timeline is not None
     assert sum(timeline.concurrency) * timeline.bin_seconds == pytest.approx(10.0 * len(table.rows))
     assert sum(timeline.succeeded) == len(table.rows)
     assert timelines.peak(timelines.attempts(table)) == 6
+    assert [task.task for task in timeline.tasks] == labels
+    for name in ("concurrency", "succeeded", "failed"):
+        bins = np.zeros(len(timeline.failed))
+        for task in timeline.tasks:
+            values = getattr(task, name)
+            bins[task.first_bin : task.first_bin + len(values)] += values
+        assert bins == pytest.approx(np.array(getattr(timeline, name)), abs=0.01)
+    assert timeline.tasks[1].first_bin * timeline.bin_seconds == 100
+
+
+def test_cpu_efficiency(graph: pathlib.Path) -> None:
+    report = json.loads(run(graph, "--format", "json"))
+    blocks = graph_files.blocks(graph_files.members(graph), "quanta")
+    last = [(b["task_label"], b["attempts"][-1]["resource_usage"]) for b in blocks if b["attempts"]]
+    usages = [(task, usage) for task, usage in last if usage]
+
+    def share(task: str | None) -> float:
+        chosen = [usage for label, usage in usages if task in (None, label)]
+        return sum(u["run_time_cpu"] for u in chosen) / sum(u["run_time"] for u in chosen)
+
+    assert report["summary"]["cpu_efficiency"] == pytest.approx(share(None))
+    for details in report["details"]:
+        if details["run_time"] is None:
+            assert details["cpu_efficiency"] is None
+        else:
+            assert details["cpu_efficiency"] == pytest.approx(share(details["task"]))
+
+
+def test_meanings_of_codes_fit_together() -> None:
+    """No code says that outputs were written, and that all are missing."""
+    meaning = tables.meaning("*P")
+    assert "all predicted outputs" in meaning
+    assert "even if that is nothing" in meaning
+    assert not any("wrote some" in text for text in caveat_codes.LEGEND.values())
 
 
 def test_histogram_of_equal_values() -> None:

@@ -19,8 +19,8 @@ LEGEND: Final = {
     "A": "found before the task ran that there is nothing to do; a new graph would leave the quantum out",
     "D": "the data were judged too bad to be processed",
     "U": "inputs were incomplete because something before had failed",
-    "P": "failed, but wrote some outputs; accepted as a partial success",
-    "N": "found while the task ran that there is nothing to do",
+    "P": "met an error that counts as a success with what was written by then, even if that is nothing",
+    "N": "found while the task ran that there is nothing to do, or nothing more",
 }
 """What each character of a code means."""
 

@@ -29,15 +29,16 @@ def write(listed: listing.Listing, directory: str, protection: output_paths.Prot
     """
     for group in listed.groups():
         # So that all are refused if one is.
-        output_paths.check(_path(group, directory), output_paths.Kind.REPORT, protection)
+        output_paths.check(path_of(group, directory), output_paths.Kind.REPORT, protection)
     for group in listed.groups():
-        path = _path(group, directory)
+        path = path_of(group, directory)
         with files.writing(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        output_paths.write(path, _pieces(listed, group), output_paths.Kind.REPORT, protection)
+        output_paths.write(path, pieces(listed, group), output_paths.Kind.REPORT, protection)
 
 
-def _path(group: listing.Group, directory: str) -> str:
+def path_of(group: listing.Group, directory: str) -> str:
+    """Return where the table of a group is."""
     name = f"{_name(group.exception or _UNKNOWN)}.ecsv"
     return os.path.join(directory, _name(group.task.label), group.status, name)
 
@@ -47,7 +48,8 @@ def _name(text: str) -> str:
     return _UNFIT.sub("_", text)
 
 
-def _pieces(listed: listing.Listing, group: listing.Group) -> Iterator[bytes]:
+def pieces(listed: listing.Listing, group: listing.Group) -> Iterator[bytes]:
+    """Yield a group's table, line by line."""
     dimensions = listed.dimensions(group.task)
     line = io.StringIO()
     writer = csv.writer(line, delimiter=" ", lineterminator="\n")

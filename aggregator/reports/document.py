@@ -68,10 +68,14 @@ class Summary(msgspec.Struct, frozen=True):
     """Seconds of all attempts together."""
     cpu_time: float
     """CPU seconds of the last attempts' runs together."""
+    cpu_efficiency: float | None
+    """CPU time by run time of the last attempts; threads can make it more than 1."""
     peak_concurrency: int
     """Most attempts at the same time."""
     peak_memory: float | None
     """Most memory of an attempt, bytes."""
+    n_unexplained: int
+    """Blocked quanta without a failed one above them on record."""
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -146,10 +150,52 @@ class TaskDetails(msgspec.Struct, frozen=True):
     """Seconds that the task ran, in the last attempts."""
     cpu_time: Distribution | None
     """CPU seconds of that."""
+    cpu_efficiency: float | None
+    """CPU time by run time; threads can make it more than 1."""
     memory: Distribution | None
     """Largest resident set of the process, bytes."""
     wait: Distribution | None
-    """Seconds from when all inputs were there until the first attempt began."""
+    """Seconds from when all inputs were there, or the run began, until the first attempt began."""
+    wait_after_inputs: Distribution | None
+    """The same for those quanta that read something which the run wrote."""
+
+
+class FailureKind(msgspec.Struct, frozen=True):
+    """Failed quanta of a task with the same status and exception, and what they block."""
+
+    task: str
+    """Task label."""
+    status: str
+    """Name of the status."""
+    exception: str | None
+    """Full name of the exception's class; nothing if none is on record."""
+    n_quanta: int
+    """How many failed."""
+    n_blocked: int | None
+    """Quanta that any of them blocks; nothing if there are too many kinds to count for each."""
+    n_blocked_alone: int
+    """Those among them that nothing else blocks."""
+    blocked: dict[str, int]
+    """Blocked quanta by task label."""
+    worst: str
+    """Id of the quantum that blocks most."""
+    worst_n_blocked: int | None
+    """How many it blocks."""
+
+
+class TaskTimeline(msgspec.Struct, frozen=True):
+    """A task over time, in bins of the whole timeline from the first in which it ran to the last."""
+
+    task: str
+    """Task label."""
+    first_bin: int
+    """Position of its first bin in the whole timeline."""
+    concurrency: list[float]
+    """Mean number of its attempts under way in each bin."""
+    succeeded: list[int]
+    """Its attempts that ended successfully in each bin."""
+    failed: list[int]
+    """Its other attempts that ended in each bin."""
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -165,6 +211,8 @@ class Timeline(msgspec.Struct, frozen=True):
     """Attempts that ended successfully in each bin."""
     failed: list[int]
     """Other attempts that ended in each bin."""
+    tasks: list[TaskTimeline]
+    """The same for each task that has attempts with times on record."""
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -199,6 +247,8 @@ class Report(msgspec.Struct, frozen=True):
     """Quanta of each task by status, with the reference's names."""
     exceptions: list[dict[str, Any]]
     """Exceptions of each task, with the reference's names."""
+    fix_first: list[FailureKind]
+    """Kinds of failures: first what blocks most."""
     legend: dict[str, str]
     """What the characters of caveat codes mean."""
     details: list[TaskDetails]

@@ -17,6 +17,7 @@ _MESSAGE_SIZE = 300
 _COLUMNS = (
     "version", "task", "status", "quantum_id", "n_attempts", "caveats", "exception", "message", "start",
     "run_time", "memory", "log_dataset_type", "log_dataset_id", "log_offset", "log_size",
+    "n_blocked", "cause",
 )  # fmt: skip
 
 
@@ -84,6 +85,8 @@ def _csv_cells(quantum: listing.ListedQuantum) -> list[object]:
         quantum.run_time,
         quantum.memory,
         *(("",) * 4 if log is None else (log.dataset_type, log.dataset_id, log.offset, log.size)),
+        quantum.n_blocked,
+        quantum.cause,
     ]
 
 
@@ -98,6 +101,7 @@ def markdown(
     if summary.start:
         yield f"From {summary.start} to {summary.end}, at most {summary.peak_concurrency} at a time."
     shown = {"Quanta": tables.quanta(report), "Caveats": tables.caveats(report)} if quanta else {}
+    shown["Fix first"] = tables.fix_first(report)
     if exceptions:
         shown["Exceptions"] = tables.exceptions(report)
     for title, found in shown.items():

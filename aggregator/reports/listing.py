@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.reports import caveat_codes, quanta, selection
+from aggregator.reports import blockers, caveat_codes, quanta, selection
 from butler import universe
 from schemas import nodes, pipeline, provenance, statuses
 
@@ -58,6 +58,10 @@ class ListedQuantum(msgspec.Struct, frozen=True):
     """Largest resident set of the process, bytes."""
     log: LogPlace | None
     """Where its log is; nothing if it left none."""
+    n_blocked: int | None
+    """How many quanta it blocks; nothing if it did not fail, or too many did to count for each."""
+    cause: str | None
+    """If it is blocked, the id of the failed quantum nearest above; nothing if none is on record."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,13 +90,21 @@ class Listing:
         The graph, which stays open.
     table
         All its quanta.
+    blocked
+        Which failures block which of them.
     wanted
         Which are listed.
     """
 
     def __init__(
-        self, graph: provenance.ProvenanceGraph, table: quanta.QuantumTable, wanted: selection.Selection
+        self,
+        graph: provenance.ProvenanceGraph,
+        table: quanta.QuantumTable,
+        blocked: blockers.Blockers,
+        wanted: selection.Selection,
     ) -> None:
+        self.blocked = blocked
+        self.wanted = wanted
         self._graph = graph
         self._table = table
         self._universe = universe.Universe.from_config(graph.pipeline.universe)
@@ -108,6 +120,10 @@ class Listing:
     def __iter__(self) -> Iterator[ListedQuantum]:
         return map(self.read, self._rows.tolist())
 
+    def of(self, wanted: selection.Selection) -> Listing:
+        """Return the listing of other quanta of the same graph."""
+        return Listing(self._graph, self._table, self.blocked, wanted)
+
     def groups(self) -> Iterator[Group]:
         """Yield the groups, in order."""
         keys = self._table.rows[self._rows][["task", "status", "exception"]]
@@ -118,7 +134,7 @@ class Listing:
                 yield Group(
                     self._graph.pipeline.tasks[task],
                     statuses.NAMES[status],
-                    None if exception == quanta.NO_EXCEPTION else self._table.exceptions[exception],
+                    self._table.exception(exception),
                     self._rows[begin:end],
                 )
 
@@ -159,7 +175,18 @@ class Listing:
             run_time=None if usage is None else usage.run_time,
             memory=None if usage is None else usage.memory,
             log=self._log(task, quantum),
+            n_blocked=blockers.known(self.blocked.n_blocked[row]),
+            cause=None if (cause := self.cause(row)) is None else self._table.failed_id(cause),
         )
+
+    def n_blocked(self, group: Group) -> npt.NDArray[np.int64]:
+        """Return how many quanta each of a group blocks, or `blockers.NOT_COUNTED`."""
+        chosen: npt.NDArray[np.int64] = self.blocked.n_blocked[group.rows]
+        return chosen
+
+    def cause(self, row: int) -> int | None:
+        """Return the row of the first cause of a blocked quantum; nothing if there is none on record."""
+        return blockers.known(self.blocked.cause[row])
 
     def _log(self, task: pipeline.Task, quantum: nodes.Quantum) -> LogPlace | None:
         ids = quantum.outputs.get(pipeline.LOG_CONNECTION)

@@ -37,6 +37,11 @@ def percentage(part: float, total: float) -> str:
     return f"{min(99.99, max(0.01, 100 * part / total)):.4g} %"
 
 
+def percent(share: float) -> str:
+    """Return a share in percent, to three digits."""
+    return f"{_three_digits(100 * share)} %" if share else "0 %"
+
+
 def moment(iso: str) -> str:
     """Return a time, ISO 8601, to the second."""
     return iso[:19].replace("T", " ")

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.reports import caveat_codes, distributions, document, quanta, selection, timelines, waits
+from aggregator.reports import (
+    blockers,
+    caveat_codes,
+    distributions,
+    document,
+    quanta,
+    selection,
+    timelines,
+    waits,
+)
 from butler import universe
 from schemas import pipeline, provenance, statuses
 
@@ -18,7 +27,10 @@ Chosen = npt.NDArray[np.bool_]
 
 
 def make(
-    graph: provenance.ProvenanceGraph, table: quanta.QuantumTable, wanted: selection.Selection
+    graph: provenance.ProvenanceGraph,
+    table: quanta.QuantumTable,
+    blocked: blockers.Blockers,
+    wanted: selection.Selection,
 ) -> document.Report:
     """Return the report on a graph.
 
@@ -28,6 +40,8 @@ def make(
         The graph.
     table
         All its quanta.
+    blocked
+        Which failures block which of them.
     wanted
         Which quanta are listed.
     """
@@ -41,14 +55,15 @@ def make(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         graph=_describe(graph),
         selection=_select(table, wanted),
-        summary=_summarize(graph, table, attempts),
+        summary=_summarize(graph, table, attempts, blocked),
         tasks=[counted.task_row(i, task) for i, task in tasks],
         exceptions=[
             row for i, task in enumerate(graph.pipeline.tasks) for row in counted.exceptions(i, task)
         ],
+        fix_first=[_failure_kind(graph, table, blocked, kind) for kind in blocked.kinds],
         legend=dict(caveat_codes.LEGEND),
         details=[counted.details(i, task) for i, task in tasks],
-        timeline=timelines.make(attempts),
+        timeline=timelines.make(attempts, [task.label for task in graph.pipeline.tasks]),
         pipeline=_edges(graph.pipeline),
     )
 
@@ -72,7 +87,10 @@ def _select(table: quanta.QuantumTable, wanted: selection.Selection) -> document
 
 
 def _summarize(
-    graph: provenance.ProvenanceGraph, table: quanta.QuantumTable, attempts: timelines.Attempts
+    graph: provenance.ProvenanceGraph,
+    table: quanta.QuantumTable,
+    attempts: timelines.Attempts,
+    blocked: blockers.Blockers,
 ) -> document.Summary:
     rows = table.rows
     first, last = _ends(attempts.start, attempts.end)
@@ -91,7 +109,38 @@ def _summarize(
         cpu_time=float(np.nansum(rows["cpu_time"])),
         peak_concurrency=timelines.peak(attempts),
         peak_memory=_largest(rows["memory"]),
+        cpu_efficiency=_cpu_efficiency(rows),
+        n_unexplained=int(
+            ((rows["status"] == statuses.BLOCKED) & (blocked.cause == blockers.NOT_COUNTED)).sum()
+        ),
     )
+
+
+def _failure_kind(
+    graph: provenance.ProvenanceGraph,
+    table: quanta.QuantumTable,
+    blocked: blockers.Blockers,
+    kind: blockers.Kind,
+) -> document.FailureKind:
+    tasks = graph.pipeline.tasks
+    return document.FailureKind(
+        task=tasks[kind.task].label,
+        status=statuses.NAMES[kind.status],
+        exception=table.exception(kind.exception),
+        n_quanta=kind.n_quanta,
+        n_blocked=blockers.known(kind.n_blocked),
+        n_blocked_alone=kind.n_alone,
+        blocked={tasks[task].label: count for task, count in kind.by_task.items()},
+        worst=table.failed_id(kind.worst),
+        worst_n_blocked=blockers.known(blocked.n_blocked[kind.worst]),
+    )
+
+
+def _cpu_efficiency(rows: quanta.Rows) -> float | None:
+    """Return CPU time by run time of those attempts of which both are on record."""
+    known = np.isfinite(rows["cpu_time"]) & np.isfinite(rows["run_time"])
+    run_time = float(rows["run_time"][known].sum())
+    return float(rows["cpu_time"][known].sum()) / run_time if run_time > 0 else None
 
 
 def _ends(starts: timelines.Times, ends: timelines.Times) -> tuple[float | None, float | None]:
@@ -201,8 +250,10 @@ class _Counter:
             end=None if last is None else timelines.iso(last),
             run_time=distributions.measure(rows["run_time"]),
             cpu_time=distributions.measure(rows["cpu_time"]),
+            cpu_efficiency=_cpu_efficiency(rows),
             memory=distributions.measure(rows["memory"]),
-            wait=distributions.measure(self._waits[places]),
+            wait=distributions.measure(self._waits.after_inputs_or_start[places]),
+            wait_after_inputs=distributions.measure(self._waits.after_inputs[places]),
         )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from aggregator import repository_files, terminal
 from aggregator.reports import (
+    blockers,
     data_id_tables,
     formats,
     listing,
@@ -81,7 +82,7 @@ def write(location: str, collection: str | None, request: Request) -> None:
     _check_paths(request, protection)
     with provenance.ProvenanceGraph(path) as graph:
         table = quanta.read(graph)
-        listed = listing.Listing(graph, table, request.wanted)
+        listed = listing.Listing(graph, table, blockers.find(table), request.wanted)
         with contextlib.ExitStack() as written:
             if request.data_id_table_dir is not None:
                 data_id_tables.write(listed, container.local_path(request.data_id_table_dir), protection)
@@ -140,7 +141,7 @@ def _pieces(
     if request.format == "csv":
         yield from formats.csv_rows(listed)
         return
-    report = overview.make(graph, table, request.wanted)
+    report = overview.make(graph, table, listed.blocked, request.wanted)
     shown = {"quanta": request.quantum_table, "exceptions": request.exception_table}
     if request.format == "table":
         yield from (f"{line}\n" for line in formats.table(report, **shown))

@@ -6,13 +6,15 @@ import dataclasses
 import datetime
 import math
 import re
+import uuid
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from schemas import errors, nodes, provenance, statuses, task_metadata
+from aggregator.reading import causes
+from schemas import addresses, errors, nodes, provenance, statuses, task_metadata
 
 NO_CAVEATS = -1
 """Stands for caveats that are not on record."""
@@ -78,6 +80,7 @@ class _Quantum(msgspec.Struct, gc=False):
     """What reports take from a quantum's block; ids are looked for in the JSON as it is."""
 
     task_label: str
+    quantum_id: str = ""
     inputs: msgspec.Raw = msgspec.Raw(b"{}")
     outputs: msgspec.Raw = msgspec.Raw(b"{}")
     attempts: list[_Attempt] = []
@@ -126,6 +129,12 @@ class QuantumTable:
     inputs: list[Links]
     """Datasets that quanta were to read, in parts."""
 
+    failed: npt.NDArray[np.int64]
+    """Rows of the quanta whose status blocks others (`causes.BLOCKING`), ascending, shape (f,)."""
+
+    failed_ids: addresses.Ids
+    """Their ids, shape (f,)."""
+
     @property
     def end(self) -> npt.NDArray[np.float64]:
         """When the last attempt of each quantum ended, POSIX seconds or NaN, shape (n,)."""
@@ -134,6 +143,15 @@ class QuantumTable:
             rows["start"] + rows["prep_time"] + rows["init_time"] + rows["run_time"]
         )
         return result
+
+    def exception(self, number: int) -> str | None:
+        """Return the name of a type of exceptions; nothing for `NO_EXCEPTION`."""
+        return None if number == NO_EXCEPTION else self.exceptions[number]
+
+    def failed_id(self, row: int) -> str:
+        """Return the id of the quantum in a row of `failed`."""
+        place = int(np.searchsorted(self.failed, row))
+        return str(uuid.UUID(bytes=addresses.id_at(self.failed_ids, place)))
 
 
 def read(graph: provenance.ProvenanceGraph) -> QuantumTable:
@@ -160,6 +178,7 @@ def _decode(document: bytes) -> _Quantum:
         found = nodes.decode_quantum(document)
         return _Quantum(
             found.task_label,
+            found.quantum_id,
             msgspec.Raw(msgspec.json.encode(found.inputs)),
             msgspec.Raw(msgspec.json.encode(found.outputs)),
             [_convert(attempt) for attempt in found.attempts],
@@ -189,6 +208,9 @@ class _Builder:
         self._pending: list[tuple[Any, ...]] = []
         self._pending_ids: tuple[list[list[bytes]], list[list[bytes]]] = ([], [])
         self._earlier: list[tuple[int, int, float, float]] = []
+        self._pending_failed: list[tuple[int, str]] = []
+        self._failed: list[npt.NDArray[np.int64]] = []
+        self._failed_ids: list[addresses.Ids] = []
         self._n_rows = 0
         self._rows: list[Rows] = []
         self._links: tuple[list[Links], list[Links]] = ([], [])
@@ -213,8 +235,11 @@ class _Builder:
                 *(_UNKNOWN_USAGE if usage is None else usage.columns()),
             )
         )
+        row = self._n_rows + len(self._pending) - 1
+        if last.status in causes.BLOCKING:
+            self._pending_failed.append((row, quantum.quantum_id))
         if len(attempts) > 1:
-            self._add_earlier(attempts[:-1])
+            self._add_earlier(row, attempts[:-1])
         self._pending_ids[0].append(_ID.findall(quantum.outputs))
         self._pending_ids[1].append(_ID.findall(quantum.inputs))
         if len(self._pending) == _CHUNK_ROWS:
@@ -225,8 +250,7 @@ class _Builder:
             return NO_EXCEPTION
         return self._exceptions.setdefault(attempt.exception.type_name, len(self._exceptions))
 
-    def _add_earlier(self, attempts: list[_Attempt]) -> None:
-        row = self._n_rows + len(self._pending) - 1
+    def _add_earlier(self, row: int, attempts: list[_Attempt]) -> None:
         for attempt in attempts:
             if attempt.resource_usage is not None:
                 start, *times = attempt.resource_usage.columns()
@@ -238,8 +262,18 @@ class _Builder:
             counts = np.array([len(found) for found in ids], dtype=np.int32)
             links.append(Links(_keys(b"".join(b"".join(found) for found in ids)), counts))
             ids.clear()
+        self._failed.append(np.array([row for row, _ in self._pending_failed], dtype=np.int64))
+        self._failed_ids.append(self._parse_ids([quantum_id for _, quantum_id in self._pending_failed]))
+        self._pending_failed.clear()
         self._n_rows += len(self._pending)
         self._pending.clear()
+
+    def _parse_ids(self, texts: list[str]) -> addresses.Ids:
+        try:
+            return addresses.parse_ids(texts)
+        except ValueError as exc:
+            problem = f"ids of quanta: {exc}; copy or write the graph again"
+            raise errors.FormatError(self._path, "quanta.mb", problem) from exc
 
     def finish(self) -> QuantumTable:
         self._flush()
@@ -250,6 +284,8 @@ class _Builder:
             exceptions=tuple(self._exceptions),
             outputs=outputs,
             inputs=inputs,
+            failed=np.concatenate(self._failed),
+            failed_ids=np.concatenate(self._failed_ids),
         )
 
 

@@ -26,6 +26,20 @@ class Selection:
     caveats: int = 0
     """Successes are listed only with any of these caveats; 0 means with or without."""
 
+    def options(self) -> list[str]:
+        """Return the options of the command that `make` turns into this selection."""
+        implied = _DEFAULT | {statuses.SUCCESSFUL} if self.caveats else _DEFAULT
+        words = []
+        for name, status in _STATUSES.items():
+            if status in self.states - implied:
+                words += ["--state", name]
+            elif status in implied - self.states:
+                words += ["--no-state", name]
+        for name, bit in _CAVEATS.items():
+            if self.caveats & bit:
+                words += ["--caveat", name]
+        return words
+
     def rows(self, table: quanta.QuantumTable) -> npt.NDArray[np.int64]:
         """Return the rows of the quanta to list, in file order."""
         status = table.rows["status"]

@@ -31,6 +31,24 @@ def exceptions(report: document.Report) -> Table:
     return [heads, *([str(row[head]) for head in heads] for row in report.exceptions)]
 
 
+def fix_first(report: document.Report) -> Table:
+    """Return the table of failures, first what blocks most."""
+    heads = ["Task", "Status", "Exception", "Quanta", "Blocked", "Blocked alone", "Worst quantum"]
+    rows = [
+        [
+            kind.task,
+            kind.status,
+            kind.exception or "",
+            str(kind.n_quanta),
+            "not counted" if kind.n_blocked is None else str(kind.n_blocked),
+            str(kind.n_blocked_alone),
+            kind.worst,
+        ]
+        for kind in report.fix_first
+    ]
+    return [heads, *rows]
+
+
 def caveats(report: document.Report) -> Table:
     """Return the table of caveats: those of tasks for which the table of quanta says `MULTIPLE`, too."""
     rows = [
@@ -83,7 +101,7 @@ def escape(text: str) -> str:
 
 
 def _is_number(head: str) -> bool:
-    return head in _NUMBERS or head == "Quanta"
+    return head in _NUMBERS or head in ("Quanta", "Blocked alone")
 
 
 def _cell(row: dict[str, Any], head: str) -> str:

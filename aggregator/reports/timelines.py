@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,11 @@ import numpy.typing as npt
 from aggregator.reports import document, quanta
 from schemas import statuses
 
-_MAX_BINS = 240
+_MAX_BINS = 600
+_MIN_BINS = 240
+_MAX_TASK_BINS = 24_000
+"""Bins of all tasks together, unless there are so many tasks that each has the least number."""
+
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Lengths of bins in seconds; longer ones are multiples of the last."""
 
@@ -33,15 +38,19 @@ class Attempts:
     succeeded: npt.NDArray[np.bool_]
     """Whether it was successful, shape (n,)."""
 
+    task: npt.NDArray[np.uint16]
+    """Position of its task in the pipeline, shape (n,)."""
+
 
 def attempts(table: quanta.QuantumTable) -> Attempts:
     """Return all attempts whose times are on record."""
     start = np.concatenate([table.rows["start"], table.earlier["start"]])
     end = np.concatenate([table.end, table.earlier["end"]])
     status = np.concatenate([table.rows["status"], table.earlier["status"]])
+    task = np.concatenate([table.rows["task"], table.rows["task"][table.earlier["row"]]])
     known = np.isfinite(start) & np.isfinite(end)
     start = start[known]
-    return Attempts(start, np.maximum(end[known], start), np.isin(status[known], _SUCCESSES))
+    return Attempts(start, np.maximum(end[known], start), np.isin(status[known], _SUCCESSES), task[known])
 
 
 def peak(found: Attempts) -> int:
@@ -54,24 +63,62 @@ def peak(found: Attempts) -> int:
     return int((np.arange(1, len(starts) + 1) - ended).max())
 
 
-def make(found: Attempts) -> document.Timeline | None:
-    """Return the run over time; nothing if no times are on record."""
+def make(found: Attempts, labels: list[str]) -> document.Timeline | None:
+    """Return the run over time; nothing if no times are on record.
+
+    Parameters
+    ----------
+    found
+        All attempts.
+    labels
+        Labels of all tasks.
+    """
     if not len(found.start):
         return None
+    tasks = np.unique(found.task)
     first, last = float(found.start.min()), float(found.end.max())
-    width = _width(last - first)
+    width = _width(last - first, max(_MIN_BINS, min(_MAX_BINS, _MAX_TASK_BINS // len(tasks))))
     first -= first % width
     n_bins = max(1, int(np.ceil((last - first) / width)))
     edges = (first + width * np.arange(n_bins + 1)).astype(np.float64)
-    busy = np.diff(_seconds_until(edges, found.start) - _seconds_until(edges, found.end))
-    places = np.clip(np.searchsorted(edges, found.end) - 1, 0, n_bins - 1)
+    order = np.argsort(found.task, kind="stable")
+    bounds = np.searchsorted(found.task[order], tasks)
     return document.Timeline(
-        start=iso(first),
-        bin_seconds=float(width),
-        concurrency=np.round(busy / width, 3).tolist(),
-        succeeded=np.bincount(places[found.succeeded], minlength=n_bins).tolist(),
-        failed=np.bincount(places[~found.succeeded], minlength=n_bins).tolist(),
+        iso(first),
+        float(width),
+        *_count(found, slice(None), edges),
+        [_of_task(labels[i], *_count(found, chosen, edges)) for i, chosen in _split(tasks, order, bounds)],
     )
+
+
+def _split(
+    tasks: npt.NDArray[np.uint16], order: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    return zip(tasks.tolist(), np.split(order, bounds[1:]), strict=True)
+
+
+def _count(
+    found: Attempts, chosen: slice | npt.NDArray[np.int64], edges: Times
+) -> tuple[list[float], list[int], list[int]]:
+    """Return concurrency, ends of successes, and other ends in each bin."""
+    starts, ends, succeeded = found.start[chosen], found.end[chosen], found.succeeded[chosen]
+    n_bins = len(edges) - 1
+    busy = np.diff(_seconds_until(edges, starts) - _seconds_until(edges, ends))
+    places = np.clip(np.searchsorted(edges, ends) - 1, 0, n_bins - 1)
+    return (
+        np.round(busy / (edges[1] - edges[0]), 3).tolist(),
+        np.bincount(places[succeeded], minlength=n_bins).tolist(),
+        np.bincount(places[~succeeded], minlength=n_bins).tolist(),
+    )
+
+
+def _of_task(
+    label: str, concurrency: list[float], succeeded: list[int], failed: list[int]
+) -> document.TaskTimeline:
+    """Return a task's timeline without the bins before and after it ran."""
+    used = [i for i, values in enumerate(zip(concurrency, succeeded, failed, strict=True)) if any(values)]
+    part = slice(used[0], used[-1] + 1)
+    return document.TaskTimeline(label, used[0], concurrency[part], succeeded[part], failed[part])
 
 
 def iso(seconds: float) -> str:
@@ -79,8 +126,8 @@ def iso(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
-def _width(span: float) -> int:
-    wanted = span / _MAX_BINS
+def _width(span: float, n_bins: int) -> int:
+    wanted = span / n_bins
     longest = _WIDTHS[-1]
     return next((width for width in _WIDTHS if width >= wanted), longest * int(np.ceil(wanted / longest)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,30 +12,39 @@ from aggregator.reports import quanta
 Seconds = npt.NDArray[np.float64]
 
 
-def find(table: quanta.QuantumTable) -> Seconds:
-    """Return how long each quantum waited for its first attempt that is on record.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waits:
+    """For how long each quantum waited for its first attempt that is on record; NaN if there is none."""
 
-    A quantum is ready when the last of the quanta that write its inputs has ended; without such quanta, or if
-    their times are not on record, when the first quantum of the run began. Clocks of different machines can
+    after_inputs: Seconds
+    """Since the last of its inputs was written; NaN if the run did not write any, shape (n,).
+
+    What was there before the run began can't tell when a quantum could begin.
+    """
+
+    after_inputs_or_start: Seconds
+    """The same, or since the first quantum of the run began, shape (n,)."""
+
+
+def find(table: quanta.QuantumTable) -> Waits:
+    """Return how long each quantum waited.
+
+    It is ready when the last of the quanta that write its inputs has ended. Clocks of different machines can
     make a wait negative: that counts as none.
 
     Parameters
     ----------
     table
         All quanta.
-
-    Returns
-    -------
-    waits
-        Seconds, NaN for quanta whose times are not on record, shape (n,).
     """
     starts = table.rows["start"].copy()
     np.fmin.at(starts, table.earlier["row"], table.earlier["start"])
     if not len(starts) or np.isnan(starts).all():
-        return starts
+        return Waits(starts, starts)
     ready = _last_ends(table)
-    ready[np.isinf(ready)] = np.nanmin(starts)
-    return np.maximum(starts - ready, 0.0)
+    is_known = np.isfinite(ready)
+    waits = np.maximum(starts - np.where(is_known, ready, np.nanmin(starts)), 0.0)
+    return Waits(np.where(is_known, waits, np.nan), waits)
 
 
 def _last_ends(table: quanta.QuantumTable) -> Seconds:

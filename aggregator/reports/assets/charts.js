@@ -1,15 +1,37 @@
 // Charts, drawn by ECharts from the numbers in the page; colours come from the style sheet.
 "use strict";
 
-const STATUSES = [
-  { name: "Successful", color: "successful", count: (task) => task.statuses.SUCCESSFUL - task.n_with_caveats },
-  { name: "With caveats", color: "caveats", symbol: "circle", count: (task) => task.n_with_caveats },
-  { name: "Aborted success", color: "aborted-success", symbol: "triangle", count: (task) => task.statuses.ABORTED_SUCCESS },
-  { name: "Blocked", color: "blocked", lines: Math.PI / 4, count: (task) => task.statuses.BLOCKED },
-  { name: "Unknown", color: "unknown", symbol: "diamond", count: (task) => task.statuses.UNKNOWN },
-  { name: "Aborted", color: "aborted", lines: -Math.PI / 4, count: (task) => task.statuses.ABORTED },
-  { name: "Failed", color: "failed", lines: 0, count: (task) => task.statuses.FAILED },
-];
+const LOOKS = {
+  ABORTED: { color: "aborted", lines: -Math.PI / 4 },
+  UNKNOWN: { color: "unknown", symbol: "diamond" },
+  ABORTED_SUCCESS: { color: "aborted-success", symbol: "triangle" },
+  FAILED: { color: "failed", lines: 0 },
+  BLOCKED: { color: "blocked", lines: Math.PI / 4 },
+  SUCCESSFUL: { color: "successful" },
+};
+
+const FAILURES = ["aborted", "unknown", "failed"];
+
+// Parts of bars, in the order that statuses have everywhere; successful quanta have two parts.
+function statusParts(report) {
+  return Object.keys(report.summary.statuses).flatMap((status) => {
+    const part = { ...LOOKS[status], name: report.titles[status], count: (task) => task.statuses[status] };
+    if (status !== "SUCCESSFUL") return [part];
+    return [
+      { color: "caveats", symbol: "circle", name: `${part.name} with caveats`, count: (task) => task.n_with_caveats },
+      { ...part, name: `${part.name} without caveats`, count: (task) => task.statuses[status] - task.n_with_caveats },
+    ];
+  });
+}
+
+// All quanta of a status, as the table has them.
+function statusLines(report, task) {
+  const total = Object.values(task.statuses).reduce((sum, count) => sum + count, 0);
+  return Object.entries(task.statuses).filter(([, count]) => count).map(([status, count]) => {
+    const caveats = status === "SUCCESSFUL" && task.n_with_caveats ? `, ${grouped(task.n_with_caveats)} of them with caveats` : "";
+    return `${report.titles[status]}: ${grouped(count)} (${threeDigits((100 * count) / total)} %)${caveats}`;
+  });
+}
 
 const escape = (text) => echarts.format.encodeHTML(String(text));
 
@@ -65,7 +87,7 @@ function taskAxis(report, extra) {
 
 function statusOption(report) {
   const tasks = report.details;
-  const used = STATUSES.filter((status) => tasks.some((task) => status.count(task)));
+  const used = statusParts(report).filter((status) => tasks.some((task) => status.count(task)));
   const totals = report.tasks.map((row) => row.TOTAL);
   const share = (task, i, status) => (totals[i] ? (100 * status.count(task)) / totals[i] : 0);
   const bad = (task) => task.statuses.FAILED + task.statuses.ABORTED;
@@ -73,7 +95,7 @@ function statusOption(report) {
     ...common(),
     legend: legend({ type: "scroll", pageIconColor: color("soft"), pageTextStyle: { color: color("soft") } }),
     grid: { left: 2, right: 2, top: 34, bottom: 4, ...LABELS_INSIDE },
-    xAxis: axis({ type: "value", max: 100, axisLabel: { formatter: "{value} %" } }),
+    xAxis: axis({ type: "value", max: 100, axisLabel: { hideOverlap: true, formatter: "{value} %" } }),
     yAxis: [taskAxis(report, {}), taskAxis(report, {
       position: "right",
       axisLabel: {
@@ -82,55 +104,16 @@ function statusOption(report) {
         rich: { bad: { color: color("failed"), fontWeight: 600 } },
       },
     })],
-    series: used.map((status) => ({
+    // What is wrong is seen if it is ever so little: it has some width, and lies above what comes after. None has none.
+    series: used.map((status, place) => ({
       name: status.name, type: "bar", stack: "all", barMaxWidth: 16, color: color(status.color),
-      barMinHeight: status.name === "Failed" ? 3 : 0,
+      barMinHeight: ["caveats", "successful"].includes(status.color) ? 0 : 3, z: 2 + used.length - place + (FAILURES.includes(status.color) ? used.length : 0),
       itemStyle: { decal: decal(status), borderColor: color("card"), borderWidth: 0.5 },
-      data: tasks.map((task, i) => share(task, i, status)),
+      data: tasks.map((task, i) => share(task, i, status) || null),
     })),
     tooltip: {
       ...common().tooltip, trigger: "axis", axisPointer: { type: "none" },
-      formatter: ([{ dataIndex: i }]) => `<b>${escape(tasks[i].task)}</b><br>${STATUSES.filter((status) => status.count(tasks[i]))
-        .map((status) => `${status.name}: ${grouped(status.count(tasks[i]))} (${threeDigits(share(tasks[i], i, status))} %)`).join("<br>")}`,
-    },
-  };
-}
-
-const DAY = "{MM}-{dd}";
-const TIMES = { year: "{yyyy}-01-01", month: DAY, day: DAY, hour: "{HH}:{mm}", minute: "{HH}:{mm}", second: "{HH}:{mm}:{ss}", millisecond: "{ss}.{SSS}" };
-
-function timelineOption(report) {
-  const line = report.timeline;
-  const first = Date.parse(line.start);
-  const width = line.bin_seconds * 1000;
-  const n = line.concurrency.length;
-  const points = (values) => values.map((value, i) => [first + (i + 0.5) * width, value]);
-  const steps = [...line.concurrency, line.concurrency[n - 1]].map((value, i) => [first + i * width, value]);
-  const range = { min: first, max: first + width * n, containShape: false };
-  const time = (i) => echarts.time.format(first + i * width, "{yyyy}-{MM}-{dd} {HH}:{mm}:{ss}", true);
-  const bar = (name, key, status) => ({
-    name, type: "bar", stack: "ended", xAxisIndex: 1, yAxisIndex: 1, data: points(line[key]), color: color(status.color),
-    barCategoryGap: "12%",
-  });
-  return {
-    ...common(),
-    legend: legend({ data: ["Succeeded", "Failed"], top: 198, left: "auto", right: 10 }),
-    axisPointer: { link: [{ xAxisIndex: "all" }], lineStyle: { color: color("faint") } },
-    title: [{ text: "Attempts under way", top: 0 }, { text: `Ended per ${duration(line.bin_seconds)}`, top: 200 }]
-      .map((title) => ({ textStyle: { fontSize: 13, fontWeight: 600, color: color("ink") }, padding: [1, 0], left: 0, ...title })),
-    grid: [{ left: 46, right: 12, top: 28, height: 140 }, { left: 46, right: 12, top: 230, height: 110 }],
-    xAxis: [0, 1].map((gridIndex) => axis({ type: "time", gridIndex, ...range, splitLine: { show: false }, axisLine: { show: true, lineStyle: { color: color("faint") } }, axisLabel: { hideOverlap: true, formatter: TIMES } })),
-    yAxis: [0, 1].map((gridIndex) => axis({ type: "value", gridIndex, minInterval: gridIndex, splitNumber: 4 })),
-    series: [
-      { name: "Under way", type: "line", step: "end", data: steps, color: color("area"), showSymbol: false, lineStyle: { width: 1.6 }, areaStyle: { opacity: 0.18 } },
-      bar("Succeeded", "succeeded", STATUSES[0]), bar("Failed", "failed", STATUSES[6]),
-    ],
-    tooltip: {
-      ...common().tooltip, trigger: "axis",
-      formatter: (items) => {
-        const i = Math.min(n - 1, items[items.length - 1].dataIndex);
-        return `<b>${time(i)}</b><br>under way: ${threeDigits(line.concurrency[i])}<br>succeeded: ${grouped(line.succeeded[i])}<br>failed: ${grouped(line.failed[i])}`;
-      },
+      formatter: ([{ dataIndex: i }]) => `<b>${escape(tasks[i].task)}</b><br>${statusLines(report, tasks[i]).join("<br>")}`,
     },
   };
 }

@@ -9,6 +9,14 @@ function threeDigits(value) {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3).replace(/\.?0+$/, "");
 }
 
+// How many rows are seen, of how many that the page has, of how many that there are.
+function countText(fits, { shown, all, what }) {
+  const [n, m] = [Number(shown), Number(all)];
+  if (fits < n && n < m) return `${grouped(fits)} of ${grouped(n)} shown; ${grouped(m)} ${what} in all`;
+  if (fits < n) return `${grouped(fits)} of ${grouped(n)} ${what}`;
+  return n < m ? `${grouped(n)} of ${grouped(m)} ${what} shown` : `${grouped(n)} ${what}`;
+}
+
 function duration(seconds) {
   if (seconds === 0) return "0 s";
   for (const [limit, unit, name] of [[0.9995, 0.001, "ms"], [59.95, 1, "s"], [3597, 60, "min"], [86340, 3600, "h"]]) {
@@ -34,5 +42,5 @@ const SIZES = [1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8, 1e9, 2e9, 5e9, 1e10,
 const QUANTITIES = {
   run_time: { title: "run time", write: duration, least: 0.001, steps: SECONDS },
   memory: { title: "memory", write: bytes, least: 1e6, steps: SIZES },
-  wait: { title: "wait", write: duration, least: 0.1, steps: SECONDS },
+  wait_after_inputs: { title: "wait", write: duration, least: 0.1, steps: SECONDS },
 };

@@ -6,10 +6,11 @@ const charts = [];
 
 function addChart(id, height, option) {
   const place = document.getElementById(`chart-${id}`);
-  if (!place) return;
+  if (!place) return null;
   place.style.height = `${height}px`;
   const chart = echarts.init(place, null, { renderer: "svg" });
   charts.push({ chart, option });
+  return chart;
 }
 
 function drawAll() {
@@ -26,8 +27,7 @@ function setUpHistogram() {
   if (!task) return;
   task.append(...report.details.map((found, i) => new Option(found.task, i)));
   const option = () => histogramOption(report, quantity.value, Number(task.value));
-  addChart("histogram", 230, option);
-  const { chart } = charts[charts.length - 1];
+  const chart = addChart("histogram", 230, option);
   const update = () => {
     const found = report.details[Number(task.value)][quantity.value];
     const zero = found && found.histogram.n_zero;
@@ -64,7 +64,7 @@ function main() {
   const height = 20 + 24 * report.details.length;
   if (report.details.length) addChart("status", height + 54, () => statusOption(report));
   if (report.timeline) {
-    addChart("timeline", 372, () => timelineOption(report));
+    setUpTimeline(report, addChart("timeline", timelineHeight(report), () => timelineOption(report)));
     for (const key of Object.keys(QUANTITIES)) addChart(key, height + 30, () => boxOption(report, key));
   }
   setUpHistogram();

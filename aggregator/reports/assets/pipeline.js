@@ -16,23 +16,28 @@ function withTitle(text) {
   return title;
 }
 
-// What else is wrong, such as a missing log, holds nothing up.
-const TROUBLE = { FAILED: ["✕", "failed"], ABORTED: ["✕", "aborted"], BLOCKED: ["⊘", "blocked"], UNKNOWN: ["?", "unknown"] };
+const SIGNS = { ABORTED: "✕", UNKNOWN: "?", ABORTED_SUCCESS: "!", FAILED: "✕", BLOCKED: "⊘" };
 
+function troubles(task) {
+  return Object.keys(task.statuses).filter((name) => name in SIGNS && task.statuses[name]);
+}
+
+// Statuses come worst first, but for a missing log, which holds nothing up.
 function worstOf(task) {
-  return Object.keys(TROUBLE).find((name) => task.statuses[name]) || "SUCCESSFUL";
+  return troubles(task).find((name) => name !== "ABORTED_SUCCESS") || "SUCCESSFUL";
 }
 
 function totalOf(task) {
   return Object.values(task.statuses).reduce((sum, count) => sum + count, 0);
 }
 
-function outcome(task) {
-  const found = Object.keys(TROUBLE).filter((name) => task.statuses[name]);
-  const counts = found.map((name) => `${TROUBLE[name][0]} ${grouped(task.statuses[name])}`);
-  if (!found.length) return `✓ ${grouped(totalOf(task))}`;
-  if (found.length === 1) return `${counts[0]} of ${grouped(totalOf(task))} ${TROUBLE[found[0]][1]}`;
-  return found.map((name, i) => `${counts[i]} ${TROUBLE[name][1]}`).slice(0, 2).join("  ");
+function outcome(report, task) {
+  const names = troubles(task);
+  if (!names.length) return `✓ ${grouped(totalOf(task))}`;
+  const texts = names.map((name) => `${SIGNS[name]} ${grouped(task.statuses[name])}`);
+  const title = (name) => report.titles[name].toLowerCase();
+  if (names.length === 1) return `${texts[0]} of ${grouped(totalOf(task))} ${title(names[0])}`;
+  return names.map((name, i) => (names.length < 3 && name !== "ABORTED_SUCCESS" ? `${texts[i]} ${title(name)}` : texts[i])).join("  ");
 }
 
 function layOut(tasks, edges) {
@@ -66,11 +71,11 @@ function drawEdge(graph, key) {
   return line;
 }
 
-function shares(task, x, y, width) {
+function shares(report, task, x, y, width) {
   const total = totalOf(task);
   const result = [];
   let begin = x;
-  for (const status of STATUSES) {
+  for (const status of statusParts(report)) {
     const share = total ? status.count(task) / total : 0;
     if (share > 0) {
       const size = Math.max(share * width, 2);
@@ -78,10 +83,11 @@ function shares(task, x, y, width) {
       begin += share * width;
     }
   }
-  return result;
+  // Little parts lie above what comes after them.
+  return result.reverse();
 }
 
-function drawNode(task, row, place) {
+function drawNode(report, task, row, place) {
   const x = place.x - NODE.width / 2;
   const y = place.y - NODE.height / 2;
   const worst = worstOf(task);
@@ -89,15 +95,15 @@ function drawNode(task, row, place) {
   const name = svgElement("text", { class: "label", x: x + 11, y: y + 21 });
   name.textContent = label;
   const text = svgElement("text", { class: "outcome", x: x + 11, y: y + 38 });
-  text.textContent = outcome(task);
+  text.textContent = outcome(report, task);
   const body = svgElement("rect", {
     class: "body", x, y, width: NODE.width, height: NODE.height, rx: 7,
     style: `stroke: var(--${worst.toLowerCase().replace("_", "-")})`,
     ...(worst === "BLOCKED" ? { "stroke-dasharray": "5 3" } : {}),
   });
   const link = svgElement("a", { class: "node", href: `#task-${row}`, "data-task": task.task, "data-worst": worst });
-  link.setAttribute("aria-label", `${task.task}: ${outcome(task)}`);
-  link.append(withTitle(`${task.task}: ${outcome(task)}`), body, name, text, ...shares(task, x + 11, y + NODE.height - 13, NODE.width - 22));
+  link.setAttribute("aria-label", `${task.task}: ${outcome(report, task)}`);
+  link.append(withTitle(`${task.task}: ${outcome(report, task)}`), body, name, text, ...shares(report, task, x + 11, y + NODE.height - 13, NODE.width - 22));
   return svgElement("g", { class: "node" }, link);
 }
 
@@ -112,7 +118,7 @@ function drawPipeline(report) {
   const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, width: width * scale, height: height * scale },
     svgElement("defs", {}, marker),
     ...graph.edges().map((key) => drawEdge(graph, key)),
-    ...report.details.map((task, row) => drawNode(task, row, graph.node(task.task))));
+    ...report.details.map((task, row) => drawNode(report, task, row, graph.node(task.task))));
   place.replaceChildren(svg);
   place.scrollLeft = (place.scrollWidth - place.clientWidth) / 2;
 }

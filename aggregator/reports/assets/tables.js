@@ -50,15 +50,20 @@ function toggleLog(opener) {
   opener.closest("tr").nextElementSibling.hidden = !open;
 }
 
-function filterRows(body, words) {
-  let shown = 0;
+// Words can be those of the heading above the rows as well.
+function filterRows(body, words, heading) {
+  let fitting = 0;
   for (const rows of rowsWithLogs(body)) {
-    const text = rows.map((row) => row.textContent).join(" ").toLowerCase();
+    const text = [heading, ...rows.map((row) => row.textContent)].join(" ").toLowerCase();
     const fits = words.every((word) => text.includes(word));
     showRows(rows, fits);
-    shown += fits;
+    fitting += fits;
   }
-  return shown;
+  return fitting;
+}
+
+function tell(count, fits) {
+  count.textContent = countText(fits, count.dataset);
 }
 
 function wordsOf(input) {
@@ -67,23 +72,37 @@ function wordsOf(input) {
 
 function filterTable(input) {
   const table = document.getElementById(input.dataset.filters);
-  const total = rowsWithLogs(table.tBodies[0]).length;
-  const shown = filterRows(table.tBodies[0], wordsOf(input));
-  const note = document.querySelector(`[data-counts="${table.id}"]`);
-  const of = shown < total ? ` of ${total.toLocaleString("en")}` : "";
-  note.textContent = `${shown.toLocaleString("en")}${of} ${note.dataset.what}`;
+  tell(document.getElementById(`count-${table.id}`), filterRows(table.tBodies[0], wordsOf(input), ""));
 }
 
 function filterQuanta(input) {
   const words = wordsOf(input);
-  let shown = 0;
+  let fitting = 0;
   for (const group of document.querySelectorAll("details.group")) {
-    const found = filterRows(group.querySelector("tbody"), words);
+    const exception = group.querySelector("summary > :first-child").textContent;
+    const found = filterRows(group.querySelector("tbody"), words, exception);
+    tell(group.querySelector(".count"), found);
     group.hidden = found === 0;
     if (words.length) group.open = found > 0;
-    shown += found;
+    fitting += found;
   }
-  document.getElementById("count-quanta").textContent = `${shown.toLocaleString("en")} quanta`;
+  tell(document.getElementById("count-quanta"), fitting);
+}
+
+// Where the page may not write to the clipboard, the text is selected, so that the keyboard's copy takes it.
+async function copyText(button) {
+  const place = button.parentElement.querySelector("pre");
+  getSelection().selectAllChildren(place);
+  try {
+    await navigator.clipboard.writeText(place.textContent);
+  } catch {
+    if (!document.execCommand("copy")) {
+      button.textContent = "Selected";
+      return;
+    }
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
 function setUpTables() {
@@ -92,6 +111,9 @@ function setUpTables() {
   }
   for (const opener of document.querySelectorAll(".opener")) {
     opener.addEventListener("click", () => toggleLog(opener));
+  }
+  for (const button of document.querySelectorAll(".copy")) {
+    button.addEventListener("click", () => copyText(button));
   }
   for (const input of document.querySelectorAll("[data-filters]")) {
     input.addEventListener("input", () => filterTable(input));
