@@ -21,7 +21,7 @@ setup: $(VENV)/development
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
 	tests/get_browser.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
