@@ -21,6 +21,7 @@ from schemas import (
     locks,
     manifest,
     partial_files,
+    superseded,
 )
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Checkpoint:
     def __init__(self, directory: str, temporary: bool = False) -> None:
         self.layout = checkpoint.Layout(directory)
         self._temporary = temporary
-        self._is_made = self._is_new = self._has_lost_work = False
+        self._is_made = self._is_new = self._is_set_aside = False
         try:
             self.lock = self._take()
         except BaseException:
@@ -127,17 +128,37 @@ class Checkpoint:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._temporary:
+        if self._temporary and os.path.lexists(self.layout.lock):
             self.remove()
         self.lock.release()
 
     def clear(self) -> None:
         """Remove all files that a checkpoint has, but the lock."""
-        self._has_lost_work = self._has_lost_work or self._has_work()
         self._remove_files(lambda name: True)
 
+    def set_aside(self) -> None:
+        """Make room for another manifest; what was found out stays until it is forgotten or taken back."""
+        self._is_set_aside = True
+        superseded.set_aside(self.layout)
+
+    def forget(self) -> None:
+        """Remove what was set aside, and what was found out with it."""
+        if self._is_set_aside:
+            self._remove_files(superseded.is_result)
+            self._remove_files(superseded.is_aside)
+            self._is_set_aside = False
+
+    def _take_back(self) -> None:
+        with files.writing(self.layout.directory):
+            superseded.take_back(self.layout)
+        self._is_set_aside = False
+
     def remove_temporary_files(self) -> None:
-        """Remove what processes left that were killed while they wrote, also outside of the checkpoint."""
+        """Remove what processes left that were killed while they wrote, also outside of the checkpoint.
+
+        What they had set aside for a run that did not come to its first change is taken back.
+        """
+        self._take_back()
         partial_files.remove(self.layout.partial_files)
         self._remove_files(lambda name: name.endswith((".tmp", ".part")))
 
@@ -197,7 +218,7 @@ class Checkpoint:
     def undo(self) -> bool:
         """Remove the checkpoint if it is new and has no work in it; return whether all is as it was."""
         if not self._is_new:
-            return not self._has_lost_work
+            return not self._is_set_aside
         if self._has_work():
             return False
         self.remove(keeps_directory=not self._is_made)
@@ -247,8 +268,8 @@ def temporary_directory() -> str:
     return tempfile.mkdtemp(prefix="aggregation-")
 
 
-def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manifest | None:
-    """Return the manifest of a checkpoint if what it holds can be used; empty the checkpoint otherwise.
+def read_manifest(held: Checkpoint, graph: str, settings: str, fresh: bool) -> manifest.Manifest | None:
+    """Return the manifest of a checkpoint if what it holds can be used; set that aside otherwise.
 
     Parameters
     ----------
@@ -258,6 +279,8 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
         Identity of the predicted graph.
     settings
         Hash of the settings.
+    fresh
+        Whether nothing of it is wanted.
 
     Raises
     ------
@@ -267,6 +290,9 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
     layout = held.layout
     if not local_files.exists(layout.manifest):
         held.clear()
+        return None
+    if fresh:
+        held.set_aside()
         return None
     try:
         found = manifest.read(layout.manifest)
@@ -282,7 +308,7 @@ def read_manifest(held: Checkpoint, graph: str, settings: str) -> manifest.Manif
         _check(layout.edges, layout.read_edges(), found.edges)
     except errors.FormatError as exc:
         _log.warning("The checkpoint can't be used, everything is scanned again: %s", exc)
-        held.clear()
+        held.set_aside()
         return None
     return found
 

@@ -87,13 +87,14 @@ class Coordinator:
             self._receive()
         if not (self._config.incomplete or self._config.allow_empty_run):
             presence.check(self._prepared, self._crew, self._stopping, self._report)
-        if self._prepared.moved is not None:
-            # A repository that was mistyped may have been refused, and the checkpoint is for another one.
-            manifest.write(self._prepared.checkpoint.layout.manifest, self._prepared.moved)
         self._ask(self._crew.ingester, messages.Begin())
         self.summary.n_quanta = len(self._prepared.division.ids)
         self.summary.has_begun = True
         with errors.after_changes():
+            # A repository that was mistyped would have been refused, and earlier work be for another one.
+            self._prepared.checkpoint.forget()
+            if self._prepared.moved is not None:
+                manifest.write(self._prepared.checkpoint.layout.manifest, self._prepared.moved)
             self._prepared.checkpoint.note_run(self._config, self._prepared.setup.output_path)
             self._run()
 

@@ -48,12 +48,13 @@ class Command:
         """Return another command of this program."""
         return shlex.join([*self.program, *words])
 
-    def again(self, *more: str, without: str | None = None) -> str:
+    def again(self, *more: str, without: str | None = None, has_begun: bool = True) -> str:
         """Return the same command, with more options or without one that takes no value.
 
-        It goes on with the checkpoint, so nothing is to be made afresh.
+        If it has begun, it goes on with the checkpoint, so nothing is to be made afresh.
         """
-        words = [word for word in self.arguments if word not in ("--fresh", without)]
+        left_out = {without, "--fresh"} if has_begun else {without}
+        words = [word for word in self.arguments if word not in left_out]
         end = words.index("--") if "--" in words else len(words)
         return shlex.join([*self.program, *words[:end], *more, *words[end:]])
 
@@ -66,7 +67,7 @@ class Command:
                 Next(self.again(), "when the files are repaired"),
                 Next(self.again("--unreadable=failed"), "to record these quanta as failed"),
             ]
-        return [Next(self.again(), "to go on")]
+        return [Next(self.again(has_begun=error.summary is not None), "to go on")]
 
 
 def after_aggregation(command: Command, repository: str, done: "summary.Summary") -> list[Next]:

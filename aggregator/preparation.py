@@ -49,14 +49,12 @@ def prepare(asked: request.Request) -> Preparation:
         If the graph is damaged.
     """
     fault_points.reached("start")
-    graph, held, config = asked.graph, asked.checkpoint, asked.config
+    graph, held = asked.graph, asked.checkpoint
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     identity = _identity(asked, table)
     held.remove_temporary_files()
-    if config.fresh:
-        held.clear()
-    found = checkpoints.read_manifest(held, identity.graph, identity.settings)
+    found = checkpoints.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
         # To parse them takes seconds for a million quanta.
         edges = np.frombuffer(held.layout.read_edges(), dtype=np.int32).reshape(-1, 2)

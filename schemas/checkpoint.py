@@ -18,13 +18,20 @@ _FILES = frozenset(
         "unreadable.jsonl",
     )
 )
+ASIDE = ".old"
+"""End of the names of files that are set aside."""
+
+SHARED = ("manifest.json", "dictionary", "records", "edges", "ledger")
+"""Files that are set aside for those of a run with other ones, the manifest first."""
+
+_ASIDE = frozenset(f"{name}{ASIDE}" for name in SHARED)
 _NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part")
 
 
 def knows(name: str) -> bool:
     """Return whether a file name is one of a checkpoint's, be it a temporary one."""
     final = files.final_name(name)
-    return final in _FILES or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
+    return final in _FILES | _ASIDE or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
 
 
 class Layout:

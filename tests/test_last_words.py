@@ -13,7 +13,7 @@ from click import testing
 from conftest import Sample
 
 import aggregator
-from aggregator import command_line, next_commands
+from aggregator import checkpoints, command_line, next_commands, presence
 from aggregator.graph_ingestion import replacement
 from aggregator.reports import formats
 from aggregator.synthesis import repository
@@ -82,11 +82,51 @@ def test_an_older_checkpoint_survives_a_refusal(sample: Sample, monkeypatch: pyt
     assert "known from an earlier run" in invoke(*aggregation(sample)).stdout
 
 
-@pytest.mark.ordering("B6")
-def test_work_that_is_lost_is_no_refusal(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.ordering("B6", "M5")
+@pytest.mark.parametrize("option", ["--fresh", "--zstd-level=5"])
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ((ingester.Ingester, "_check_run"), 2),
+        ((registry.Registry, "register_dataset_types"), 2),
+        ((registry.Registry, "register_run"), 1),
+        ((presence, "check"), 2),
+    ],
+)
+def test_work_that_was_to_be_replaced_survives_a_refusal(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, option: str, place: tuple[Any, str], code: int
+) -> None:
     invoke(*aggregation(sample, "--dry-run"))
-    monkeypatch.setattr(ingester.Ingester, "_check_run", refuse)
-    invoke(*aggregation(sample, "--fresh"), code=1)
+    checkpoint = sample.repo / "predicted.qg.checkpoint"
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, refuse)
+        done = invoke(*aggregation(sample, option), code=code)
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+    if code == 1:
+        # It has not begun afresh yet.
+        assert following(done) == [aggregation(sample, option)]
+    assert "known from an earlier run" not in invoke(*aggregation(sample, option, "--keep-checkpoint")).stdout
+    assert not list(checkpoint.glob("*.old"))
+
+
+@pytest.mark.ordering("M5")
+@pytest.mark.parametrize("point", ["dictionary", "manifest", "rename.json"])
+def test_work_that_was_to_be_replaced_survives_a_kill(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    invoke(*aggregation(sample, "--dry-run"))
+    with monkeypatch.context() as patch:
+        # A killed process does not tidy up.
+        patch.setattr(checkpoints.Checkpoint, "leave", lambda held: None)
+        config = aggregator.AggregatorConfig(zstd_level=5, mock_storage_classes=True)
+        paths = str(sample.repo / "predicted.qg"), str(sample.repo)
+        sample_case.stop_at(patch, point, lambda: aggregator.aggregate_graph(*paths, config))
+    assert "known from an earlier run" in invoke(*aggregation(sample)).stdout
+
+
+def test_nothing_is_said_of_a_temporary_checkpoint_that_is_gone(sample: Sample) -> None:
+    assert "WARNING" not in invoke(*aggregation(sample, "--no-checkpoint")).stderr
 
 
 @pytest.mark.ordering("B6")
