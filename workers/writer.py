@@ -75,7 +75,10 @@ class Writer:
         """Close everything; remove what is not complete."""
         self._graph.close()
         if not self._published:
-            # Without a file there is nothing that the archive would still want to write.
+            # Whatever is still open wants to write when it is destroyed, and complains about it.
+            if self._logs is not None:
+                with contextlib.suppress(OSError):
+                    self._logs.close()
             self._archive.fp = None
             with contextlib.suppress(OSError):
                 self._stream.close()
