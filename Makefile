@@ -51,6 +51,7 @@ bench: $(VENV)/benchmarks
 		--workdir bench-out --json bench-out/compare.json
 	$(MEASURE).growth --quanta 5000 20000 --resume --repeat 3 --workdir bench-out --json bench-out/growth.json
 	$(MEASURE).ceilings --quanta 20000 --workdir bench-out --json bench-out/ceilings.json
+	$(MEASURE).dataset_types --json bench-out/dataset_types.json
 	$(MEASURE).plots --results bench-out --to bench-out
 
 # The same for large runs, up to a million quanta: some hours and 30 GB, most of them for making the runs.

@@ -8,11 +8,11 @@ import os
 import msgspec
 import numpy as np
 
-from aggregator import checkpoints, configuration, dictionary, request, shards
+from aggregator import checkpoints, configuration, dictionary, file_plans, request, shards
 from butler import config as butler_config
-from butler import datastore, locality, records, universe
-from schemas import addresses, digest, errors, fault_points, manifest, messages, predicted
-from workers import catalog, scanner
+from butler import locality
+from schemas import addresses, digest, fault_points, manifest, messages, predicted
+from workers import scanner
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def prepare(asked: request.Request) -> Preparation:
     Raises
     ------
     RefusedError
-        If the checkpoint belongs to another graph.
+        If the checkpoint belongs to another graph, or the repository's configuration does not say where some
+        outputs go.
     FormatError
         If the graph is damaged.
     """
@@ -53,6 +54,7 @@ def prepare(asked: request.Request) -> Preparation:
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     identity = _identity(asked, table)
+    files = file_plans.plan(graph, asked.repository, config.mock_storage_classes)
     held.remove_temporary_files()
     found = checkpoints.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
@@ -64,7 +66,7 @@ def prepare(asked: request.Request) -> Preparation:
         division = shards.divide(table, edges)
         # Samples for the dictionary need the memory.
         del table
-        found = _fill_checkpoint(asked, division, edges.reshape(-1).view(np.uint8).data, identity)
+        found = _fill_checkpoint(asked, files, division, edges.reshape(-1).view(np.uint8).data, identity)
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
     moved = _moved(found, asked, identity)
     return Preparation(graph, division, _setup(asked, (moved or found).identity), held, moved)
@@ -98,13 +100,16 @@ def _moved(
 
 
 def _fill_checkpoint(
-    asked: request.Request, division: shards.Shards, edges: memoryview, identity: digest.Identity
+    asked: request.Request,
+    files: file_plans.FilePlans,
+    division: shards.Shards,
+    edges: memoryview,
+    identity: digest.Identity,
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
     graph, layout = asked.graph, asked.checkpoint.layout
-    types, table = _extract_records(graph, asked.repository, asked.config)
-    packed = table.pack()
-    trained = dictionary.train(asked.config, graph, division, types)
+    packed = files.read_records(graph).pack()
+    trained = dictionary.train(asked.config, graph, division, files.types)
     fault_points.reached("dictionary")
     layout.write_records(packed)
     layout.write_dictionary(trained)
@@ -149,33 +154,6 @@ def _setup(asked: request.Request, identity: digest.Identity) -> messages.Setup:
         worker_log_level=config.worker_log_level,
         worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,
     )
-
-
-def _extract_records(
-    graph: predicted.PredictedGraph,
-    repository: butler_config.RepositoryConfig,
-    config: configuration.AggregatorConfig,
-) -> tuple[catalog.Catalog, records.RecordTable]:
-    """Return the graph's dataset types, and the record attributes that their file templates name."""
-    graph_universe = universe.Universe.from_config(graph.pipeline.universe)
-    store = datastore.Datastore(repository, graph_universe, config.mock_storage_classes)
-    instruments = [None, *(str(row[0]) for _, row in graph.dimension_rows({"instrument"}))]
-    needed: dict[str, set[str]] = {}
-    for kind in graph.pipeline.dataset_types:
-        group = graph_universe.group(kind.dimensions)
-        for instrument in instruments:
-            if instrument is not None and "instrument" not in group.names:
-                continue
-            try:
-                request = (kind.name, kind.storage_class, group, instrument)
-                for element, attributes in store.needed_attributes([request]).items():
-                    needed.setdefault(element, set()).update(attributes)
-            except errors.RefusedError as exc:
-                # Inputs need no path here, and outputs none as long as nothing of the type was made.
-                _log.debug("%s", exc)
-    table = records.RecordTable.build(graph_universe, needed, graph.dimension_rows(set(needed)))
-    store.set_records(table)
-    return catalog.Catalog(graph.pipeline, graph_universe, store), table
 
 
 def _settings_hash(config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig) -> str:

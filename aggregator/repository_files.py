@@ -52,7 +52,7 @@ def _ingested_graphs(repository: config.RepositoryConfig) -> dict[str, str]:
     # Rarely needed, and not fast to import.
     from butler import registry
 
-    with registry.open_registry(repository.database, repository.namespace, writeable=False) as opened:
+    with registry.open_repository(repository, writeable=False) as opened:
         return {
             place.file: f"the ingested graph of run {run}"
             for run, places in ingested_graphs.places(repository, opened).items()

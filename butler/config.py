@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from butler import repository_index, yaml_files
+from butler import repository_index, type_overrides, yaml_files
 from schemas import errors, local_files
 
 ROOT_TAG: Final = "<butlerRoot>"
@@ -72,6 +72,9 @@ class RepositoryConfig:
 
     namespace: str | None
     """Schema of the registry's tables; `None` for the connection's default."""
+
+    overrides: type_overrides.Overrides
+    """How names and storage classes of dataset types here differ from those in the database."""
 
     datastores: tuple[FileDatastore, ...]
     """File datastores in order; a chain is flattened, in-memory datastores are left out."""
@@ -140,6 +143,7 @@ def load(location: str | os.PathLike[str], search_path: Sequence[str] | None = N
         root=reader.root,
         database=reader.database(registry),
         namespace=registry.get("namespace"),
+        overrides=type_overrides.parse(registry.get("managers"), path),
         datastores=reader.datastores(),
         storage_classes=_storage_classes(reader.defaults("storageClasses", "storageClasses.yaml")),
         has_live_tables=bool((registry.get("managers") or {}).get("obscore")),

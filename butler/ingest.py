@@ -140,7 +140,7 @@ def _run_id(
     if not found.is_complete_run(run):
         raise UnregisteredError(f"{registry.db.place}: there is no run {run!r}. Run the same command again.")
     table = registry.dataset_type
-    types = {dataset_type.id: dataset_type.name for _, dataset_type, _ in offered.datasets}
+    types = {kind.id: registry.overrides.stored_name(kind.name) for _, kind, _ in offered.datasets}
     names = sqlalchemy.select(table.c.id, table.c.name).where(table.c.id.in_(types))
     if {row.id: row.name for row in connection.execute(names)} != types:
         raise UnregisteredError(

@@ -75,7 +75,7 @@ def find(
     # Not needed for graphs given by their path, which should open fast.
     from butler import registry as registries
 
-    with registries.open_registry(repository.database, repository.namespace, writeable=False) as opened:
+    with registries.open_repository(repository, writeable=False) as opened:
         return _find(repository, collection, opened)
 
 

@@ -15,6 +15,7 @@ import sqlalchemy
 from butler import (
     batch,
     collections,
+    config,
     connections,
     database,
     dataset_files,
@@ -23,10 +24,13 @@ from butler import (
     dimension_records,
     forgetting,
     ingest,
+    ingested_graphs,
     managers,
+    obstacles,
     recorded_graphs,
     sqlite,
     tables,
+    type_overrides,
     universe,
 )
 from schemas import addresses, errors
@@ -34,6 +38,35 @@ from schemas import addresses, errors
 _DatasetTypeRow = dataset_types.DatasetTypeRow
 
 _Result = TypeVar("_Result")
+
+
+def open_repository(
+    repository: config.RepositoryConfig,
+    *,
+    writeable: bool,
+    rehearsed: bool = False,
+    warn: Callable[[str], object] | None = None,
+) -> Registry:
+    """Open the database that a repository's configuration names; see `open_registry`.
+
+    Raises
+    ------
+    RefusedError
+        Raised, besides, if the configuration hides where ingested graphs are recorded.
+    """
+    if repository.overrides.concern(ingested_graphs.DATASET_TYPE):
+        raise errors.RefusedError(
+            f"{repository.path}: 'overrides' concern {ingested_graphs.DATASET_TYPE}, whose datasets say that "
+            "a run's logs and metadata are in a graph and not in files. Take them out."
+        )
+    return open_registry(
+        repository.database,
+        repository.namespace,
+        writeable=writeable,
+        rehearsed=rehearsed,
+        warn=warn,
+        overrides=repository.overrides,
+    )
 
 
 def open_registry(
@@ -44,6 +77,7 @@ def open_registry(
     rehearsed: bool = False,
     busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
     warn: Callable[[str], object] | None = None,
+    overrides: type_overrides.Overrides = type_overrides.NONE,
 ) -> Registry:
     """Open the database of an existing repository.
 
@@ -61,6 +95,8 @@ def open_registry(
         How long to wait for another process's lock, milliseconds.
     warn
         Told about each transaction that has to be repeated, and why; by default the log.
+    overrides
+        How names and storage classes of dataset types here differ from those in the database.
 
     Raises
     ------
@@ -73,7 +109,7 @@ def open_registry(
     try:
         attributes = managers.read_attributes(db)
         managers.check(attributes, db.place, writeable=writeable or rehearsed)
-        return Registry(db, _read_universe(db, attributes))
+        return Registry(db, _read_universe(db, attributes), overrides)
     except BaseException:
         db.close()
         raise
@@ -100,11 +136,15 @@ class Registry:
         The open database.
     dimensions
         The repository's dimension universe.
+    overrides
+        How its dataset types are called here.
     """
 
-    def __init__(self, db: database.Database, dimensions: universe.Universe) -> None:
+    def __init__(
+        self, db: database.Database, dimensions: universe.Universe, overrides: type_overrides.Overrides
+    ) -> None:
         self._db = db
-        self._tables = tables.Tables(db, dimensions)
+        self._tables = tables.Tables(db, dimensions, overrides)
         self.universe = dimensions
 
     def __enter__(self) -> Self:
@@ -148,6 +188,15 @@ class Registry:
         wanted = self.definition(name, storage_class, dimensions, is_calibration)
         return self.register_dataset_types([wanted])[name]
 
+    def obstacles(self, outputs: obstacles.Outputs) -> list[str]:
+        """Return what keeps the outputs of a run out of here; see `butler.obstacles.find`."""
+        return self._db.read(lambda connection: obstacles.find(self._tables, connection, outputs))
+
+    def has_records(self, element: str) -> bool:
+        """Return whether there is any record of a dimension that has a table."""
+        query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(self._tables.dimension(element)).limit(1)
+        return self._db.read(lambda connection: connection.execute(query).first() is not None)
+
     def definition(
         self, name: str, storage_class: str, dimensions: Iterable[str], is_calibration: bool
     ) -> dataset_types.Definition:
@@ -166,19 +215,17 @@ class Registry:
             Raised if one is registered with another definition; none is added then.
         """
         found = self._find_dataset_types([each.name for each in wanted])
-        for each in wanted:
-            if each.name in found:
-                dataset_types.check(self._db.place, found[each.name], each)
         missing = [each for each in wanted if each.name not in found]
+        if problems := dataset_types.problems(self._tables.overrides, wanted, found):
+            raise errors.AggregatorError(f"{self._db.place}: {'; '.join(problems)}.")
 
-        def add(connection: sqlalchemy.Connection) -> None:
-            for each in missing:
-                found[each.name] = dataset_types.register(self._tables, connection, each)
-                dataset_types.check(self._db.place, found[each.name], each)
+        def add(connection: sqlalchemy.Connection) -> dict[str, _DatasetTypeRow]:
+            added = dataset_types.register(self._tables, connection, missing)
+            if problems := dataset_types.problems(self._tables.overrides, missing, added):
+                raise errors.AggregatorError(f"{self._db.place}: {'; '.join(problems)}.")
+            return added
 
-        if missing:
-            self._register(add)
-        return found
+        return {**found, **self._register(add)} if missing else found
 
     def _find_dataset_types(self, names: Sequence[str]) -> dict[str, _DatasetTypeRow]:
         return self._db.read(lambda connection: dataset_types.find_all(self._tables, connection, names))

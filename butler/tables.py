@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy
 
-from butler import database, definitions, element_tables, managers, universe
+from butler import database, definitions, element_tables, managers, type_overrides, universe
 
 RECORDS: Final = "file_datastore_records"
 """Table of file records of a repository with a single file datastore, by default."""
@@ -25,7 +25,12 @@ class Tables(definitions.Definitions):
         Database that holds them.
     dimensions
         The repository's dimension universe.
+    overrides
+        How its dataset types are called here.
     """
+
+    overrides: type_overrides.Overrides
+    """How its dataset types are called here."""
 
     attributes: sqlalchemy.Table
     """What the repository says of itself."""
@@ -57,8 +62,14 @@ class Tables(definitions.Definitions):
     location: sqlalchemy.Table
     """Which datastore has which dataset."""
 
-    def __init__(self, db: database.Database, dimensions: universe.Universe) -> None:
+    def __init__(
+        self,
+        db: database.Database,
+        dimensions: universe.Universe,
+        overrides: type_overrides.Overrides = type_overrides.NONE,
+    ) -> None:
         super().__init__(db, dimensions)
+        self.overrides = overrides
         self.attributes = managers.attribute_table(self.metadata)
         self._add_collections()
         self._add_groups()

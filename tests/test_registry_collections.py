@@ -129,7 +129,7 @@ def test_two_processes_add_one_dimension_group(database: databases.Database) -> 
         )
         with first._db.writing() as connection:
             wanted = first.definition("a", "Plot", ["band", "detector"], False)
-            mine = dataset_types.register(first._tables, connection, wanted)
+            mine = dataset_types.register(first._tables, connection, [wanted])["a"]
             other.start()
             other.join(0.3)
             assert other.is_alive()

@@ -9,7 +9,7 @@ from butler import batch, dataset_types, universe
 from schemas import addresses, digest, pipeline, verdicts
 from workers import catalog
 
-Find = Callable[[str], dataset_types.DatasetTypeRow]
+Find = Callable[[Sequence[str]], dict[str, dataset_types.DatasetTypeRow]]
 
 
 def belonging(opened: digest.Digest, verdict: bytes) -> npt.NDArray[np.bool_]:
@@ -36,7 +36,7 @@ class DatasetRows:
     stores
         Table of file records and name of each datastore.
     find
-        Returns a registered dataset type by its name.
+        Returns registered dataset types by their names.
     """
 
     def __init__(self, source: pipeline.Pipeline, stores: Sequence[tuple[str, str]], find: Find) -> None:
@@ -55,7 +55,7 @@ class DatasetRows:
         kinds = opened.column("dataset.type")[rows].tolist()
         coordinates = opened.column("dataset.coordinate")[rows].tolist()
         values = [catalog.decode_values(text) for text in opened.values("coordinates")]
-        types = {kind: self._type(kind) for kind in set(kinds)}
+        types = self._registered_types()
         digits = addresses.hex_digits(ids[rows])
         datasets = []
         for dataset_id, kind, coordinate in zip(digits, kinds, coordinates, strict=True):
@@ -79,11 +79,12 @@ class DatasetRows:
                 files.append((table, store, dataset_id, path, formatter, storage_class, component))
         return files
 
-    def _type(self, index: int) -> tuple[dataset_types.DatasetTypeRow, list[int]]:
-        """Return a registered dataset type, and where its required values stand in the graph's data IDs."""
-        if index not in self._types:
-            kind = self._pipeline.dataset_types[index]
-            row = self._find(kind.name)
-            keys = self._universe.group(kind.dimensions).keys
-            self._types[index] = row, [keys.index(name) for name in row.required]
-        return self._types[index]
+    def _registered_types(self) -> dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]]:
+        """Return the dataset types of outputs, and where their required values stand in data IDs."""
+        if not self._types:
+            produced = [(index, t) for index, t in enumerate(self._pipeline.dataset_types) if t.is_produced]
+            rows = self._find([kind.name for _, kind in produced])
+            for index, kind in produced:
+                row, keys = rows[kind.name], self._universe.group(kind.dimensions).keys
+                self._types[index] = row, [keys.index(name) for name in row.required]
+        return self._types

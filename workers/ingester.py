@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from butler import batch, config, dataset_ids, ingest, recorded_graphs, registry
 from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted
-from workers import closed_quanta, dataset_rows, foreign_graphs, log_levels, registrations
+from workers import admission, closed_quanta, dataset_rows, foreign_graphs, log_levels, registrations
 
 LOOKS: Final = 5
 """How often it is looked whether everything is in the database, and what is not is offered again."""
@@ -61,16 +61,12 @@ class Ingester:
         self._run = self._header.output_run
         repository = config.load(setup.butler_path)
         self._place = ledger.place(repository.database, repository.namespace)
-        self._registry = registry.open_registry(
-            repository.database,
-            repository.namespace,
-            writeable=not setup.dry_run,
-            rehearsed=setup.dry_run,
-            warn=log.warning,
+        self._registry = registry.open_repository(
+            repository, writeable=not setup.dry_run, rehearsed=setup.dry_run, warn=log.warning
         )
         self._closed = closed_quanta.ClosedQuanta(setup.graph_path, self._run, repository, self._registry)
         stores = [(s.records_table, s.name) for s in repository.datastores]
-        self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_type)
+        self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_types)
         self._defensive = setup.defensive_ingest
         self._datasets: list[batch.Dataset] = []
         self._files: list[batch.File] = []
@@ -82,6 +78,7 @@ class Ingester:
         self._believed: dict[int, int] = {}
         self._refused: set[str] = set()
         try:
+            admission.check(setup, repository, self._registry)
             self._closed.refuse()
             if not setup.dry_run:
                 foreign_graphs.refuse(setup.graph_path, self._run, repository.path, self._registry)

@@ -101,9 +101,7 @@ def check(
     repository = config.load(butler_path)
     repository.check_writeable()
     with contextlib.ExitStack() as open_things:
-        source = open_things.enter_context(
-            registry.open_registry(repository.database, repository.namespace, writeable=True)
-        )
+        source = open_things.enter_context(registry.open_repository(repository, writeable=True))
         known = ingested_graphs.places(repository, source)
         run = output_run if header is None else header.output_run
         if run is None:

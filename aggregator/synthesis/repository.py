@@ -42,8 +42,7 @@ def create(root: str, asked: parameters.Parameters) -> None:
 
 def open_registry(root: str) -> registry.Registry:
     """Open the repository's database for writing."""
-    config = butler_config.load(root)
-    return registry.open_registry(config.database, config.namespace, writeable=True)
+    return registry.open_repository(butler_config.load(root), writeable=True)
 
 
 def insert_dimension_records(opened: registry.Registry, graph: nodes.Nodes) -> None:
