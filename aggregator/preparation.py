@@ -54,7 +54,7 @@ def prepare(asked: request.Request) -> Preparation:
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     identity = _identity(asked, table)
-    files = file_plans.plan(graph, asked.repository, config.mock_storage_classes)
+    files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
     held.remove_temporary_files()
     found = checkpoints.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
