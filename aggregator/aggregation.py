@@ -18,7 +18,7 @@ from aggregator import (
     summary,
     verdicts,
 )
-from schemas import errors, fault_points, last_run, leases, unreadable
+from schemas import errors, fault_points, last_run, locks, unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def aggregate_graph(
 
 def _publish(listing: unreadable.Listing, asked: request.Request, done: summary.Summary) -> None:
     """Bring the list of files that can't be read to where it stays."""
-    leases.check(asked.checkpoint.lock.claim)
+    locks.check(asked.checkpoint.ownership)
     path = asked.checkpoint.layout.unreadable
     if not listing.is_empty and not asked.config.checkpoint:
         path = os.path.join(tempfile.mkdtemp(prefix="aggregation-"), os.path.basename(path))

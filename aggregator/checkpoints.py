@@ -56,6 +56,7 @@ class Checkpoint:
         self._is_made = self._is_new = self._is_set_aside = False
         try:
             self.lock = self._take()
+            self.ownership = self.lock.ownership(self.layout.lock)
         except BaseException:
             if temporary:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -144,6 +145,7 @@ class Checkpoint:
     def forget(self) -> None:
         """Remove what was set aside, and what was found out with it."""
         if self._is_set_aside:
+            locks.check(self.ownership)
             self._remove_files(superseded.is_result)
             self._remove_files(superseded.is_aside)
             self._is_set_aside = False
@@ -165,7 +167,7 @@ class Checkpoint:
     def leave(self) -> None:
         """Remove what is left of a run that ends early; what can't be removed now, the next run will."""
         with contextlib.suppress(OSError, errors.AggregatorError):
-            leases.check(self.lock.claim)
+            locks.check(self.ownership)
             self.remove_temporary_files()
 
     def remove(self, keeps_directory: bool = False) -> None:
@@ -177,7 +179,7 @@ class Checkpoint:
             Whether to leave the empty directory.
         """
         try:
-            leases.check(self.lock.claim)
+            locks.check(self.ownership)
             if foreign := self._remove_files(lambda name: True):
                 _log.warning(
                     "%s: is not removed, since there is something in it that is not of a checkpoint: %s",
@@ -210,7 +212,7 @@ class Checkpoint:
         AggregatorError
             If it can't be written, or is not ours any more.
         """
-        leases.check(self.lock.claim)
+        locks.check(self.ownership)
         fails = config.unreadable == "failed"
         record = last_run.LastRun(config.incomplete, config.dry_run, fails, output, end)
         last_run.write(self.layout.last_run, record)

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from aggregator import configuration, crew, interruption, preparation, presence, progress, summary, verdicts
-from schemas import digest, errors, fault_points, leases, ledger, manifest, messages, unreadable
+from schemas import digest, errors, fault_points, ledger, locks, manifest, messages, unreadable
 from schemas import verdicts as verdict_codes
 from workers import process
 
@@ -179,7 +179,7 @@ class Coordinator:
                 self.summary.stale.extend(reply.stale)
                 fault_points.reached("report")
                 if not self._prepared.setup.dry_run:
-                    leases.check(self._prepared.setup.lease)
+                    locks.check(self._prepared.setup.ownership)
                     ledger.append(self._prepared.checkpoint.layout.ledger, reply.committed)
                 fault_points.reached("ledger")
                 self._report.advance("ingested", sum(self._size_of(line.shard) for line in reply.committed))

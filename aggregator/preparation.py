@@ -148,7 +148,7 @@ def _setup(asked: request.Request, identity: digest.Identity) -> messages.Setup:
         ingest_batch_size=config.ingest_batch_size,
         register_dataset_types=config.register_dataset_types,
         update_output_chain=config.update_output_chain,
-        lease=asked.checkpoint.lock.claim,
+        ownership=asked.checkpoint.ownership,
         protection=asked.protection,
         worker_log_dir=config.worker_log_dir,
         worker_log_level=config.worker_log_level,

@@ -23,6 +23,18 @@ _PATIENCE = 0.5
 """Seconds to wait for a lock: who only looks whether it is held has it for a moment."""
 
 
+class Ownership(msgspec.Struct, frozen=True):
+    """What a process needs to see whether what was locked is still in its place, and still its own."""
+
+    path: str
+    """The file that was locked."""
+    device: int
+    inode: int
+    """Which file that is."""
+    claim: leases.Claim | None
+    """What shows whether a lease is still held, if there is one."""
+
+
 class Lock:
     """A lock that this process holds; a context manager that releases it.
 
@@ -54,6 +66,11 @@ class Lock:
     def claim(self) -> leases.Claim | None:
         """What shows whether it is still held; nothing for a lock, which can't be lost."""
         return None if self._lease is None else self._lease.claim
+
+    def ownership(self, path: str) -> Ownership:
+        """Return what shows whether what is locked is still at a path, and still ours."""
+        status = os.fstat(self.fd)
+        return Ownership(path, status.st_dev, status.st_ino, self.claim)
 
     def sign(self) -> None:
         """Write who holds it into the file, if that can be written."""
@@ -98,6 +115,30 @@ def take(path: str, fd: int, advice: str) -> Lock:
     except BaseException:
         os.close(fd)
         raise
+
+
+def check(ownership: Ownership) -> None:
+    """Make sure that what was locked is where it was, and nobody else's.
+
+    Raises
+    ------
+    AggregatorError
+        If it was moved or removed, or its lease taken over.
+    """
+    try:
+        status = os.stat(ownership.path)
+        is_there = (status.st_dev, status.st_ino) == (ownership.device, ownership.inode)
+    except FileNotFoundError:
+        is_there = False
+    except OSError as exc:
+        raise errors.MachineError(ownership.path, exc.strerror or str(exc)) from exc
+    # Whoever takes a lease over leaves the file, or removes it when all is done.
+    leases.check(ownership.claim)
+    if not is_there:
+        raise errors.AggregatorError(
+            f"{ownership.path}: was moved or removed while this process worked with it; what is there now "
+            "is left alone. Bring it back or do without, and run the same command again."
+        )
 
 
 def _lock(path: str, fd: int, advice: str) -> bool:

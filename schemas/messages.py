@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from schemas import digest, leases, ledger, output_paths
+from schemas import digest, ledger, locks, output_paths
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -41,8 +41,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Whether to register dataset types."""
     update_output_chain: bool
     """Whether to put the run into the output chain."""
-    lease: leases.Claim | None
-    """Lease of the checkpoint; nothing if a lock protects it."""
+    ownership: locks.Ownership
+    """What shows whether the checkpoint is still ours."""
     protection: output_paths.Protection
     """What must not be written."""
     worker_log_dir: str | None

@@ -229,6 +229,36 @@ def test_killed_while_it_removes_its_checkpoint(
     assert not directory.exists()
 
 
+@pytest.mark.ordering("C1", "C3")
+@pytest.mark.parametrize("point", ["shard", "report", "outputs", "output", "complete"])
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+def test_what_took_the_place_of_a_checkpoint_is_left_alone(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, point: str, is_checkpoint: bool
+) -> None:
+    """Somebody moves it away, and something of somebody else's is there then, be it another run's."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    seen: list[dict[str, bytes]] = []
+
+    def reached(name: str) -> None:
+        if name == point and not seen:
+            away = directory.rename(sample.root / "away")
+            directory.mkdir()
+            names = [p.name for p in away.iterdir()] if is_checkpoint else ["ledger", "manifest.json"]
+            for each in names:
+                (directory / each).write_bytes((away / each).read_bytes() if is_checkpoint else b"thesis")
+            seen.append(tree(directory))
+
+    monkeypatch.setattr("schemas.fault_points.reached", reached)
+    if point == "complete":
+        aggregate(sample)
+    else:
+        with pytest.raises(errors.AggregatorError, match="was moved or removed while") as caught:
+            aggregate(sample)
+        assert caught.value.exit_code == 1
+        assert not (sample.root / "out.qg").exists()
+    assert tree(directory) == seen[0]
+
+
 def test_link_to_nowhere_as_a_checkpoint(sample: Sample) -> None:
     (sample.root / "link").symlink_to(sample.root / "nowhere")
     with pytest.raises(aggregator.RefusedError, match="can't write the checkpoint"):

@@ -15,7 +15,7 @@ from schemas import (
     digest,
     errors,
     fault_points,
-    leases,
+    locks,
     messages,
     pipeline,
     predicted,
@@ -83,6 +83,8 @@ class Scanner:
 
     def handle(self, request: messages.Request) -> messages.Reply:
         """Answer a request."""
+        if not isinstance(request, messages.FindFile):
+            locks.check(self._setup.ownership)
         match request:
             case messages.ScanShard():
                 return self.scan(request)
@@ -110,7 +112,7 @@ class Scanner:
                 return earlier.report(request.shard)
             builder = self._build(request, earlier, keep)
         head, sections = builder.encode(self._setup.identity, request.shard)
-        leases.check(self._setup.lease)
+        locks.check(self._setup.ownership)
         checksum = digest.write(path, head, sections)
         fault_points.reached("digest")
         return messages.ShardScanned(

@@ -20,7 +20,7 @@ from schemas import (
     errors,
     fault_points,
     files,
-    leases,
+    locks,
     messages,
     nodes,
     output_paths,
@@ -224,7 +224,7 @@ class Writer:
     def publish(self) -> messages.GraphWritten:
         """Move the file to its place."""
         fault_points.reached("output")
-        leases.check(self._setup.lease)
+        locks.check(self._setup.ownership)
         output_paths.check_again(self._path, output_paths.Kind.GRAPH, self._setup.protection)
         os.rename(self._partial, self._path)
         fault_points.reached("renamed")
