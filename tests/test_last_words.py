@@ -19,7 +19,7 @@ from aggregator.reports import formats
 from aggregator.synthesis import repository
 from butler import registry
 from schemas import errors
-from workers import ingester, scanner, writer
+from workers import closed_quanta, ingester, scanner, writer
 
 
 def invoke(*arguments: str | pathlib.Path, code: int = 0) -> testing.Result:
@@ -58,7 +58,7 @@ def state(sample: Sample) -> Any:
 
 
 @pytest.mark.ordering("B6")
-@pytest.mark.parametrize("place", [(writer.Writer, "__init__"), (ingester.Ingester, "_check_run")])
+@pytest.mark.parametrize("place", [(writer.Writer, "__init__"), (closed_quanta.ClosedQuanta, "refuse")])
 def test_what_is_refused_changes_nothing(
     sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
 ) -> None:
@@ -76,7 +76,7 @@ def test_an_older_checkpoint_survives_a_refusal(sample: Sample, monkeypatch: pyt
     invoke(*aggregation(sample, "--dry-run"))
     before = state(sample)
     with monkeypatch.context() as patch:
-        patch.setattr(ingester.Ingester, "_check_run", refuse)
+        patch.setattr(closed_quanta.ClosedQuanta, "refuse", refuse)
         invoke(*aggregation(sample), code=2)
     assert state(sample) == before
     assert "known from an earlier run" in invoke(*aggregation(sample)).stdout
@@ -87,7 +87,7 @@ def test_an_older_checkpoint_survives_a_refusal(sample: Sample, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("place", "code"),
     [
-        ((ingester.Ingester, "_check_run"), 2),
+        ((closed_quanta.ClosedQuanta, "refuse"), 2),
         ((registry.Registry, "register_dataset_types"), 2),
         ((registry.Registry, "register_run"), 1),
         ((presence, "check"), 2),
@@ -145,7 +145,7 @@ def test_after_a_change_nothing_is_refused(
 
 @pytest.mark.ordering("B6")
 @pytest.mark.parametrize(
-    "place", [(ingester.Ingester, "take"), (ingester.Ingester, "flush"), (scanner.Scanner, "scan")]
+    "place", [(ingester.Ingester, "take"), (ingester.Ingester, "_commit"), (scanner.Scanner, "scan")]
 )
 def test_a_later_refusal_keeps_the_work_and_tells_what_was_done(
     sample: Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
@@ -167,7 +167,7 @@ def test_a_later_refusal_keeps_the_work_and_tells_what_was_done(
 
 def test_a_failure_prints_the_table(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ingester.Ingester, "flush", refuse)
+        patch.setattr(ingester.Ingester, "_commit", refuse)
         done = invoke(
             *aggregation(sample, "-o", "a b.qg", "--checkpoint-dir", str(sample.root / "c p")), code=1
         )

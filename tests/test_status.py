@@ -59,7 +59,7 @@ def test_status_of_a_run_that_was_killed(sample: Sample, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingester.Ingester, "flush", die)
+        patch.setattr(ingester.Ingester, "_commit", die)
         invoke(*aggregation(sample), code=130)
     text = invoke("status", sample.repo / "predicted.qg").stdout
     assert "State: not in use; the last run was killed. The same command goes on" in text
