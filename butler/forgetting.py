@@ -1,14 +1,24 @@
 """Taking datasets out of a repository while their files stay (butler-repository.md section 8)."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 
 from butler import collections, tables
 from schemas import fault_points
 
+Judgement = Callable[[str, str, str, int], bool]
+"""Tells from dataset id, table of file records, path and recorded size (bytes) whether a file is changed."""
 
-def forget(registry: tables.Tables, run: str, ids: Iterable[str], kept: Mapping[str, Collection[str]]) -> int:
+
+def forget(
+    registry: tables.Tables,
+    run: str,
+    ids: Iterable[str],
+    kept: Mapping[str, Collection[str]],
+    is_changed: Judgement | None = None,
+) -> int:
     """Delete all rows of some datasets, in one transaction.
 
     Parameters
@@ -21,6 +31,8 @@ def forget(registry: tables.Tables, run: str, ids: Iterable[str], kept: Mapping[
         Ids of the datasets, 32 hexadecimal digits each.
     kept
         By name of each table of file records: paths whose datasets are left alone, too.
+    is_changed
+        Asked about all other datasets with a recorded size; those whose files are changed are left alone.
 
     Returns
     -------
@@ -35,7 +47,7 @@ def forget(registry: tables.Tables, run: str, ids: Iterable[str], kept: Mapping[
     rows = [(dataset_id,) for dataset_id in sorted(ids)]
     if not rows:
         return 0
-    return registry.db.write(lambda connection: _forget(registry, connection, run, rows, kept))
+    return registry.db.write(lambda connection: _forget(registry, connection, run, rows, kept, is_changed))
 
 
 def _forget(
@@ -44,12 +56,15 @@ def _forget(
     run: str,
     rows: Sequence[tuple[str]],
     kept: Mapping[str, Collection[str]],
+    is_changed: Judgement | None,
 ) -> int:
     run_id = collections.Collections(registry, connection).find_run(run).id
     with registry.db.staged(connection, [_id_column(registry)], rows) as stage:
         doomed = _existing(registry, connection, stage, run_id)
         for name, paths in kept.items():
-            doomed -= _with_paths(registry, connection, stage, name, paths)
+            for dataset_id, path, size in _with_paths(registry, connection, stage, name, paths):
+                if path in paths or (is_changed is not None and is_changed(dataset_id, name, path, size)):
+                    doomed.discard(dataset_id)
     if not doomed:
         return 0
     rows = [(dataset_id,) for dataset_id in sorted(doomed)]
@@ -85,11 +100,12 @@ def _with_paths(
     stage: sqlalchemy.Table,
     records_table: str,
     paths: Collection[str],
-) -> set[str]:
+) -> Sequence[sqlalchemy.Row[*tuple[Any, ...]]]:
+    """Return id, path and size of records that have some path, or a size."""
     records = registry.records(records_table)
     query = (
-        sqlalchemy.select(stage.c.dataset_id)
+        sqlalchemy.select(stage.c.dataset_id, records.c.path, records.c.file_size)
         .join(records, records.c.dataset_id == stage.c.dataset_id)
-        .where(records.c.path.in_(paths))
+        .where(records.c.path.in_(paths) | (records.c.file_size >= 0))
     )
-    return set(connection.execute(query).scalars())
+    return connection.execute(query).all()

@@ -384,9 +384,15 @@ class Registry:
 
         return self._db.read(look)
 
-    def forget(self, run: str, ids: Iterable[str], kept: Mapping[str, Collection[str]]) -> int:
+    def forget(
+        self,
+        run: str,
+        ids: Iterable[str],
+        kept: Mapping[str, Collection[str]],
+        is_changed: forgetting.Judgement | None = None,
+    ) -> int:
         """Take datasets out of a run while their files stay; see `butler.forgetting.forget`."""
-        return forgetting.forget(self._tables, run, ids, kept)
+        return forgetting.forget(self._tables, run, ids, kept, is_changed)
 
     def files_of_type(
         self, dataset_type: str, datastore: str, records_table: str

@@ -115,9 +115,7 @@ def test_originals_that_changed_after_the_graph_was_made(
     if restored:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     for _ in range(2):
-        with pytest.raises(
-            aggregator.AggregatorError, match="1 original files hold something else"
-        ) as caught:
+        with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
             sample_case.ingest(aggregated_sample)
         assert caught.value.exit_code == 1
         assert str(path) in str(caught.value)
@@ -127,6 +125,32 @@ def test_originals_that_changed_after_the_graph_was_made(
     path.unlink()
     assert sample_case.ingest(aggregated_sample).n_present == 39
     assert not (aggregated_sample.root / "provenance.qg").exists()
+
+
+@pytest.mark.ordering("O2")
+@pytest.mark.parametrize("point", ["", "graph-ingested"])
+def test_originals_of_another_size_than_recorded(
+    aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Row and file stay, also after an interruption, though the content is what the graph holds."""
+    path = sample_case.originals(aggregated_sample)[0]
+    db, size = sample_case.database(aggregated_sample), path.stat().st_size
+    recorded = path.relative_to(aggregated_sample.repo)
+    db.execute("UPDATE file_datastore_records SET file_size = -1")
+    db.execute(f"UPDATE file_datastore_records SET file_size = {size + 1} WHERE path = '{recorded}'")
+    query = f"SELECT * FROM file_datastore_records WHERE path = '{recorded}'"
+    rows = db.query(query)
+    if point:
+        sample_case.stop_at(monkeypatch, point, lambda: sample_case.ingest(aggregated_sample))
+    for _ in range(2):
+        with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
+            sample_case.ingest(aggregated_sample)
+        assert str(path) in str(caught.value)
+        assert sample_case.originals(aggregated_sample) == [path]
+        assert db.query(query) == rows
+    db.execute(f"UPDATE file_datastore_records SET file_size = {size} WHERE path = '{recorded}'")
+    sample_case.ingest(aggregated_sample)
+    assert sample_case.originals(aggregated_sample) == []
 
 
 @pytest.mark.ordering("O2")

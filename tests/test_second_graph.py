@@ -89,7 +89,7 @@ def test_logs_of_a_second_attempt_are_no_originals_of_the_first_graph(
     ours = copy(root, tmp_path)
     logs = {path for path in files(ours) if "/isr_log/" in path}
     assert len(logs) == 2
-    with pytest.raises(aggregator.AggregatorError, match="2 original files hold something else"):
+    with pytest.raises(aggregator.AggregatorError, match="2 original files are not"):
         aggregator.ingest_graph(ours, output_run=repository.RUN)
     assert logs <= files(ours)
 

@@ -116,7 +116,7 @@ def _check_complete(done: summary.Summary) -> None:
         problems.append(f"{done.n_failed} original files could not be deleted ({done.failures[0]})")
     if done.n_changed:
         problems.append(
-            f"{done.n_changed} original files hold something else than the graph, so they stay; move them "
+            f"{done.n_changed} original files are not what the graph was made from, so they stay; move them "
             f"away if they are needed, or delete them ({done.changed[0]})"
         )
     if problems:

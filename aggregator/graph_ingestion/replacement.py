@@ -41,6 +41,9 @@ class Replacement:
         self._verify = verify
         self._careful = asked.is_ingested
         self._kept: dict[str, list[str]] = {s.records_table: [] for s in asked.repository.datastores}
+        self._stores = {store.records_table: store for store in asked.repository.datastores}
+        # Datasets whose files have another size than is recorded, with these files: both are left alone.
+        self._resized: dict[str, str] = {}
         for place in asked.where:
             self._kept[place.store.records_table].append(place.recorded)
         self.summary = summary.Summary(asked.run, places.shown(asked.where))
@@ -147,7 +150,9 @@ class Replacement:
         self._report.phase("forgetting")
         for some in self._batches(backed, "forgotten"):
             ids = [each.dataset_id for each in some]
-            self.summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+            self.summary.n_forgotten += self._registry.forget(
+                self._asked.run, ids, self._kept, self._is_resized
+            )
             fault_points.reached("forgotten")
             self._tick()
 
@@ -177,7 +182,9 @@ class Replacement:
         """Let the graph back the datasets, and delete their own files, batch by batch."""
         self._report.phase("ingesting")
         for some in self._batches(backed, "ingested"):
-            offered, paths = translator.translate(some)
+            offered, paths = translator.translate(
+                each for each in some if each.dataset_id not in self._resized
+            )
             refused = self._ingest(offered)
             if refused:
                 _, paths = translator.translate(each for each in some if each.dataset_id not in refused)
@@ -188,10 +195,17 @@ class Replacement:
         files.wait()
 
     def _ingest(self, offered: batch.Batch) -> set[str]:
-        """Commit a batch; return the ids of datasets that the repository contradicts."""
+        """Commit a batch; return the ids of datasets whose rows and files stay as they are."""
         ids = [dataset_id for dataset_id, _, _ in offered.datasets]
         if self._careful:
-            self.summary.n_forgotten += self._registry.forget(self._asked.run, ids, self._kept)
+            self.summary.n_forgotten += self._registry.forget(
+                self._asked.run, ids, self._kept, self._is_resized
+            )
+            offered = dataclasses.replace(
+                offered,
+                datasets=[dataset for dataset in offered.datasets if dataset[0] not in self._resized],
+                files=[file for file in offered.files if file[2] not in self._resized],
+            )
         graphs = frozenset({self._asked.dataset_id})
         done = self._registry.ingest(self._asked.run, offered, graphs=graphs, defensive=self._careful)
         if done.n_skipped and not self._careful:
@@ -204,7 +218,19 @@ class Replacement:
         self.summary.n_present += done.n_skipped
         self.summary.n_conflicts += len(done.conflicts)
         self.summary.conflicts += map(str, done.conflicts[: 10 - len(self.summary.conflicts)])
-        return {conflict.dataset_id for conflict in done.conflicts}
+        return {conflict.dataset_id for conflict in done.conflicts} | self._resized.keys() & set(ids)
+
+    def _is_resized(self, dataset_id: str, records_table: str, path: str, size: int) -> bool:
+        """Return whether a dataset's file has another size than is recorded; then it is left alone."""
+        place = ingested_graphs.Place(self._stores[records_table], path)
+        try:
+            resized = os.stat(place.file).st_size != size
+        except OSError:
+            # One that is missing has nothing to lose; one that is out of reach can't be deleted either.
+            return False
+        if resized:
+            self._resized[dataset_id] = place.file
+        return resized
 
     def _check_unchanged(self, where: ingested_graphs.Places) -> None:
         """Raise an error if the graph is not the one that was examined any more, or another process's."""
@@ -227,7 +253,8 @@ class Replacement:
         done = self.summary
         done.n_deleted, done.n_missing = files.n_deleted, files.n_missing
         done.n_failed, done.failures = files.n_failed, files.failures
-        done.n_changed, done.changed = files.n_changed, files.changed
+        done.n_changed = files.n_changed + len(self._resized)
+        done.changed = [*files.changed, *list(self._resized.values())[:10]]
 
     def _finish_move(self, path: str, transfer: str | None) -> None:
         """Remove the graph from where it was, if it was to be moved."""

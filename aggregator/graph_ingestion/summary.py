@@ -35,7 +35,7 @@ class Summary:
     """Some of these, with the reason."""
 
     n_changed: int = 0
-    """Original files that stay because they hold something that the graph does not."""
+    """Original files that stay because they are not what the graph was made from."""
 
     changed: list[str] = dataclasses.field(default_factory=list)
     """Some of these."""
@@ -69,7 +69,7 @@ class Summary:
             f"Metadata, logs and configs: taken out of the database {self.n_forgotten}, "
             f"backed by the graph {self.n_ingested} now, {self.n_present} before",
             f"Original files deleted: {self.n_deleted}; not there any more: {self.n_missing}; "
-            f"kept, as they hold something else than the graph: {self.n_changed}",
+            f"kept, as they were changed: {self.n_changed}",
             f"Directories removed: {self.n_directories}",
             *(f"Directory left: {reason}" for reason in self.left),
             f"Elapsed: {self.elapsed:.1f} s ({phases}); peak memory: {self.peak / 1e6:.0f} MB",
