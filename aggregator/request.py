@@ -101,6 +101,10 @@ def _check_paths(
     protection = msgspec.structs.replace(
         owned, files={**owned.files, graph.path: "the predicted graph"}, directories=directories
     )
+    for made in (config.worker_log_dir if logs else None, config.worker_profile_dir if profiles else None):
+        if made is not None:
+            output_paths.check_writeable(made)
+            _check_apart(made, outputs)
     for paths, kind in (
         (outputs, output_paths.Kind.GRAPH),
         (logs, output_paths.Kind.LOG),
@@ -109,6 +113,17 @@ def _check_paths(
         for path in paths:
             output_paths.check(path, kind, protection)
     return protection
+
+
+def _check_apart(directory: str, outputs: list[str]) -> None:
+    """Refuse a directory that would be made where a file goes."""
+    place = os.path.realpath(directory)
+    for output in outputs:
+        real = os.path.realpath(output)
+        if place == real or place.startswith(os.path.join(real, "")):
+            raise errors.RefusedError(
+                f"{directory}: is where the graph goes ({output}). Choose another path."
+            )
 
 
 def _worker_files(directory: str | None, ending: str, config: configuration.AggregatorConfig) -> list[str]:

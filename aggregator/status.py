@@ -130,8 +130,8 @@ def _describe_graph(path: str, beside: str) -> list[str]:
     return [
         f"Predicted graph of run {run}: {path}",
         f"State: there is no checkpoint ({beside}). No aggregation has begun, or one was complete and "
-        "removed it, or it is elsewhere (--checkpoint-dir, --no-checkpoint): give that, or the provenance "
-        "graph.",
+        "removed it, or it is elsewhere (--checkpoint-dir, --no-checkpoint, or beside the output, if "
+        "nothing could be written here): give that, or the provenance graph.",
     ]
 
 

@@ -283,9 +283,10 @@ def check_complete(done: Summary) -> None:
         )
     if done.n_problems and not done.unreadable_fails and not done.incomplete:
         first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems)
+        others = "would be ingested" if done.dry_run else "is saved"
         raise errors.HeldError(
             f"{done.n_problems} quanta have files that can't be read; they and what comes after them "
-            f"({done.n_held} in all) are held, everything else is saved. Repair the files and run again, or "
+            f"({done.n_held} in all) are held, everything else {others}. Repair the files and run again, or "
             f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
             f"{done.problem_list}; the first ones:\n  {first}"
         )

@@ -58,6 +58,7 @@ def create_repository(
     directory = os.path.abspath(yaml_files.local_path(os.fspath(root), "Butler repository"))
     path = os.path.join(directory, "butler.yaml")
     output_paths.check_directory(directory, output_paths.Protection())
+    output_paths.check_writeable(directory)
     _check_absent(path)
     url = database_url or DEFAULT_DATABASE
     _check_url(url, directory)

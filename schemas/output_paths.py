@@ -138,6 +138,23 @@ def check_directory(path: str, protection: Protection) -> None:
     _check_place(path, os.path.realpath(path), protection)
 
 
+def check_writeable(directory: str) -> None:
+    """Refuse a directory in which nothing can be written or, if it does not exist, that can't be made.
+
+    Raises
+    ------
+    RefusedError
+        If that is so.
+    """
+    place = os.path.abspath(directory)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise errors.RefusedError(f"{directory}: {place} is no directory. Choose another path.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise errors.RefusedError(f"{directory}: nothing can be written in {place}. Choose another path.")
+
+
 def _check_place(path: str, directory: str, protection: Protection) -> None:
     for name, description in protection.directories.items():
         if _is_below(directory, name):

@@ -214,6 +214,13 @@ def test_a_held_run_says_what_to_do(sample: Sample, keeps: bool) -> None:
     assert "Held" not in invoke(*failed).stdout
 
 
+def test_a_held_dry_run_does_not_say_that_anything_is_saved(sample: Sample) -> None:
+    damage(sample)
+    done = invoke(*aggregation(sample, "--dry-run"), code=1)
+    assert "saved" not in done.output
+    assert "everything else would be ingested" in done.stderr
+
+
 def test_a_dry_run_says_that_it_was_one(sample: Sample) -> None:
     done = invoke(*aggregation(sample, "--dry-run"))
     assert "Datasets that would be ingested, unless they are there already: 61" in done.stdout

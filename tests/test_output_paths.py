@@ -18,6 +18,7 @@ import aggregator
 from aggregator import checkpoints, command_line
 from aggregator.reports import provenance_report
 from schemas import fault_points, output_paths
+from workers import log_handlers
 
 
 def run(*arguments: object) -> click.testing.Result:
@@ -376,3 +377,54 @@ def test_protection_travels(tmp_path: pathlib.Path) -> None:
     for files in ({}, {str(path): "an input"}):
         with pytest.raises(aggregator.RefusedError):
             output_paths.check(str(path), output_paths.Kind.LOG, output_paths.Protection(files))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "closed", "closed/below"])
+def test_directories_that_nothing_can_be_written_in(
+    sample: Sample, graph: pathlib.Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Whatever a command would make there, it is refused before anything else."""
+    (sample.root / "file").write_text("thesis")
+    closed = sample.root / "closed"
+    closed.mkdir()
+    original = os.access
+    # Nothing is closed to root.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(closed) and original(path, mode))
+    before = everything(sample.root)
+    path = sample.root / place
+    aggregation = ["aggregate-graph", sample.repo / "predicted.qg", sample.repo, "--mock-storage-classes"]
+    for command in (
+        ["create", path],
+        ["synthesize", path, "--quanta", "300", "--small-files"],
+        ["provenance-report", graph, "-o", path / "report.txt"],
+        ["provenance-report", graph, "--status-report", path / "report.json"],
+        ["provenance-report", graph, "--data-id-table-dir", path],
+        [*aggregation, "--worker-log-dir", path],
+        [*aggregation, "--worker-profile-dir", path, "-j", "2"],
+    ):
+        done = run(*command)
+        assert done.exit_code == 2, (command, done.output)
+        assert "Choose another path" in done.output
+        assert everything(sample.root) == before
+
+
+def test_log_of_a_worker_that_cannot_be_opened(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(log_handlers, "LogFile", refuse)
+    with pytest.raises(
+        aggregator.RefusedError, match=r"scanner-000\.log: can't write the log \(Permission denied"
+    ):
+        aggregate(sample, worker_log_dir=str(sample.root / "logs"))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["", "/logs"])
+def test_directory_of_logs_where_the_graph_goes(sample: Sample, below: str) -> None:
+    before = everything(sample.root)
+    with pytest.raises(aggregator.RefusedError, match="is where the graph goes"):
+        aggregate(sample, worker_log_dir=f"{sample.root / 'out.qg'}{below}")
+    assert everything(sample.root) == before

@@ -122,16 +122,22 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
     Raises
     ------
     RefusedError
-        If the level is unknown.
+        If the level is unknown, or the file can't be written.
     """
     log.propagate = False
+    # Without any, Python prints errors on its own.
+    log.addHandler(logging.NullHandler())
     log.setLevel(log_levels.number(setup.worker_log_level))
     if setup.worker_log_dir is None:
-        log.addHandler(logging.NullHandler())
         log.setLevel(logging.CRITICAL + 1)
     else:
         path = os.path.join(setup.worker_log_dir, f"{name}.log")
         output_paths.check_again(path, output_paths.Kind.LOG, setup.protection)
-        handler = log_handlers.LogFile(path)
+        try:
+            handler = log_handlers.LogFile(path)
+        except OSError as exc:
+            raise errors.RefusedError(
+                f"{path}: can't write the log ({exc.strerror}). Choose another directory."
+            ) from exc
         handler.setFormatter(log_handlers.WorkerFormatter("{levelname} {asctime} {message}", style="{"))
         log.addHandler(handler)

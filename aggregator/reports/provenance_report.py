@@ -122,11 +122,14 @@ def _find(location: str, collection: str | None) -> tuple[str, output_paths.Prot
 def _check_paths(request: Request, protection: output_paths.Protection) -> None:
     """Refuse what must not be written, and two reports in one file, before anything is written."""
     if request.data_id_table_dir is not None:
-        output_paths.check_directory(container.local_path(request.data_id_table_dir), protection)
+        directory = container.local_path(request.data_id_table_dir)
+        output_paths.check_directory(directory, protection)
+        output_paths.check_writeable(directory)
     for uri in (request.status_report, request.output):
         if uri is not None:
             path = container.local_path(uri)
             output_paths.check(path, output_paths.Kind.REPORT, protection)
+            output_paths.check_writeable(os.path.dirname(path))
             protection = msgspec.structs.replace(
                 protection, files={**protection.files, path: "another report of this command"}
             )

@@ -33,6 +33,7 @@ class State:
 
     def __init__(self, root: str, asked: parameters.Parameters) -> None:
         output_paths.check_directory(root, output_paths.Protection())
+        output_paths.check_writeable(root)
         self._description = os.path.join(root, DESCRIPTION)
         self.parts = parts.Parts(root)
         self._asked = asked
