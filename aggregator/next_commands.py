@@ -73,12 +73,15 @@ class Command:
 def after_aggregation(command: Command, repository: str, done: "summary.Summary") -> list[Next]:
     """Return what may come after an aggregation that has done what it could."""
     if done.dry_run:
-        return [Next(command.again(without="--dry-run"), "to do it")]
+        # One that a file of options asks for is not undone on the command line.
+        is_given = "--dry-run" in command.arguments
+        return [Next(command.again(without="--dry-run"), "to do it")] if is_given else []
     graph = () if done.wants_graph else ("-o", _GRAPH)
     if done.incomplete:
+        complete = () if "--incomplete" in command.arguments else ("--complete",)
         return [
             Next(command.again(), "when more quanta have run"),
-            Next(command.again(*graph, without="--incomplete"), "when all have run"),
+            Next(command.again(*graph, *complete, without="--incomplete"), "when all have run"),
         ]
     if done.graph_path is None:
         return [Next(command.again(*graph), "to have a provenance graph, too")]

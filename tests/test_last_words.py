@@ -232,6 +232,19 @@ def test_a_dry_run_says_that_it_was_one(sample: Sample) -> None:
     assert following(done) == [[*aggregation(sample), "-o", "provenance.qg"]]
 
 
+@pytest.mark.parametrize("option", ["dry-run", "incomplete"])
+def test_what_a_file_of_options_asks_for_is_not_taken_for_undone(sample: Sample, option: str) -> None:
+    options = sample.root / "options.yaml"
+    options.write_text(f"aggregate-graph:\n  {option}: true\n")
+    done = invoke(*aggregation(sample, "-@", str(options)))
+    if option == "dry-run":
+        assert "Next" not in done.output
+    else:
+        _, last = following(done)
+        words = [str(sample.root / "out.qg") if word == "provenance.qg" else word for word in last]
+        assert "Provenance graph: /" in invoke(*words).stdout
+
+
 def test_an_incomplete_run_says_why_there_is_no_graph(sample: Sample) -> None:
     output = str(sample.root / "out.qg")
     done = invoke(*aggregation(sample, "--incomplete", "-o", output))
