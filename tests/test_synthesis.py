@@ -32,6 +32,7 @@ from aggregator.synthesis import (
     parts,
     pipeline,
     quantum_blocks,
+    state,
     survey,
 )
 from schemas import addresses, errors, predicted
@@ -613,3 +614,15 @@ def test_same_run_on_postgresql(
     ]
     assert len(same) > 2 * made.counts["quanta"]
     assert campaign.GRAPH in same
+
+
+def test_second_synthesis_at_the_same_moment(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has seen an empty directory, and takes nothing away from the first one."""
+    asked = parameters.Parameters(quanta=300)
+    root = str(tmp_path / "run")
+    with state.State(root, asked):
+        before = (tmp_path / "run" / state.DESCRIPTION).stat().st_ino
+        monkeypatch.setattr(state, "_read", lambda root, path: None)
+        with pytest.raises(errors.InUseError, match="another process has just begun"):
+            state.State(root, asked)
+        assert (tmp_path / "run" / state.DESCRIPTION).stat().st_ino == before

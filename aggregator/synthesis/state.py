@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 import msgspec
@@ -11,6 +12,9 @@ from schemas import errors, files, locks, output_paths
 
 DESCRIPTION: Final = "synthesis.json"
 """File in the repository with the parameters and, when all is done, the counts."""
+
+
+_ADVICE = "This run is being made; wait until that has finished."
 
 
 class State:
@@ -42,7 +46,7 @@ class State:
         self._root, self._is_new, self._is_made = root, found is None, not os.path.isdir(root)
         if found is None:
             os.makedirs(root, exist_ok=True)
-            self._describe(None)
+            self._describe(None, self._check_absent)
         elif found.get("parameters") != asked.document():
             raise errors.RefusedError(
                 f"{root}: there is a synthetic run with other parameters, see {DESCRIPTION}. "
@@ -51,9 +55,7 @@ class State:
         else:
             self.counts = found.get("counts")
         fd = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
-        self._lock = locks.take(
-            self._description, fd, "This run is being made; wait until that has finished."
-        )
+        self._lock = locks.take(self._description, fd, _ADVICE)
         if self.counts is None:
             os.makedirs(self.parts.directory, exist_ok=True)
 
@@ -72,9 +74,16 @@ class State:
             with contextlib.suppress(OSError):
                 os.rmdir(self._root)
 
-    def _describe(self, counts: dict[str, Any] | None) -> None:
+    def _check_absent(self) -> None:
+        """Look again whether there is no description: it is what is locked, so it must not be replaced."""
+        if os.path.lexists(self._description):
+            raise errors.InUseError(f"{self._root}: another process has just begun there. {_ADVICE}")
+
+    def _describe(self, counts: dict[str, Any] | None, look: Callable[[], None] | None = None) -> None:
         document = {"parameters": self._asked.document(), "counts": counts}
-        files.write_atomically(self._description, [msgspec.json.format(msgspec.json.encode(document)), b"\n"])
+        files.write_atomically(
+            self._description, [msgspec.json.format(msgspec.json.encode(document)), b"\n"], look
+        )
 
     def finish(self, counts: dict[str, Any]) -> None:
         """Note that the run is complete, and remove what was only needed on the way."""
