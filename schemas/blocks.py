@@ -1,5 +1,6 @@
 """Compressed JSON blocks and multi-block members (quantum-graph-format.md sections 2 and 3)."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -125,6 +126,26 @@ def offsets(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     result = np.zeros(len(sizes), dtype=np.int64)
     np.cumsum(sizes[:-1], out=result[1:])
     return result
+
+
+_GROUP_SIZE = 1 << 22
+
+
+def groups(sizes: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return ranges of consecutive blocks (first, first after) that can be in memory at once.
+
+    Parameters
+    ----------
+    sizes
+        Sizes of the blocks in bytes, shape (n,).
+
+    Returns
+    -------
+    ranges
+        All blocks; those of each but the last block of a range come to a few megabytes.
+    """
+    first = np.flatnonzero(np.diff(offsets(sizes) // _GROUP_SIZE, prepend=-1))
+    return list(itertools.pairwise([*first.tolist(), len(sizes)]))
 
 
 def train_dictionary(samples: Sequence[bytes], size: int) -> bytes:

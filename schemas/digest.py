@@ -4,8 +4,10 @@ A digest is one file: a magic number, a head, and sections. The head says what t
 where each section lies, with its checksum; so a reader takes just the sections that it needs.
 """
 
+import itertools
 import os
 import struct
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import msgpack
@@ -15,12 +17,13 @@ import numpy.typing as npt
 import xxhash
 import zstandard
 
-from schemas import errors, files, local_files, statuses
+from schemas import errors, files, local_files, spools, statuses
 
 FORMAT_VERSION = 3
 _MAGIC = b"QGDIGEST"
 _PREFIX = struct.Struct("<8sI")
 _CHECKSUM_SIZE = 16
+_PIECE = 1 << 22
 
 UNREADABLE = 0
 """Status of a quantum whose files can't be read; the other statuses are those of its last attempt."""
@@ -131,9 +134,9 @@ def encode(
     shard: int,
     columns: dict[str, npt.NDArray[Any]],
     lists: dict[str, list[Any]],
-    blocks: dict[str, bytes],
-) -> tuple[bytes, list[bytes]]:
-    """Return the head and the sections of a digest.
+    blocks: Mapping[str, spools.Spool],
+) -> tuple[bytes, Iterator[bytes | memoryview]]:
+    """Return the head of a digest, and its sections in pieces.
 
     Parameters
     ----------
@@ -146,28 +149,33 @@ def encode(
     """
     compressor = zstandard.ZstdCompressor(level=1)
     contents: dict[str, bytes] = {}
+    sections, offset = {}, 0
     for name, kind in COLUMNS.items():
         contents[name] = np.ascontiguousarray(columns[name], dtype=kind).tobytes()
     for name in LISTS:
         contents[name] = compressor.compress(msgpack.packb(lists[name]))
-    for name in BLOCKS:
-        contents[name] = blocks[name]
-    sections, offset = {}, 0
     for name, data in contents.items():
         sections[name] = (offset, len(data), checksum(data))
         offset += len(data)
+    for name in BLOCKS:
+        sum_of_blocks = blocks[name].finish()
+        sections[name] = (offset, blocks[name].size, sum_of_blocks)
+        offset += blocks[name].size
     head = msgspec.to_builtins(_Head(FORMAT_VERSION, identity, shard, sections), builtin_types=(bytes,))
     packed: bytes = msgpack.packb(head)
     prefix = _PREFIX.pack(_MAGIC, len(packed))
-    return prefix + packed + checksum(packed), list(contents.values())
+    pieces: Iterator[bytes | memoryview] = itertools.chain(
+        contents.values(), *(blocks[name].content() for name in BLOCKS)
+    )
+    return prefix + packed + checksum(packed), pieces
 
 
-def write(path: str, head: bytes, sections: list[bytes]) -> str:
+def write(path: str, head: bytes, sections: Iterable[bytes | memoryview]) -> str:
     """Write a digest under a temporary name, sync it and rename it; return the checksum of its head.
 
     The head holds the checksums of all sections, so its own stands for the whole content.
     """
-    files.write_atomically(path, [head, *sections])
+    files.write_atomically(path, itertools.chain([head], sections))
     return head[-_CHECKSUM_SIZE:].hex()
 
 
@@ -252,8 +260,11 @@ class Digest:
         offset, length, expected = self._sections[name]
         data = self._read(self._start + offset, length)
         if checksum(data) != expected:
-            raise errors.FormatError(self.path, name, "checksum differs; the section is damaged")
+            raise self._damaged(name)
         return data
+
+    def _damaged(self, name: str) -> errors.FormatError:
+        return errors.FormatError(self.path, name, "checksum differs; the section is damaged")
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column, verified."""
@@ -271,11 +282,30 @@ class Digest:
         packed = zstandard.ZstdDecompressor().decompress(self._section(name))
         return list(msgpack.unpackb(packed, use_list=False))
 
-    def blocks(self, name: str) -> bytes:
-        """Return a section of blocks, verified."""
-        return self._section(name)
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """Yield a section of blocks in pieces, since it may be large; verified when all have been taken."""
+        _, length, expected = self._sections[name]
+        state = xxhash.xxh3_128()
+        for begin in range(0, length, _PIECE):
+            piece = self.block(name, begin, min(_PIECE, length - begin))
+            state.update(piece)
+            yield piece
+        if state.digest() != expected:
+            raise self._damaged(name)
+
+    def verify_blocks(self, name: str) -> None:
+        """Check a section of blocks."""
+        for _ in self.blocks(name):
+            pass
+
+    def block(self, name: str, offset: int, size: int) -> bytes:
+        """Return bytes of a section of blocks, not verified: only for sections that were."""
+        return self._read(self._start + self._sections[name][0] + offset, size)
 
     def verify(self) -> None:
         """Check all sections."""
         for name in self._sections:
-            self._section(name)
+            if name in BLOCKS:
+                self.verify_blocks(name)
+            else:
+                self._section(name)

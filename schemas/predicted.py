@@ -118,7 +118,7 @@ class PredictedGraph:
         Parameters
         ----------
         offsets, sizes
-            Addresses in bytes, shape (n,). One read serves consecutive blocks.
+            Addresses in bytes, shape (n,). One read serves consecutive blocks, some megabytes of them.
 
         Yields
         ------
@@ -132,8 +132,16 @@ class PredictedGraph:
         FormatError
             If a block is damaged; names the block.
         """
+        if len(offsets) and (offsets[1:] == offsets[:-1] + sizes[:-1]).all():
+            for first, end in blocks.groups(sizes):
+                yield from self._read_quanta(offsets[first:end], sizes[first:end], True)
+        else:
+            yield from self._read_quanta(offsets, sizes, False)
+
+    def _read_quanta(
+        self, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], contiguous: bool
+    ) -> Iterator[tuple[Quantum, bytes]]:
         int_size = self.header.int_size
-        contiguous = bool((offsets[1:] == offsets[:-1] + sizes[:-1]).all())
         start = int(offsets[0]) if len(offsets) else 0
         buffer = self._container.read(_BLOCKS, start, int(sizes.sum())) if contiguous else b""
         for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):

@@ -386,7 +386,7 @@ def test_large_logs_are_checked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_large_log_is_in_memory_once() -> None:
     record = json.dumps(test_schemas_log_records.record(message="x" * 150)).encode()
     data = b'{"extended":true,"version":2,"records":[' + b",".join([record] * 60_000) + b"]}"
-    builder = shard_builder.ShardBuilder(blocks.Codec(b"", 3), 8)
+    builder = shard_builder.ShardBuilder(blocks.Codec(b"", 3), 8, "/no/file/is/needed")
     tracemalloc.start()
     try:
         block = builder.frame(outcome.judge(test_outcome.QUANTUM, data, None).logs_block())

@@ -41,7 +41,6 @@ class PreviousDigest:
         # Nothing that execution does later changes a quantum that succeeded and wrote its log.
         self._settled: npt.NDArray[np.bool_] = (statuses == status_codes.SUCCESSFUL) & (not verify)
         self._lists: dict[str, list[Any]] = {}
-        self._blocks: dict[str, bytes] = {}
         self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
     def unchanged(self, files: execution_files.ExecutionFiles) -> npt.NDArray[np.bool_]:
@@ -71,10 +70,9 @@ class PreviousDigest:
         return now == before
 
     def load(self) -> None:
-        """Read everything, which is needed to copy what has not changed."""
+        """Read everything but blocks, which is needed to copy what has not changed."""
         self.columns = {name: self._digest.column(name) for name in digest.COLUMNS}
         self._lists = {name: self._digest.values(name) for name in digest.LISTS}
-        self._blocks = {name: self._digest.blocks(name) for name in digest.BLOCKS}
         if self._inodes:
             inodes = self.columns["looked.inode"].copy()
             inodes[list(self._inodes)] = list(self._inodes.values())
@@ -150,7 +148,7 @@ class PreviousDigest:
         if section not in self._rows:
             self._rows[section] = blocks.offsets(sizes), sizes
         offsets, _ = self._rows[section]
-        return self._blocks[section][offsets[row] : offsets[row] + sizes[row]]
+        return self._digest.block(section, int(offsets[row]), int(sizes[row])) if sizes[row] else b""
 
 
 @contextlib.contextmanager

@@ -110,10 +110,10 @@ class Scanner:
             keep = np.zeros(0, dtype=bool) if earlier is None else earlier.unchanged(self._files)
             if earlier is not None and keep.all() and not earlier.is_from_elsewhere:
                 return earlier.report(request.shard)
-            builder = self._build(request, earlier, keep)
-        head, sections = builder.encode(self._setup.identity, request.shard)
-        locks.check(self._setup.ownership)
-        checksum = digest.write(path, head, sections)
+            with self._build(request, earlier, keep) as builder:
+                head, sections = builder.encode(self._setup.identity, request.shard)
+                locks.check(self._setup.ownership)
+                checksum = digest.write(path, head, sections)
         fault_points.reached("digest")
         return messages.ShardScanned(
             shard=request.shard,
@@ -145,7 +145,8 @@ class Scanner:
         self, request: messages.ScanShard, earlier: previous_digest.PreviousDigest | None, keep: _Flags
     ) -> shard_builder.ShardBuilder:
         """Return the content of a shard's digest: quanta to keep from the earlier one, the others scanned."""
-        builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size)
+        path = self.layout.digest(request.shard)
+        builder = shard_builder.ShardBuilder(self.codec, self.graph.header.int_size, path)
         if earlier is not None:
             earlier.load()
             earlier.copy_inputs(builder)

@@ -1,11 +1,11 @@
 """Gathers what is found out about the quanta of one shard into a digest."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 
-from schemas import addresses, blocks, digest, messages
+from schemas import addresses, blocks, digest, messages, spools
 
 _LARGE = 1 << 22
 """Bytes."""
@@ -20,16 +20,18 @@ class ShardBuilder:
         Compresses blocks.
     int_size
         Bytes per integer in the graph.
+    path
+        Where the digest will be; beside it are the blocks until then, if they are large.
     """
 
-    def __init__(self, codec: blocks.Codec, int_size: int) -> None:
+    def __init__(self, codec: blocks.Codec, int_size: int, path: str) -> None:
         self._codec = codec
         self._int_size = int_size
         self._ids: dict[str, list[str]] = {"quantum": [], "dataset": [], "edge": [], "input": []}
         self._numbers: dict[str, list[int]] = {
             name: [] for name, kind in digest.COLUMNS.items() if kind.kind in "iu"
         }
-        self._blocks: dict[str, list[bytes]] = {name: [] for name in digest.BLOCKS}
+        self._blocks = {name: spools.Spool(path) for name in digest.BLOCKS}
         self._coordinates: dict[bytes, int] = {}
         self._runs: dict[str, int] = {}
         self._kinds: dict[tuple[Any, ...], int] = {}
@@ -37,6 +39,13 @@ class ShardBuilder:
         self._file_paths: list[str] = []
         self._looked_paths: list[str] = []
         self.problems: list[messages.Problem] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for spool in self._blocks.values():
+            spool.close()
 
     @property
     def n_quanta(self) -> int:
@@ -125,8 +134,8 @@ class ShardBuilder:
         numbers["looked.inode"].append(inode)
         self._looked_paths.append(path)
 
-    def encode(self, identity: digest.Identity, shard: int) -> tuple[bytes, list[bytes]]:
-        """Return head and sections of the digest."""
+    def encode(self, identity: digest.Identity, shard: int) -> tuple[bytes, Iterator[bytes | memoryview]]:
+        """Return the head of the digest, and its sections in pieces."""
         columns: dict[str, Any] = {
             name: np.array(values, dtype=digest.COLUMNS[name]) for name, values in self._numbers.items()
         }
@@ -150,8 +159,7 @@ class ShardBuilder:
             "looked.paths": self._looked_paths,
             "problems": [(p.quantum_id, p.path, p.reason) for p in self.problems],
         }
-        joined = {name: b"".join(parts) for name, parts in self._blocks.items()}
-        return digest.encode(identity, shard, columns, lists, joined)
+        return digest.encode(identity, shard, columns, lists, self._blocks)
 
     def statuses(self) -> bytes:
         """Return the status of each quantum, int8."""

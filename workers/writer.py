@@ -32,6 +32,7 @@ from workers import environment, input_datasets, node_addresses
 
 _SAMPLE_STEP = 64
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
+_Flags = npt.NDArray[np.bool_]
 _COLUMNS = dict(zip(("quanta", "logs", "metadata"), digest.BLOCK_SIZES, strict=True))
 
 
@@ -135,23 +136,35 @@ class Writer:
         """Copy the blocks of a section, without those of quanta that are not accepted."""
         shard = opened.shard
         sizes = opened.column(_COLUMNS[name])
-        data = opened.blocks(f"blocks.{name}")
         accepted = self._shards[shard] == verdicts.ACCEPTED
         as_it_is = accepted & (opened.column("quantum.status") != digest.UNREADABLE)
         if as_it_is.all():
-            out.write(data)
+            for piece in opened.blocks(f"blocks.{name}"):
+                out.write(piece)
             self._sizes[name][shard] = sizes
             return
+        opened.verify_blocks(f"blocks.{name}")
+        self._sizes[name][shard] = self._copy_changed(opened, name, out, accepted, as_it_is)
+
+    def _copy_changed(
+        self, opened: digest.Digest, name: str, out: IO[bytes], accepted: _Flags, as_it_is: _Flags
+    ) -> npt.NDArray[Any]:
+        """Copy the blocks of a section, some of them changed; return the sizes of all."""
         problems = {quantum: f"{path}: {reason}" for quantum, path, reason in opened.values("problems")}
-        view = memoryview(data)
-        pieces: list[bytes | memoryview] = []
-        for begin, size, same, judged in zip(
-            blocks.offsets(sizes).tolist(), sizes.tolist(), as_it_is.tolist(), accepted.tolist(), strict=True
-        ):
-            block = view[begin : begin + size]
-            pieces.append(block if same else self._changed(name, bytes(block), problems if judged else None))
-        out.write(b"".join(pieces))
-        self._sizes[name][shard] = np.array([len(piece) for piece in pieces], dtype=sizes.dtype)
+        sizes = opened.column(_COLUMNS[name])
+        begins, result = blocks.offsets(sizes), sizes.copy()
+        for first, end in blocks.groups(sizes):
+            data = opened.block(f"blocks.{name}", int(begins[first]), int(sizes[first:end].sum()))
+            view, copied = memoryview(data), 0
+            for row in (first + np.flatnonzero(~as_it_is[first:end])).tolist():
+                begin = int(begins[row] - begins[first])
+                out.write(view[copied:begin])
+                copied = begin + int(sizes[row])
+                block = self._changed(name, data[begin:copied], problems if accepted[row] else None)
+                out.write(block)
+                result[row] = len(block)
+            out.write(view[copied:])
+        return result
 
     def _changed(self, name: str, block: bytes, problems: dict[str, str] | None) -> bytes:
         """Return a block of a quantum that is blocked, or whose files can't be read.
