@@ -203,9 +203,9 @@ def test_shares_of_a_large_graph() -> None:
         ({"failed": 0.0, "aborted": 0.0}, "Nothing is blocked"),
         ({"failed": 0.45, "blocked": 0.0, "caveats": 0.0, "retried": 0.0}, "larger share"),
         ({"failed": 0.6}, "More than half"),
-        ({"caveats": float("nan")}, "between 0 and 1"),
+        ({"caveats": float("nan")}, "must be a number of 0 or more, at most 1"),
         ({"quanta": 59}, "at least 60"),
-        ({"log_size": -1}, "negative"),
+        ({"log_size": -1}, "must be .*0 or more"),
     ],
 )
 def test_what_can_not_be_made_is_refused(
