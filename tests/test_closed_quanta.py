@@ -61,12 +61,13 @@ def test_graph_is_ingested_meanwhile(
     small: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, point: str, dry_run: bool
 ) -> None:
     """Files that were not looked at yet are gone: no graph may tell that their quanta failed."""
-    (tmp_path / "again.qg").write_bytes(b"older")
+    older = small.graph.read_bytes()
+    (tmp_path / "again.qg").write_bytes(older)
     at(monkeypatch, **{point: small.ingest})
     with pytest.raises(aggregator.AggregatorError, match="another process has ingested") as caught:
         aggregate(small, tmp_path, dry_run=dry_run)
     assert caught.value.exit_code == 1
-    assert (tmp_path / "again.qg").read_bytes() == b"older"
+    assert (tmp_path / "again.qg").read_bytes() == older
     monkeypatch.undo()
     rows = small.rows()
     with pytest.raises(aggregator.RefusedError, match="holds its provenance graph already"):
