@@ -1,6 +1,7 @@
 """Which datasets the database holds: the ids of a whole run, streamed and compared as arrays."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,9 @@ import sqlalchemy
 
 from butler import tables
 from schemas import addresses
+
+LOOKS: Final = 5
+"""How often datasets are committed that were and are not there, before that is an error."""
 
 
 def of_run(registry: tables.Tables, connection: sqlalchemy.Connection, run: str) -> addresses.Ids:

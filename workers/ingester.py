@@ -11,9 +11,6 @@ from butler import batch, config, dataset_ids, ingest, recorded_graphs, registry
 from schemas import addresses, checkpoint, digest, errors, fault_points, ledger, messages, predicted
 from workers import admission, closed_quanta, dataset_rows, foreign_graphs, log_levels, registrations
 
-LOOKS: Final = 5
-"""How often it is looked whether everything is in the database, and what is not is offered again."""
-
 _NAMED: Final = 10
 """Datasets that are named, of all that do not belong in the database."""
 
@@ -186,7 +183,7 @@ class Ingester:
 
     def _ingest(self, datasets: list[batch.Dataset], files: list[batch.File]) -> batch.IngestResult:
         """Commit a batch, unless its quanta are closed by then."""
-        for last in (*[False] * (LOOKS - 1), True):
+        for last in (*[False] * (dataset_ids.LOOKS - 1), True):
             offered, graphs = batch.Batch(datasets, files), self._closed.others
             try:
                 return self._registry.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
@@ -237,7 +234,7 @@ class Ingester:
         AggregatorError
             If some still are not there after several attempts.
         """
-        for _ in range(LOOKS):
+        for _ in range(dataset_ids.LOOKS):
             self._n_connections = self._registry.n_connections
             present = self._registry.run_ids(self._run)
             n_offered, n_missing = self._offer_missing(present, tally)
@@ -248,8 +245,8 @@ class Ingester:
             self._log.warning("%d datasets were not in the database, and were offered again", n_missing)
         raise errors.AggregatorError(
             f"{self._place}: {n_missing} datasets of run {self._run!r} are not in the database though "
-            f"they were committed to it {LOOKS} times. Look whether it is replaced or restored meanwhile, or "
-            "somebody removes them, and run the same command again."
+            f"they were committed to it {dataset_ids.LOOKS} times. Look whether it is replaced or restored "
+            "meanwhile, or somebody removes them, and run the same command again."
         )
 
     def _offer_missing(self, present: addresses.Ids, tally: _Tally) -> tuple[int, int]:

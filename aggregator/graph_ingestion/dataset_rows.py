@@ -59,18 +59,29 @@ class DatasetRows:
         self._store = datastore.Datastore(repository, self._dimensions)
         chosen = set(names)
         self._definitions = {t.name: t for t in graph.pipeline.dataset_types if t.name in chosen}
-        self._types = self._find_types(repository)
+        self._repository = repository
+        self._types: dict[str, dataset_types.DatasetTypeRow] = {}
+        self._getters: dict[str, Getter] = {}
+        self.find_types()
         self._stores = [store.name for store in repository.datastores]
         self._roots = [store.root for store in repository.datastores]
         self._places = {place.store.name: place for place in where}
         self._wanted = self._needed_attributes()
-        self._getters: dict[str, Getter] = {}
         self._keys: dict[str, set[stored_records.Key]] = {element: set() for element in self._wanted}
         self._key_getters = self._make_key_getters(graph)
         self._pipeline = graph.pipeline
         self._entries = self._make_entries()
 
-    def _find_types(self, repository: config.RepositoryConfig) -> dict[str, dataset_types.DatasetTypeRow]:
+    def find_types(self) -> None:
+        """Look up the dataset types; their keys can be others after a fail-over.
+
+        Raises
+        ------
+        RefusedError
+            If one of them is of a kind that can't be backed by a graph.
+        AggregatorError
+            If one is not registered, or with another definition.
+        """
         for name, kind in self._definitions.items():
             if kind.storage_class not in backed_datasets.READABLE:
                 raise errors.RefusedError(
@@ -80,8 +91,9 @@ class DatasetRows:
         rows = self._registry.dataset_types(self._definitions)
         for name, kind in self._definitions.items():
             wanted = self._registry.definition(name, kind.storage_class, kind.dimensions, kind.is_calibration)
-            dataset_types.check(repository.path, rows[name], wanted)
-        return rows
+            dataset_types.check(self._repository.path, rows[name], wanted)
+        self._types = rows
+        self._getters = {}
 
     def _needed_attributes(self) -> dict[str, set[str]]:
         """Return the record attributes that paths depend on."""

@@ -7,10 +7,12 @@ import logging
 import os
 from collections.abc import Iterator
 
+import numpy as np
+
 from aggregator import interruption, progress
 from aggregator.graph_ingestion import contents, dataset_rows, originals, placement, places, request, summary
-from butler import batch, dataset_types, ingested_graphs
-from schemas import backed_datasets, errors, fault_points, leases, local_files, provenance
+from butler import batch, dataset_ids, ingested_graphs
+from schemas import addresses, backed_datasets, errors, fault_points, leases, local_files, provenance
 from workers import memory
 
 _log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Replacement:
         self._stores = {store.records_table: store for store in asked.repository.datastores}
         # Datasets whose files have another size than is recorded, with these files: both are left alone.
         self._resized: dict[str, str] = {}
+        # Datasets that the repository contradicts.
+        self._refused: set[str] = set()
         for place in asked.where:
             self._kept[place.store.records_table].append(place.recorded)
         self.summary = summary.Summary(asked.run, places.shown(asked.where))
@@ -71,17 +75,15 @@ class Replacement:
                 translator, backed = self._examine(graph, where)
             self._examined = [_fingerprint(place) for place in where]
             if not self._asked.is_ingested:
-                kind = self._registry.register_dataset_type(
-                    ingested_graphs.DATASET_TYPE, places.STORAGE_CLASS, ()
-                )
                 self._forget(backed)
-                self._ingest_graph(kind, where)
+                self._ingest_graph(where)
             roots = [store.root for store in self._asked.repository.datastores]
             paths = [place.file for place in where]
             held = contents.Contents(graph)
             files = stack.enter_context(originals.Originals(self._asked.run, roots, paths, held))
             try:
                 self._back(translator, backed, files, where)
+                self._complete(translator, backed, files, where)
                 self._clean(files)
             finally:
                 self._count(files)
@@ -131,19 +133,21 @@ class Replacement:
         return translator, backed
 
     def _batches(
-        self, backed: backed_datasets.BackedDatasets, counted: str
+        self, backed: backed_datasets.BackedDatasets, counted: str | None = None
     ) -> Iterator[list[backed_datasets.Backed]]:
-        """Yield all datasets in batches; those that the graph does not hold are only counted."""
+        """Yield all datasets in batches, and count them, if that is wanted."""
         pending: list[backed_datasets.Backed] = []
         for some in itertools.chain(backed.regular(), [backed.configs()]):
             pending += some
             while len(pending) >= self._batch_size:
                 yield pending[: self._batch_size]
-                self._report.advance(counted, self._batch_size)
+                if counted is not None:
+                    self._report.advance(counted, self._batch_size)
                 del pending[: self._batch_size]
         if pending:
             yield pending
-            self._report.advance(counted, len(pending))
+            if counted is not None:
+                self._report.advance(counted, len(pending))
 
     def _forget(self, backed: backed_datasets.BackedDatasets) -> None:
         """Take datasets that are backed by files of their own out of the database."""
@@ -156,9 +160,10 @@ class Replacement:
             fault_points.reached("forgotten")
             self._tick()
 
-    def _ingest_graph(self, kind: dataset_types.DatasetTypeRow, where: ingested_graphs.Places) -> None:
+    def _ingest_graph(self, where: ingested_graphs.Places) -> None:
         """Record the graph itself."""
         run, dataset_id = self._asked.run, self._asked.dataset_id
+        kind = self._registry.register_dataset_type(ingested_graphs.DATASET_TYPE, places.STORAGE_CLASS, ())
         rest = places.FORMATTER, places.STORAGE_CLASS, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")
@@ -182,17 +187,93 @@ class Replacement:
         """Let the graph back the datasets, and delete their own files, batch by batch."""
         self._report.phase("ingesting")
         for some in self._batches(backed, "ingested"):
-            offered, paths = translator.translate(
-                each for each in some if each.dataset_id not in self._resized
-            )
-            refused = self._ingest(offered)
-            if refused:
-                _, paths = translator.translate(each for each in some if each.dataset_id not in refused)
-            fault_points.reached("committed")
-            self._check_unchanged(where)
-            files.delete(paths)
-            self._tick()
+            self._back_some(translator, some, files, where)
         files.wait()
+
+    def _back_some(
+        self,
+        translator: dataset_rows.DatasetRows,
+        some: list[backed_datasets.Backed],
+        files: originals.Originals,
+        where: ingested_graphs.Places,
+    ) -> None:
+        """Commit a batch, and begin to delete the files of those of its datasets that are there then."""
+        offered, _ = translator.translate(each for each in some if each.dataset_id not in self._resized)
+        refused = self._ingest(offered)
+        fault_points.reached("committed")
+        ids = {dataset_id for dataset_id, _, _ in offered.datasets} - refused
+        # A server that has taken the place of another one may never have seen the commit.
+        present = self._present(ids, where)
+        _, paths = translator.translate(each for each in some if each.dataset_id in present)
+        self._check_unchanged(where)
+        files.delete(paths)
+        self._tick()
+
+    def _present(self, ids: set[str], where: ingested_graphs.Places) -> set[str]:
+        """Return those of some datasets that the database has, backed by the graph."""
+        present: set[str] = set()
+        for place in where:
+            if left := ids - present:
+                present |= self._registry.some_backed_ids(left, place.store.records_table, place.recorded)
+        return present
+
+    def _complete(
+        self,
+        translator: dataset_rows.DatasetRows,
+        backed: backed_datasets.BackedDatasets,
+        files: originals.Originals,
+        where: ingested_graphs.Places,
+    ) -> None:
+        """Commit again what a fail-over, or a database restored from a backup, has lost.
+
+        Raises
+        ------
+        AggregatorError
+            If something is missing however often it is committed.
+        """
+        for _ in range(dataset_ids.LOOKS):
+            if not self._is_recorded(where):
+                self._ingest_graph(where)
+                translator.find_types()
+                # Datasets may be backed by files of their own again.
+                self._careful = True
+            n_missing = 0
+            for missing in self._missing(backed, where):
+                n_missing += len(missing)
+                self._careful = True
+                self._back_some(translator, missing, files, where)
+            files.wait()
+            if not n_missing:
+                return
+            _log.warning("%d datasets were not in the database, and were ingested again", n_missing)
+        raise errors.AggregatorError(
+            f"{self._asked.repository.path}: {n_missing} datasets of run {self._asked.run!r} are not in the "
+            f"database though they were committed to it {dataset_ids.LOOKS} times. See whether it is "
+            "replaced or restored meanwhile, or somebody removes them, and run the same command again."
+        )
+
+    def _is_recorded(self, where: ingested_graphs.Places) -> bool:
+        recorded = ingested_graphs.places(self._asked.repository, self._registry).get(self._asked.run, ())
+        return [place.recorded for place in recorded] == [place.recorded for place in where]
+
+    def _missing(
+        self, backed: backed_datasets.BackedDatasets, where: ingested_graphs.Places
+    ) -> Iterator[list[backed_datasets.Backed]]:
+        """Yield datasets that the database should have, backed by the graph, and has not."""
+        present = np.unique(
+            np.concatenate(
+                [
+                    self._registry.backed_ids(self._asked.run, place.store.records_table, place.recorded)
+                    for place in where
+                ]
+            )
+        )
+        left_alone = self._refused | self._resized.keys()
+        for some in self._batches(backed):
+            there = dataset_ids.are_in(addresses.parse_ids([each.dataset_id for each in some]), present)
+            missing = [each for each, is_there in zip(some, there.tolist(), strict=True) if not is_there]
+            if missing := [each for each in missing if each.dataset_id not in left_alone]:
+                yield missing
 
     def _ingest(self, offered: batch.Batch) -> set[str]:
         """Commit a batch; return the ids of datasets whose rows and files stay as they are."""
@@ -218,7 +299,8 @@ class Replacement:
         self.summary.n_present += done.n_skipped
         self.summary.n_conflicts += len(done.conflicts)
         self.summary.conflicts += map(str, done.conflicts[: 10 - len(self.summary.conflicts)])
-        return {conflict.dataset_id for conflict in done.conflicts} | self._resized.keys() & set(ids)
+        self._refused.update(conflict.dataset_id for conflict in done.conflicts)
+        return self._refused.union(self._resized).intersection(ids)
 
     def _is_resized(self, dataset_id: str, records_table: str, path: str, size: int) -> bool:
         """Return whether a dataset's file has another size than is recorded; then it is left alone."""
