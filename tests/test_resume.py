@@ -115,6 +115,7 @@ def test_log_that_is_written_after_the_metadata_is_judged_again(case: kills.Case
     assert case.content() == undisturbed
 
 
+@pytest.mark.ordering("D4")
 def test_retried_quanta_are_judged_again_and_the_rest_is_reused(
     case: kills.Case, oracle_run: runs.OracleRun, tmp_path: pathlib.Path, opened: list[str]
 ) -> None:
@@ -162,15 +163,39 @@ def test_dry_run_then_a_real_one(case: kills.Case, undisturbed: Any, opened: lis
     assert case.leftovers() == []
 
 
+@pytest.mark.ordering("L2")
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_database_restored_from_a_backup(case: kills.Case, undisturbed: Any, n_processes: int) -> None:
-    """The ledger is void if the database holds less than it says."""
+    """What the ledger says counts only for datasets that are there."""
     backup = case.run.database.read_bytes()
     aggregate(case, keep_checkpoint=True, n_processes=n_processes)
     case.run.database.write_bytes(backup)
     done = aggregate(case, n_processes=n_processes)
     assert done.n_ingested == 1027
     assert case.content() == undisturbed
+
+
+@pytest.mark.ordering("L2", "G1")
+def test_rows_are_gone_and_as_many_others_have_come(case: kills.Case, undisturbed: Any) -> None:
+    """The run holds as many datasets as the ledger says, but not the same."""
+    aggregate(case, keep_checkpoint=True)
+    chosen = sorted(undisturbed[0]["dataset"])[100:105]
+    ids = ", ".join(f"'{each.replace('-', '')}'" for each in chosen)
+    tables = case.run.tables
+    tables.execute(
+        "INSERT INTO dataset (id, dataset_type_id, ingest_date, run_id) SELECT "
+        f"'ffff' || substr(id, 5), dataset_type_id, ingest_date, run_id FROM dataset WHERE id IN ({ids})"
+    )
+    for table in tables.tables():
+        column = "id" if table == "dataset" else "dataset_id"
+        if table.startswith(("dataset", "file_")) and column in tables.columns(table):
+            tables.execute(f"DELETE FROM {table} WHERE {column} IN ({ids})")
+    done = aggregate(case)
+    assert done.n_ingested == len(chosen)
+    rows = compare.database_rows(tables)
+    assert {each: rows["dataset"][each] for each in chosen} == {
+        each: undisturbed[0]["dataset"][each] for each in chosen
+    }
 
 
 def test_nothing_is_offered_again_that_the_ledger_knows(
