@@ -31,6 +31,7 @@ def ingest(
     offered: batch.Batch,
     *,
     graphs: frozenset[str],
+    backed: bool = False,
     defensive: bool = False,
 ) -> batch.IngestResult:
     """Write datasets and their files, all rows in one transaction or none.
@@ -48,6 +49,8 @@ def ingest(
         The datasets and their files.
     graphs
         Ids of the provenance graphs that the run may hold; none if that is to be the first.
+    backed
+        Whether these graphs back the datasets, so that the run has to hold them.
     defensive
         Whether to look for existing rows first. Without it plain inserts are tried first, which saves
         a quarter to a third of the time as long as everything is new.
@@ -56,6 +59,8 @@ def ingest(
     ------
     UnknownGraphError
         Raised if the run holds another provenance graph; nothing is written then.
+    UnrecordedGraphError
+        Raised if it does not hold a graph that backs the datasets; nothing is written then.
     UnregisteredError
         Raised if the run does not exist, or a dataset type has another key; nothing is written then.
     AggregatorError
@@ -68,7 +73,7 @@ def ingest(
         return batch.IngestResult(0, 0, ())
 
     def run_id(connection: sqlalchemy.Connection) -> int:
-        return _run_id(registry, connection, run, offered, graphs)
+        return _run_id(registry, connection, run, offered, graphs, backed=backed)
 
     def at_once(connection: sqlalchemy.Connection) -> batch.IngestResult:
         return _ingest_at_once(registry, connection, run_id(connection), offered)
@@ -131,6 +136,8 @@ def _run_id(
     run: str,
     offered: batch.Batch,
     graphs: frozenset[str],
+    *,
+    backed: bool = False,
 ) -> int:
     """Return the key of a run that holds no other provenance graphs, and will not before we are through.
 
@@ -147,7 +154,7 @@ def _run_id(
             f"{registry.db.place}: dataset types are not registered as they were. Run the same command again."
         )
     run_id = found.find_run(run).id
-    recorded_graphs.check(registry, connection, run, run_id, graphs)
+    recorded_graphs.check(registry, connection, run, run_id, graphs, required=backed)
     return run_id
 
 

@@ -26,6 +26,10 @@ class UnknownGraphError(errors.AggregatorError):
         )
 
 
+class UnrecordedGraphError(errors.AggregatorError):
+    """A run does not hold the provenance graph that is to back datasets; nothing was written."""
+
+
 def ids(registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int) -> frozenset[str]:
     """Return the ids of the provenance graphs in a run: none, or one.
 
@@ -51,7 +55,13 @@ def ids(registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int)
 
 
 def check(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, run_id: int, known: frozenset[str]
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    run: str,
+    run_id: int,
+    known: frozenset[str],
+    *,
+    required: bool,
 ) -> None:
     """Make sure that a run holds no provenance graph but known ones, until the transaction ends.
 
@@ -67,11 +77,15 @@ def check(
         Name and key of the RUN collection.
     known
         Ids of provenance graphs that the run may hold.
+    required
+        Whether it has to hold them.
 
     Raises
     ------
     UnknownGraphError
         If it holds another one.
+    UnrecordedGraphError
+        If it does not hold one that it has to hold.
     """
     table = registry.run
     lock = sqlalchemy.select(table.c.collection_id).where(table.c.collection_id == run_id)
@@ -79,3 +93,7 @@ def check(
     there = ids(registry, connection, run_id)
     if not there <= known:
         raise UnknownGraphError(run, there)
+    if required and there != known:
+        raise UnrecordedGraphError(
+            f"The provenance graph of run {run!r} is not recorded any more. Run the same command again."
+        )

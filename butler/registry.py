@@ -361,10 +361,11 @@ class Registry:
         offered: batch.Batch,
         *,
         graphs: frozenset[str] = frozenset(),
+        backed: bool = False,
         defensive: bool = False,
     ) -> batch.IngestResult:
         """Write a batch of datasets and their files in one transaction; see `butler.ingest.ingest`."""
-        return ingest.ingest(self._tables, run, offered, graphs=graphs, defensive=defensive)
+        return ingest.ingest(self._tables, run, offered, graphs=graphs, backed=backed, defensive=defensive)
 
     def rehearse(self, run: str, offered: batch.Batch) -> batch.IngestResult:
         """Return what would come of a batch, which is not written; see `butler.ingest.rehearse`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from aggregator import interruption, progress
 from aggregator.graph_ingestion import contents, dataset_rows, originals, placement, places, request, summary
-from butler import batch, dataset_ids, ingested_graphs
+from butler import batch, dataset_ids, ingest, ingested_graphs, recorded_graphs
 from schemas import addresses, backed_datasets, errors, fault_points, leases, local_files, provenance
 from workers import memory
 
@@ -198,8 +198,15 @@ class Replacement:
         where: ingested_graphs.Places,
     ) -> None:
         """Commit a batch, and begin to delete the files of those of its datasets that are there then."""
-        offered, _ = translator.translate(each for each in some if each.dataset_id not in self._resized)
-        refused = self._ingest(offered)
+        for last in (*[False] * (dataset_ids.LOOKS - 1), True):
+            offered, _ = translator.translate(each for each in some if each.dataset_id not in self._resized)
+            try:
+                refused = self._ingest(offered)
+                break
+            except (ingest.UnregisteredError, recorded_graphs.UnrecordedGraphError):
+                if last:
+                    raise
+                self._record_again(translator, where)
         fault_points.reached("committed")
         ids = {dataset_id for dataset_id, _, _ in offered.datasets} - refused
         # A server that has taken the place of another one may never have seen the commit.
@@ -233,10 +240,7 @@ class Replacement:
         """
         for _ in range(dataset_ids.LOOKS):
             if not self._is_recorded(where):
-                self._ingest_graph(where)
-                translator.find_types()
-                # Datasets may be backed by files of their own again.
-                self._careful = True
+                self._record_again(translator, where)
             n_missing = 0
             for missing in self._missing(backed, where):
                 n_missing += len(missing)
@@ -251,6 +255,14 @@ class Replacement:
             f"database though they were committed to it {dataset_ids.LOOKS} times. See whether it is "
             "replaced or restored meanwhile, or somebody removes them, and run the same command again."
         )
+
+    def _record_again(self, translator: dataset_rows.DatasetRows, where: ingested_graphs.Places) -> None:
+        """Record the graph again, which a server that has taken over does not know."""
+        _log.warning("%s: the graph was not recorded any more, and is recorded again", places.shown(where))
+        self._ingest_graph(where)
+        translator.find_types()
+        # Datasets may be backed by files of their own again.
+        self._careful = True
 
     def _is_recorded(self, where: ingested_graphs.Places) -> bool:
         recorded = ingested_graphs.places(self._asked.repository, self._registry).get(self._asked.run, ())
@@ -288,7 +300,9 @@ class Replacement:
                 files=[file for file in offered.files if file[2] not in self._resized],
             )
         graphs = frozenset({self._asked.dataset_id})
-        done = self._registry.ingest(self._asked.run, offered, graphs=graphs, defensive=self._careful)
+        done = self._registry.ingest(
+            self._asked.run, offered, graphs=graphs, backed=True, defensive=self._careful
+        )
         if done.n_skipped and not self._careful:
             # Somebody has ingested them in the meantime, maybe with files of their own.
             self._careful = True
