@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench bench-large kills clean
+.PHONY: setup test lint demo bench bench-large kills oracle-newest clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -72,5 +72,9 @@ kills: $(VENV)/development
 		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py \
 		tests/test_ingest_graph_kills.py tests/test_ingest_graph_oracle.py
 
+# Compares with the newest reference, which needs Python 3.12 or newer: ten minutes and an environment of its own.
+oracle-newest:
+	tests/newest/compare.sh
+
 clean:
-	rm -rf $(VENV) demo bench-out build *.egg-info
+	rm -rf $(VENV) .venv-newest demo bench-out build *.egg-info

@@ -186,7 +186,7 @@ def test_dataset_types_missing_is_an_error_that_names_them(
     oracle_run: runs.OracleRun, tmp_path: pathlib.Path
 ) -> None:
     copy = runs.copy_run(oracle_run, tmp_path / "repo")
-    with pytest.raises(aggregator.AggregatorError, match="not registered: dataset type"):
+    with pytest.raises(aggregator.AggregatorError, match="is not registered, and none is to be"):
         aggregate(copy, register_dataset_types=False)
 
 

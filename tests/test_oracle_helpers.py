@@ -83,7 +83,8 @@ def test_run_has_all_log_layouts_and_numbers(oracle_run: runs.OracleRun, models:
     assert any(start.startswith("[") for start in starts)
     assert any(start.startswith('{"name"') for start in starts)
     unreadable = [m for m in models["metadata"].values() if isinstance(m, compare.MetadataUnreadable)]
-    assert len(unreadable) > 50
+    # The older reference can't read the nulls that it writes for non-finite numbers.
+    assert (not unreadable) if reference.is_newest() else (len(unreadable) > 50)
     retried = next(oracle_run.quanta("measure", visit=109, detector=1))
     previous = json.loads(oracle_run.file(retried, "_log").read_text())["previous_attempts"]
     assert math.isnan(previous[0]["metadata"]["metadata"]["measure"]["scalars"]["plain_nan"])
@@ -249,7 +250,7 @@ def test_original_metadata_are_what_is_expected(
 ) -> None:
     theirs, root = reference_result.provenance, reference_result.run.root
     compare.assert_provenance_equal(theirs, faithful, root)
-    with pytest.raises(AssertionError, match="metadata of"):
+    with pytest.raises(AssertionError, match=r"metadata of|Original files and our metadata"):
         compare.assert_provenance_equal(theirs, theirs, root)
 
 

@@ -70,6 +70,18 @@ def nulled(value: Any) -> Any:
     return [nulled(item) for item in value] if isinstance(value, list) else value
 
 
+def floated(value: Any) -> Any:
+    """Replace all that can be taken for a number by floats, as newer versions of the reference do."""
+    if isinstance(value, dict):
+        return {key: floated(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [floated(item) for item in value]
+    try:
+        return value if value is None else float(value)
+    except ValueError:
+        return value
+
+
 def has_null(value: Any) -> bool:
     """Return whether there is a null anywhere."""
     if isinstance(value, dict):
