@@ -11,6 +11,7 @@ from conftest import Sample
 
 import aggregator
 from butler import registry
+from schemas import errors
 from tests import databases
 
 RUN, CHAIN = "u/sample/run1", "u/sample"
@@ -152,3 +153,18 @@ def test_what_changes_after_the_look_is_a_failure(
 
 def kinds_registered(database: databases.Database) -> set[str]:
     return {name for (name,) in database.query("SELECT name FROM dataset_type")}
+
+
+@pytest.mark.ordering("B6")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_live_tables_named_in_the_configuration(sample: Sample, dry_run: bool) -> None:
+    path = sample.repo / "butler.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["registry"].setdefault("managers", {})["obscore"] = "lsst.ObsCoreLiveTableManager"
+    path.write_text(yaml.safe_dump(document))
+    before = {each: each.read_bytes() for each in sample.repo.rglob("*") if each.is_file()}
+    config = aggregator.AggregatorConfig(output_path=str(sample.root / "out.qg"), dry_run=dry_run)
+    with pytest.raises(errors.RefusedError, match=r"live ObsCore tables \(registry\.managers\.obscore\)"):
+        aggregator.aggregate_graph(str(sample.repo / "predicted.qg"), str(sample.repo), config)
+    assert {each: each.read_bytes() for each in sample.repo.rglob("*") if each.is_file()} == before
+    assert not (sample.root / "out.qg").exists()

@@ -275,3 +275,23 @@ def test_connection_settings(sample: conftest.Sample) -> None:
         "synchronous": 2,
         "journal_mode": "delete",
     }
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_file_that_is_replaced_while_it_is_open(sample: conftest.Sample, is_gone: bool) -> None:
+    """Nothing goes into a file that nobody finds any more, nor into the one in its place."""
+    path = sample.repo / "gen3.sqlite3"
+    with open_file(path, writeable=True) as opened:
+        opened.register_run("before")
+        other = path.with_name("backup.sqlite3")
+        shutil.copy(path, other)
+        if is_gone:
+            path.unlink()
+        else:
+            other.rename(path)
+        with pytest.raises(errors.AggregatorError, match="was replaced, moved or removed") as caught:
+            opened.register_run("after")
+    assert str(path) in str(caught.value)
+    with open_file(other if is_gone else path, writeable=False) as there:
+        assert there.collection("before") is not None
+        assert there.collection("after") is None
