@@ -296,7 +296,7 @@ def test_refuse_a_file_that_depends_on_the_place(tmp_path: pathlib.Path) -> None
 
 def test_a_file_where_the_directory_should_be(tmp_path: pathlib.Path) -> None:
     (tmp_path / "repo").write_text("x")
-    with pytest.raises(errors.AggregatorError, match="repo is no directory. Choose another path"):
+    with pytest.raises(errors.AggregatorError, match=r"repo is no directory\. Choose another path"):
         creation.create_repository(tmp_path / "repo")
     assert (tmp_path / "repo").read_text() == "x"
 
