@@ -199,7 +199,8 @@ class Replacement:
     ) -> None:
         """Commit a batch, and begin to delete the files of those of its datasets that are there then."""
         for last in (*[False] * (dataset_ids.LOOKS - 1), True):
-            offered, _ = translator.translate(each for each in some if each.dataset_id not in self._resized)
+            backable = (each for each in some if each.dataset_id not in self._resized)
+            offered, paths = translator.translate(backable)
             try:
                 refused = self._ingest(offered)
                 break
@@ -211,7 +212,8 @@ class Replacement:
         ids = {dataset_id for dataset_id, _, _ in offered.datasets} - refused
         # A server that has taken the place of another one may never have seen the commit.
         present = self._present(ids, where)
-        _, paths = translator.translate(each for each in some if each.dataset_id in present)
+        if len(present) < len(offered.datasets):
+            _, paths = translator.translate(each for each in some if each.dataset_id in present)
         self._check_unchanged(where)
         files.delete(paths)
         self._tick()
