@@ -7,13 +7,11 @@ BIN := $(VENV)/bin
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
-		--editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 $(VENV)/development: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
-		--editable ".[test,oracle,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint]"
 	touch $@
 
 setup: $(VENV)/development
@@ -26,7 +24,7 @@ test: $(VENV)/development
 lint: $(VENV)/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	tests/check_types.sh $(BIN)/mypy
 
 # Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and writes a page about it.
 demo: $(VENV)/product
@@ -37,8 +35,7 @@ demo: $(VENV)/product
 	@echo "Report: $(CURDIR)/demo/report.html (open it in a browser)"
 
 $(VENV)/benchmarks: $(VENV)/development
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
-		--editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@
 
 MEASURE := $(BIN)/python -m benchmarks

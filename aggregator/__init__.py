@@ -3,22 +3,28 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aggregator.aggregation import aggregate_graph
-    from aggregator.configuration import AggregatorConfig
-    from aggregator.graph_ingestion.ingestion import ingest_graph
+    from aggregator.aggregation.aggregate import aggregate_graph
+    from aggregator.aggregation.configuration import AggregatorConfig
+    from aggregator.graph_ingestion.ingest import ingest_graph
     from aggregator.reading.provenance import Provenance
-    from schemas.errors import AggregatorError, FatalWorkerError, FormatError, InUseError, RefusedError
+    from aggregator.storage.errors import (
+        AggregatorError,
+        FatalWorkerError,
+        FormatError,
+        InUseError,
+        RefusedError,
+    )
 
 _PLACES = {
-    "AggregatorConfig": "aggregator.configuration",
-    "AggregatorError": "schemas.errors",
-    "FatalWorkerError": "schemas.errors",
-    "FormatError": "schemas.errors",
-    "InUseError": "schemas.errors",
+    "AggregatorConfig": "aggregator.aggregation.configuration",
+    "AggregatorError": "aggregator.storage.errors",
+    "FatalWorkerError": "aggregator.storage.errors",
+    "FormatError": "aggregator.storage.errors",
+    "InUseError": "aggregator.storage.errors",
     "Provenance": "aggregator.reading.provenance",
-    "RefusedError": "schemas.errors",
-    "aggregate_graph": "aggregator.aggregation",
-    "ingest_graph": "aggregator.graph_ingestion.ingestion",
+    "RefusedError": "aggregator.storage.errors",
+    "aggregate_graph": "aggregator.aggregation.aggregate",
+    "ingest_graph": "aggregator.graph_ingestion.ingest",
 }
 
 __all__ = [

@@ -6,15 +6,16 @@ import logging
 import os
 from collections.abc import Iterable
 
-from butler import config, ingested_graphs
-from schemas import output_paths
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import ingested_graphs
+from aggregator.schemas import output_paths
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a SQLite database's files."""
 
 
 def protection(
-    repository: config.RepositoryConfig, run: str | None = None, outputs: Iterable[str] = ()
+    repository: repository_config.RepositoryConfig, run: str | None = None, outputs: Iterable[str] = ()
 ) -> output_paths.Protection:
     """Return what must stay as it is.
 
@@ -47,10 +48,10 @@ def _own_logs() -> dict[str, str]:
     return {h.baseFilename: "the log of this command" for h in handlers if isinstance(h, logging.FileHandler)}
 
 
-def _ingested_graphs(repository: config.RepositoryConfig) -> dict[str, str]:
+def _ingested_graphs(repository: repository_config.RepositoryConfig) -> dict[str, str]:
     """Return the graphs that are all that is left of the logs and metadata of their runs."""
     # Rarely needed, and not fast to import.
-    from butler import registry
+    from aggregator.butler.registry import registry
 
     with registry.open_repository(repository, writeable=False) as opened:
         return {

@@ -18,9 +18,10 @@ import time
 from typing import Any
 
 import msgspec
+from aggregator.schemas.checkpoints import ledger
+from aggregator.schemas.graphs import provenance_graph
 
 from aggregator.synthesis import campaign, parameters
-from schemas import ledger, provenance
 
 _CODE = """
 import dataclasses, json, sys
@@ -78,7 +79,7 @@ class Run:
         Sums of hashes, so that the order does not matter; times of ingest are left out.
         """
         nodes = database = 0
-        with provenance.ProvenanceGraph(str(self.output)) as graph:
+        with provenance_graph.ProvenanceGraph(str(self.output)) as graph:
             for node in itertools.chain(graph.quanta(), graph.datasets()):
                 nodes += _hash(msgspec.json.encode(node))
         with contextlib.closing(sqlite3.connect(self.root / "gen3.sqlite3")) as connection:

@@ -17,13 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from aggregator.schemas import messages
+from aggregator.schemas import verdicts as codes
+from aggregator.workers.roles.ingesting import ingester
+from aggregator.workers.roles.scanning import scanner
+from aggregator.workers.roles.writing import writer
 
 import aggregator
-from aggregator import preparation, request, summary, verdicts
+from aggregator.aggregation import aggregation_request, aggregation_summary, judgement, preparation
 from benchmarks import campaigns
-from schemas import messages
-from schemas import verdicts as codes
-from workers import ingester, scanner, writer
 
 TABLES_PER_DATASET = 4
 """Rows of a dataset with one file: dataset, tags, location, records."""
@@ -49,10 +51,10 @@ def measure(run: campaigns.Run, level: int) -> dict[str, dict[str, float]]:
     """Return what each role needs for a run."""
     clock, log = Clock(), logging.getLogger("ceilings")
     config = aggregator.AggregatorConfig(output_path=str(run.output), zstd_level=level)
-    with request.check(str(run.predicted), str(run.root), config) as asked:
+    with aggregation_request.check(str(run.predicted), str(run.root), config) as asked:
         prepared = clock.take("preparation", lambda: preparation.prepare(asked))
         division, setup = prepared.division, prepared.setup
-        judge = verdicts.Judge(division.edges, len(division.ids), incomplete=False)
+        judge = judgement.Judge(division.edges, len(division.ids), incomplete=False)
         scans, writes, ingests = (
             scanner.Scanner(setup, log),
             writer.Writer(setup, log),
@@ -61,7 +63,7 @@ def measure(run: campaigns.Run, level: int) -> dict[str, dict[str, float]]:
         commits = []
         for shard in range(division.n_shards):
             found = clock.take("scanner", lambda shard=shard: scans.handle(division.request(shard)))
-            statuses = summary.statuses_of(found)
+            statuses = aggregation_summary.statuses_of(found)
             judged = (
                 judge.judge(division.begin(shard), statuses)
                 if shard

@@ -12,8 +12,9 @@ import json
 import pathlib
 import time
 
+from aggregator.butler.registry import obstacles, registry
+
 from benchmarks import ingest_rows
-from butler import obstacles, registry
 from tests import databases
 
 DETECTOR = ("band", "instrument", "day_obs", "detector", "physical_filter", "visit")

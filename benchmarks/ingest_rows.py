@@ -14,7 +14,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 
-from butler import batch, registry
+from aggregator.butler.registry import batch, registry
+
 from tests import databases, postgresql_repository, postgresql_server, registry_rows
 
 SAMPLE = pathlib.Path(__file__).parents[1] / "tests" / "data" / "sample.zip"

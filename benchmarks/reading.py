@@ -23,11 +23,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.workers.engines import memory
 
 import aggregator
 from aggregator.reading import causes
-from schemas import provenance, statuses
-from workers import memory
 
 N_QUESTIONS = 200
 """Quanta that are asked about."""
@@ -47,7 +48,7 @@ def make_graph(workdir: pathlib.Path, n_quanta: int) -> pathlib.Path:
 def call(*arguments: str) -> tuple[float, float]:
     """Run our command line; return its wall and CPU time in seconds."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "aggregator.command_line", *arguments]
+    command = [sys.executable, "-m", "aggregator.command_line.main", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -62,7 +63,7 @@ class _Quantum(msgspec.Struct):
 def choose(graph: pathlib.Path) -> list[str]:
     """Return the ids of some quanta that ran, anywhere in the graph."""
     chance, chosen, seen = random.Random(1), [], 0
-    with provenance.ProvenanceGraph(str(graph)) as opened:
+    with provenance_graph.ProvenanceGraph(str(graph)) as opened:
         for _, _, quantum in opened.placed_quanta(msgspec.json.Decoder(_Quantum).decode):
             if quantum.attempts:
                 seen += 1

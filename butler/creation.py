@@ -12,11 +12,14 @@ from typing import Any, Final
 
 import sqlalchemy
 import yaml
+from aggregator.butler.configuration import repository_config, yaml_files
+from aggregator.butler.databases import connections, database
+from aggregator.butler.dimensions import universe
+from aggregator.butler.registry import managers, tables
+from aggregator.schemas import output_paths
+from aggregator.storage import durable_files, errors
 
-from butler import config, connections, database, managers, tables, universe, yaml_files
-from schemas import errors, files, output_paths
-
-DEFAULT_DATABASE: Final = f"sqlite:///{config.ROOT_TAG}/gen3.sqlite3"
+DEFAULT_DATABASE: Final = f"sqlite:///{repository_config.ROOT_TAG}/gen3.sqlite3"
 """Database of a repository, unless another one is wanted."""
 
 _DATASTORE: Final = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
@@ -64,13 +67,16 @@ def create_repository(
     _check_url(url, directory)
     dimensions = _parse(compact_dimensions() if dimension_config is None else dimension_config)
     text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
-    with _directory(directory), _database(url.replace(config.ROOT_TAG, directory), namespace) as db:
+    with (
+        _directory(directory),
+        _database(url.replace(repository_config.ROOT_TAG, directory), namespace) as db,
+    ):
         schema = tables.Tables(db, universe.Universe.from_config(dimensions))
         schema.define_all()
         db.write(lambda connection: _fill(schema, connection, dimensions))
         try:
             _check_absent(path)
-            files.write_atomically(path, [text.encode()])
+            durable_files.write_atomically(path, [text.encode()])
         except BaseException:
             db.write(schema.metadata.drop_all)
             raise
@@ -78,7 +84,11 @@ def create_repository(
 
 @functools.cache
 def _compact_text() -> str:
-    return importlib.resources.files("butler").joinpath("compact_dimensions.yaml").read_text("utf-8")
+    return (
+        importlib.resources.files("aggregator.butler.dimensions")
+        .joinpath("compact_dimensions.yaml")
+        .read_text("utf-8")
+    )
 
 
 def compact_dimensions() -> dict[str, Any]:
@@ -97,14 +107,15 @@ def _check_url(url: str, root: str) -> None:
     with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):
         parsed = sqlalchemy.make_url(url)
         if parsed.get_backend_name() == "sqlite" and not (parsed.database or "/").startswith(
-            ("/", ":", config.ROOT_TAG)
+            ("/", ":", repository_config.ROOT_TAG)
         ):
             raise errors.RefusedError(
                 f"{url}: which file this is would depend on where the repository is used. "
-                f"Give an absolute path (sqlite:////...), or one that begins with {config.ROOT_TAG}."
+                "Give an absolute path (sqlite:////...), or one that begins with "
+                f"{repository_config.ROOT_TAG}."
             )
         if parsed.get_backend_name() == "sqlite" and parsed.database:
-            path = parsed.database.replace(config.ROOT_TAG, root)
+            path = parsed.database.replace(repository_config.ROOT_TAG, root)
             output_paths.check_directory(os.path.dirname(path), output_paths.Protection())
         if parsed.password is not None or "password" in parsed.query:
             raise errors.RefusedError(
@@ -138,7 +149,11 @@ def _parse(dimension_config: Mapping[str, Any]) -> dict[str, Any]:
 def _butler_yaml(url: str, namespace: str | None) -> dict[str, Any]:
     classes = {part: cls.replace("._manager.", ".") for part, (cls, _) in sorted(managers.KNOWN.items())}
     return {
-        "datastore": {"cls": _DATASTORE, "records": {"table": tables.RECORDS}, "root": config.ROOT_TAG},
+        "datastore": {
+            "cls": _DATASTORE,
+            "records": {"table": tables.RECORDS},
+            "root": repository_config.ROOT_TAG,
+        },
         "registry": {
             "db": url,
             **({} if namespace is None else {"namespace": namespace}),

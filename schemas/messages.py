@@ -4,8 +4,9 @@ from typing import Any
 
 import msgpack
 import msgspec
-
-from schemas import digest, ledger, locks, output_paths
+from aggregator.schemas import output_paths
+from aggregator.schemas.checkpoints import digest, ledger
+from aggregator.storage import locks
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):

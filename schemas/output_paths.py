@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterable, Mapping
 
 import msgspec
-
-from schemas import checkpoint, errors, files
+from aggregator.schemas.checkpoints import checkpoint
+from aggregator.storage import durable_files, errors
 
 _HEAD_SIZE = 4096
 
@@ -124,7 +124,7 @@ def write(path: str, pieces: Iterable[bytes], kind: Kind, protection: Protection
     AggregatorError
         If it must not, or can't be written; nothing has changed then.
     """
-    files.write_atomically(path, pieces, lambda: check_again(path, kind, protection))
+    durable_files.write_atomically(path, pieces, lambda: check_again(path, kind, protection))
 
 
 def check_directory(path: str, protection: Protection) -> None:
@@ -218,7 +218,7 @@ def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:
 
 def _is_provenance_graph(path: str) -> bool:
     # Whoever only writes a log needs none of its libraries.
-    from schemas import container
+    from aggregator.schemas.graphs import container
 
     try:
         with container.Container(path) as opened:

@@ -10,9 +10,10 @@ from typing import Any
 
 import lsst.daf.butler as daf
 import lsst.pipe.base.tests.mocks  # noqa: F401  (makes the reference accept mock storage classes)
-
-from butler import config, datastore, records, universe
-from schemas import errors
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.datastores import datastore
+from aggregator.butler.dimensions import records, universe
+from aggregator.storage import errors
 
 RUN = "u/someone/a run#1.x"
 
@@ -103,7 +104,7 @@ def ours(
     repo: pathlib.Path, refs: Sequence[Any], data: Data
 ) -> dict[str, dict[tuple[str, str], Rows] | None]:
     """Return the same from our code."""
-    store = datastore.Datastore(config.load(repo), data.ours, True)
+    store = datastore.Datastore(repository_config.load(repo), data.ours, True)
     result: dict[str, dict[tuple[str, str], Rows] | None] = {}
     for ref in refs:
         group = data.ours.group(ref.dimensions.names)

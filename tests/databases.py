@@ -11,9 +11,9 @@ import uuid
 from typing import Any
 
 import yaml
+from aggregator.butler.registry import registry
 from psycopg.types import range as ranges
 
-from butler import registry
 from tests import postgresql_server
 
 Rows = list[tuple[Any, ...]]

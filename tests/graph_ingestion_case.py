@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from aggregator.storage import fault_points
 from oracle import compare, runs
 
 import aggregator
-from schemas import fault_points
 from tests import databases
 
 THOROUGH = "AGGREGATOR_RANDOM_KILLS" in os.environ
@@ -59,7 +59,7 @@ class Case:
         environment = dict(os.environ)
         if stop_at:
             environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [sys.executable, "-m", "aggregator.command_line", "ingest-graph", str(self.run.root)]
+        command = [sys.executable, "-m", "aggregator.command_line.main", "ingest-graph", str(self.run.root)]
         command += [str(self.graph)] if given else []
         return subprocess.Popen(
             [*command, *options],

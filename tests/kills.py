@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 import psutil
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import fault_points
 from oracle import compare, runs
-
-from schemas import fault_points, provenance
 
 GONE_SECONDS = 10.0
 """A killed process must be noticed, and all others be gone, within this time."""
@@ -40,7 +40,7 @@ class Case:
         if stop_at:
             environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
         command = [
-            *(sys.executable, "-m", "aggregator.command_line", "aggregate-graph"),
+            *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
             *(str(self.run.predicted_path), str(self.run.root), "-o", str(self.output)),
             *("-j", str(n_processes), "--mock-storage-classes", *self.options),
         ]
@@ -69,7 +69,7 @@ class Case:
     def content(self) -> Any:
         """Return the database and the graph as values that can be compared."""
         compare.check_provenance(self.output, self.run.predicted_path)
-        with provenance.ProvenanceGraph(str(self.output)) as graph:
+        with provenance_graph.ProvenanceGraph(str(self.output)) as graph:
             quanta = {q.quantum_id: msgspec.json.encode(q) for q in graph.quanta()}
             datasets = {}
             for dataset in graph.datasets():

@@ -10,8 +10,10 @@ from typing import Any
 
 import lsst.daf.butler as daf
 import pytest
+from aggregator.butler import creation
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import registry
 
-from butler import config, creation, registry
 from tests import databases, postgresql_server
 
 CAMERA = "NewCam"
@@ -121,7 +123,7 @@ class Repository:
 
     def registry(self) -> registry.Registry:
         """Open it with our code."""
-        found = config.load(self.root)
+        found = repository_config.load(self.root)
         return registry.open_registry(found.database, found.namespace, writeable=True)
 
     def insert(self, wanted: Mapping[str, list[dict[str, Any]]] = RECORDS) -> None:

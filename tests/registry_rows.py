@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from butler import batch, registry
+from aggregator.butler.registry import batch, registry
+
 from tests import databases
 
 RUN = "u/sample/run1"

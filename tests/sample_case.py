@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from aggregator.storage import fault_points
 from conftest import Sample
 
 import aggregator
-from schemas import fault_points
 from tests import databases
 
 RUN = "u/sample/run1"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from aggregator.butler.registry import registry
+from aggregator.storage import errors
 from conftest import Sample
 
 import aggregator
-from butler import registry
-from schemas import errors
 from tests import databases
 
 RUN, CHAIN = "u/sample/run1", "u/sample"
@@ -56,9 +56,9 @@ def sqlite(sample: Sample) -> databases.Database:
 
 
 def opened(sample: Sample) -> registry.Registry:
-    from butler import config
+    from aggregator.butler.configuration import repository_config
 
-    return registry.open_repository(config.load(sample.repo), writeable=True)
+    return registry.open_repository(repository_config.load(sample.repo), writeable=True)
 
 
 @pytest.mark.ordering("B6")

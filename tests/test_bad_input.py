@@ -18,10 +18,11 @@ from typing import Any
 
 import kills
 import pytest
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import container, nodes, provenance_graph
 from oracle import compare, runs
 
 import aggregator
-from schemas import container, nodes, provenance, statuses
 
 pytest_plugins = ["oracle.fixtures"]
 
@@ -151,7 +152,7 @@ def _as_nobody(case: kills.Case, *more: str) -> subprocess.CompletedProcess[str]
     """Aggregate as a user without privileges."""
     # That user may have no access to the libraries: aggregating another copy before imports all of them.
     code = (
-        "import difflib, os, sys, aggregator, aggregator.command_line as c\n"
+        "import difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
         "config = aggregator.AggregatorConfig(mock_storage_classes=True, output_path=sys.argv[2] + '/o.qg')\n"
         "aggregator.aggregate_graph(sys.argv[2] + '/predicted.qg', sys.argv[2], config)\n"
         "os.setgid(65534); os.setuid(65534)\n"
@@ -248,7 +249,7 @@ def test_unreadable_below_a_failure_does_not_matter(
     case = kills.Case(runs.copy_run(oracle_run, tmp_path / "repo"), tmp_path / "out.qg")
     plain = kills.Case(runs.copy_run(oracle_run, tmp_path / "plain"), tmp_path / "plain.qg")
     aggregate(plain)
-    with provenance.ProvenanceGraph(str(plain.output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(plain.output)) as graph:
         blocked = {q.quantum_id for q in graph.quanta() if q.status == statuses.BLOCKED}
     damaged = 0
     for entry in case.run.manifest["quanta"]:
@@ -268,7 +269,7 @@ def test_unreadable_recorded_as_failed(case: kills.Case) -> None:
     assert done.n_problems == len(done.problems) == 1
     entry = next(case.run.quanta("calibrate"))
     compare.check_provenance(case.output, case.run.predicted_path)
-    with provenance.ProvenanceGraph(str(case.output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(case.output)) as graph:
         quantum = graph.quantum(entry["id"])
         [attempt] = quantum.attempts
         assert attempt.status == statuses.FAILED
@@ -302,7 +303,7 @@ def test_empty_log_is_accepted(case: kills.Case) -> None:
     victim(case, "_log").write_bytes(b"")
     aggregate(case)
     entry = next(case.run.quanta("calibrate"))
-    with provenance.ProvenanceGraph(str(case.output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(case.output)) as graph:
         assert graph.logs(entry["id"]) == [[]]
         assert graph.quantum(entry["id"]).status == statuses.SUCCESSFUL
 
@@ -319,7 +320,7 @@ def test_huge_log_among_small_ones(case: kills.Case) -> None:
     case.options = ("--zstd-dict-n-inputs", "20")
     printed = case.finish()
     entry = next(case.run.quanta("calibrate"))
-    with provenance.ProvenanceGraph(str(case.output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(case.output)) as graph:
         logs = graph.logs(entry["id"])
     assert logs is not None
     assert logs[0] is not None
@@ -386,7 +387,7 @@ def test_refused(case: kills.Case, kind: str, n_processes: int) -> None:
 
 
 def test_damaged_block_inside_the_graph_is_named(case: kills.Case) -> None:
-    from schemas import predicted
+    from aggregator.schemas.graphs import predicted
 
     with predicted.PredictedGraph(str(case.run.predicted_path)) as graph:
         table = graph.address_table()
@@ -436,7 +437,7 @@ def test_missing_dimension_record_is_named(case: kills.Case) -> None:
 
 
 def test_locked_database_is_told_after_a_wait(case: kills.Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    from butler import registry
+    from aggregator.butler.registry import registry
 
     impatient = functools.partial(registry.open_registry, busy_timeout_ms=300)
     monkeypatch.setattr(registry, "open_registry", impatient)
@@ -458,7 +459,7 @@ def _limited(case: kills.Case, size: int, *options: str) -> str:
         "import resource, sys; n = int(sys.argv.pop(1))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))\n"
-        "import aggregator.command_line as c; c.main()"
+        "import aggregator.command_line.main as c; c.main()"
     )
     command = [
         *(sys.executable, "-c", code, str(size), "aggregate-graph"),
@@ -508,7 +509,7 @@ def test_two_aggregations_of_one_run_at_once(
 
 def test_no_file_descriptor_is_left_open(case: kills.Case) -> None:
     command = [
-        *(sys.executable, "-X", "dev", "-m", "aggregator.command_line", "aggregate-graph"),
+        *(sys.executable, "-X", "dev", "-m", "aggregator.command_line.main", "aggregate-graph"),
         *(str(case.run.predicted_path), str(case.run.root), "-o", str(case.output), "-j", "1"),
         "--mock-storage-classes",
     ]

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import report_graphs
 import test_reports
+from aggregator.schemas.execution import caveats, statuses
 from conftest import Sample
 from hypothesis import strategies as st
 
 import aggregator
 from aggregator.reading import blocking
 from aggregator.reports import blockers, samples, selection
-from schemas import caveats, statuses
 
 Links = dict[int, set[int]]
 """Parents of each blocked quantum."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-
-from butler import config
-from schemas import errors
+from aggregator.butler.configuration import repository_config
+from aggregator.storage import errors
 
 _FILE = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
 _CHAIN = "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore"
@@ -36,9 +35,9 @@ def _write(directory: pathlib.Path, content: Any = None, name: str = "butler.yam
 
 def test_directory_file_and_uri_lead_to_the_same(tmp_path: pathlib.Path) -> None:
     repo = _write(tmp_path / "a repo")
-    loaded = config.load(repo)
-    assert loaded == config.load(repo / "butler.yaml")
-    assert loaded == config.load(f"file://{tmp_path}/a%20repo")
+    loaded = repository_config.load(repo)
+    assert loaded == repository_config.load(repo / "butler.yaml")
+    assert loaded == repository_config.load(f"file://{tmp_path}/a%20repo")
     assert loaded.root == str(repo)
     assert loaded.path == f"{repo}/butler.yaml"
     assert loaded.database == f"sqlite:///{repo}/gen3.sqlite3"
@@ -51,7 +50,7 @@ def test_directory_file_and_uri_lead_to_the_same(tmp_path: pathlib.Path) -> None
 def test_relative_path_is_resolved(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = _write(tmp_path / "repo")
     monkeypatch.chdir(tmp_path)
-    assert config.load("repo") == config.load(repo)
+    assert repository_config.load("repo") == repository_config.load(repo)
 
 
 @pytest.mark.parametrize("how", ["file", "text"])
@@ -63,11 +62,11 @@ def test_alias(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str
         monkeypatch.setenv("DAF_BUTLER_REPOSITORY_INDEX", f"{tmp_path}/index.yaml")
     else:
         monkeypatch.setenv("DAF_BUTLER_REPOSITORIES", json.dumps(index))
-    assert config.load("main").root == str(repo)
+    assert repository_config.load("main").root == str(repo)
     with pytest.raises(errors.RefusedError, match=r"s3://bucket/repo is a s3:// location"):
-        config.load("cloud")
+        repository_config.load("cloud")
     with pytest.raises(errors.RefusedError, match=r"\['cloud', 'main'\]"):
-        config.load("mian")
+        repository_config.load("mian")
 
 
 def test_alias_goes_before_a_path(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +74,7 @@ def test_alias_goes_before_a_path(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     other = _write(tmp_path / "other")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAF_BUTLER_REPOSITORIES", f"main: {other}")
-    assert config.load("main").root == str(other)
+    assert repository_config.load("main").root == str(other)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: 1"])
@@ -83,25 +82,25 @@ def test_broken_index_does_not_matter_to_a_path(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("DAF_BUTLER_REPOSITORIES", text)
-    assert config.load(_write(tmp_path / "repo")).root == str(tmp_path / "repo")
+    assert repository_config.load(_write(tmp_path / "repo")).root == str(tmp_path / "repo")
     with pytest.raises(errors.RefusedError, match="there is no repository index: "):
-        config.load("main")
+        repository_config.load("main")
 
 
 def test_two_indexes_are_none(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAF_BUTLER_REPOSITORIES", f"main: {tmp_path}")
     monkeypatch.setenv("DAF_BUTLER_REPOSITORY_INDEX", f"{tmp_path}/index.yaml")
     with pytest.raises(errors.RefusedError, match="both"):
-        config.load("main")
+        repository_config.load("main")
 
 
 def test_missing_repository(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         errors.RefusedError, match=r"nothing: there is no Butler repository.*no repository index"
     ):
-        config.load(tmp_path / "nothing")
+        repository_config.load(tmp_path / "nothing")
     with pytest.raises(errors.RefusedError, match=r"butler\.yaml: there is no Butler repository"):
-        config.load(tmp_path)
+        repository_config.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -129,26 +128,26 @@ def test_missing_repository(tmp_path: pathlib.Path) -> None:
 )
 def test_refused_configurations(tmp_path: pathlib.Path, content: Any, problem: str) -> None:
     with pytest.raises(errors.RefusedError, match=problem) as caught:
-        config.load(_write(tmp_path / "repo", content))
+        repository_config.load(_write(tmp_path / "repo", content))
     assert str(tmp_path) in str(caught.value) or problem == "each other"
 
 
 def test_file_with_another_extension_is_refused(tmp_path: pathlib.Path) -> None:
     _write(tmp_path, name="butler.txt")
     with pytest.raises(errors.RefusedError, match=r"\*\.yaml or \*\.json"):
-        config.load(tmp_path / "butler.txt")
+        repository_config.load(tmp_path / "butler.txt")
 
 
 def test_json_configuration(tmp_path: pathlib.Path) -> None:
     _write(tmp_path, json.dumps({"datastore": {"root": "<butlerRoot>/d"}}), "butler.json")
-    assert config.load(tmp_path / "butler.json").datastores[0].root == f"{tmp_path}/d"
+    assert repository_config.load(tmp_path / "butler.json").datastores[0].root == f"{tmp_path}/d"
 
 
 def test_root_key_takes_the_place_of_the_directory(tmp_path: pathlib.Path) -> None:
     repo = _write(
         tmp_path / "repo", {"root": f"{tmp_path}/elsewhere", "datastore": {"root": "<butlerRoot>/d"}}
     )
-    loaded = config.load(repo)
+    loaded = repository_config.load(repo)
     assert loaded.root == f"{tmp_path}/elsewhere"
     assert loaded.datastores[0].root == f"{tmp_path}/elsewhere/d"
     assert loaded.database == f"sqlite:///{tmp_path}/elsewhere/gen3.sqlite3"
@@ -156,7 +155,7 @@ def test_root_key_takes_the_place_of_the_directory(tmp_path: pathlib.Path) -> No
 
 def test_file_uri_as_datastore_root(tmp_path: pathlib.Path) -> None:
     root = f"file://{tmp_path}/some%20data/"
-    (store,) = config.load(_write(tmp_path / "repo", {"datastore": {"root": root}})).datastores
+    (store,) = repository_config.load(_write(tmp_path / "repo", {"datastore": {"root": root}})).datastores
     assert (store.name, store.root) == (f"FileDatastore@{root}", f"{tmp_path}/some data")
 
 
@@ -168,7 +167,7 @@ def test_registry_section(tmp_path: pathlib.Path) -> None:
         "password": "p@",
         "port": 99,
     }
-    loaded = config.load(_write(tmp_path / "repo", {"datastore": {}, "registry": registry}))
+    loaded = repository_config.load(_write(tmp_path / "repo", {"datastore": {}, "registry": registry}))
     assert loaded.database == "postgresql://me:p%40@server:99/base"
     assert loaded.namespace == "ns1"
 
@@ -187,7 +186,7 @@ def test_chain_is_flattened(tmp_path: pathlib.Path) -> None:
             },
         ],
     }
-    stores = config.load(_write(tmp_path / "repo", {"datastore": chain})).datastores
+    stores = repository_config.load(_write(tmp_path / "repo", {"datastore": chain})).datastores
     assert [s.name for s in stores] == ["FileDatastore@<butlerRoot>/0", "mine"]
     assert [s.root for s in stores] == [f"{tmp_path}/repo/0", f"{tmp_path}/repo/1"]
     assert [s.records_table for s in stores] == ["recs_0", "file_datastore_records"]
@@ -199,7 +198,7 @@ def test_search_path_lies_between_defaults_and_repository(tmp_path: pathlib.Path
         section = {"datastore": {"records": {"table": table}, "name": name, "root": "<butlerRoot>/" + name}}
         _write(tmp_path / name / "datastores", section, "fileDatastore.yaml")
     repo = _write(tmp_path / "repo", {"datastore": {"root": "<butlerRoot>"}})
-    (store,) = config.load(repo, [f"{tmp_path}/first", f"{tmp_path}/second"]).datastores
+    (store,) = repository_config.load(repo, [f"{tmp_path}/first", f"{tmp_path}/second"]).datastores
     assert (store.name, store.records_table, store.root) == ("first", "t1", str(repo))
     assert "default" in store.templates
 
@@ -213,7 +212,7 @@ def test_included_files(tmp_path: pathlib.Path) -> None:
         "datastore:\n  includeConfigs: [parts/one.yaml, parts/two.yaml]\n  root: <butlerRoot>\n"
         "  name: explicit\n  templates: !include parts/templates.yaml\n"
     )
-    (store,) = config.load(_write(tmp_path / "repo", text)).datastores
+    (store,) = repository_config.load(_write(tmp_path / "repo", text)).datastores
     assert (store.name, store.records_table) == ("explicit", "second")
     assert store.templates["thing"] == "{run}/{visit}"
     assert "default" in store.templates
@@ -221,7 +220,7 @@ def test_included_files(tmp_path: pathlib.Path) -> None:
 
 def test_storage_classes_inherit_components(tmp_path: pathlib.Path) -> None:
     own = {"Mine": {"inheritsFrom": "MaskedImage", "components": {"mask": "MaskX", "extra": "int"}}}
-    loaded = config.load(_write(tmp_path / "repo", {"datastore": {}, "storageClasses": own}))
+    loaded = repository_config.load(_write(tmp_path / "repo", {"datastore": {}, "storageClasses": own}))
     assert list(loaded.storage_classes["Mine"].items()) == [
         ("image", "Image"),
         ("mask", "MaskX"),
@@ -233,7 +232,10 @@ def test_storage_classes_inherit_components(tmp_path: pathlib.Path) -> None:
 
 
 def test_settings_do_not_depend_on_the_place(tmp_path: pathlib.Path) -> None:
-    one, two = config.load(_write(tmp_path / "one")), config.load(_write(tmp_path / "two"))
+    one, two = (
+        repository_config.load(_write(tmp_path / "one")),
+        repository_config.load(_write(tmp_path / "two")),
+    )
     assert one.settings() == two.settings()
     assert str(tmp_path) not in json.dumps(one.settings())
 
@@ -253,8 +255,10 @@ def test_settings_do_not_depend_on_the_place(tmp_path: pathlib.Path) -> None:
 def test_settings_depend_on_what_makes_paths_and_records(
     tmp_path: pathlib.Path, section: dict[str, Any]
 ) -> None:
-    plain = config.load(_write(tmp_path / "one", {"datastore": {"root": "<butlerRoot>"}}))
-    other = config.load(_write(tmp_path / "two", {"datastore": {"root": "<butlerRoot>", **section}}))
+    plain = repository_config.load(_write(tmp_path / "one", {"datastore": {"root": "<butlerRoot>"}}))
+    other = repository_config.load(
+        _write(tmp_path / "two", {"datastore": {"root": "<butlerRoot>", **section}})
+    )
     assert json.dumps(plain.settings()) != json.dumps(other.settings())
 
 
@@ -262,7 +266,7 @@ def test_settings_depend_on_components_and_the_order_of_entries(tmp_path: pathli
     def settings(name: str, components: dict[str, str], templates: dict[str, str]) -> str:
         own = {"Mine": {"components": components}}
         content = json.dumps({"datastore": {"templates": templates}, "storageClasses": own})
-        return json.dumps(config.load(_write(tmp_path / name, content)).settings())
+        return json.dumps(repository_config.load(_write(tmp_path / name, content)).settings())
 
     ab, ba = {"a+b": "x", "b+a": "y"}, {"b+a": "y", "a+b": "x"}
     assert settings("1", {"a": "int"}, ab) == settings("2", {"a": "int"}, ab)

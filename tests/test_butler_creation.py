@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from aggregator.butler import creation
+from aggregator.butler.configuration import repository_config as config_module
+from aggregator.butler.datastores import datastore
+from aggregator.butler.dimensions import records
+from aggregator.butler.registry import collections, registry
+from aggregator.storage import durable_files, errors
 
-from butler import collections, creation, datastore, records, registry
-from butler import config as config_module
-from schemas import errors, files
 from tests import registry_rows
 
 daf: Any = pytest.importorskip("lsst.daf.butler")
@@ -226,7 +229,7 @@ def test_nothing_is_left_after_a_failure(
 
     (tmp_path / "deep").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_atomically", fail)
+        patch.setattr(durable_files, "write_atomically", fail)
         for name in ("a/b", "deep"):
             place = maker.place(name)
             with pytest.raises(errors.AggregatorError, match="No space left on device") as caught:
@@ -333,7 +336,7 @@ def test_a_role_that_must_not_create(postgresql: Any, tmp_path: pathlib.Path) ->
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aggregator.command_line", *arguments]
+    command = [sys.executable, "-m", "aggregator.command_line.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -357,7 +360,7 @@ def test_command_line(maker: Any, tmp_path: pathlib.Path) -> None:
 
 def test_only_one_of_several_creates_it(maker: Any) -> None:
     place = maker.place("repo")
-    command = [sys.executable, "-m", "aggregator.command_line", *place.command]
+    command = [sys.executable, "-m", "aggregator.command_line.main", *place.command]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     messages = [process.communicate(timeout=60)[1] for process in started]
     assert sorted(process.returncode for process in started) == [0, 2, 2, 2], messages

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 import zstandard
-
-from butler import config, datastore, records, universe
-from schemas import errors
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.datastores import datastore
+from aggregator.butler.dimensions import records, universe
+from aggregator.storage import errors
 
 _FILE = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
 _CHAIN = "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore"
@@ -50,7 +51,9 @@ class Graph:
 
 def test_records_of_the_sample(sample: Any) -> None:
     graph = Graph(sample.repo / "predicted.qg")
-    store = datastore.Datastore(config.load(sample.repo), graph.universe, mock_storage_classes=True)
+    store = datastore.Datastore(
+        repository_config.load(sample.repo), graph.universe, mock_storage_classes=True
+    )
     needed = store.needed_attributes(graph.request(name) for name in graph.types)
     assert needed == {"detector": {"full_name"}}
     rows = [(element, row) for element, rows in graph.dimension_data.items() for row in rows]
@@ -83,7 +86,7 @@ def _repository(directory: pathlib.Path, section: dict[str, Any], **others: Any)
 
 
 def _store(repo: pathlib.Path, graph: Graph, mocks: bool = False) -> datastore.Datastore:
-    return datastore.Datastore(config.load(repo), graph.universe, mocks)
+    return datastore.Datastore(repository_config.load(repo), graph.universe, mocks)
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import pathlib
 from typing import Any
 
 import pytest
+from aggregator.butler.configuration import generate_defaults
+from aggregator.butler.datastores import formatters
+from aggregator.butler.dimensions import universe
+from aggregator.storage import errors
 
 import butler
-from butler import formatters, generate_defaults, universe
-from schemas import errors
 
 _SHIPPED = pathlib.Path(butler.__file__).with_name("defaults.json")
 

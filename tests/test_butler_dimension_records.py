@@ -10,10 +10,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from aggregator.butler.databases import database, sqlite
+from aggregator.storage import errors
 from hypothesis import strategies as st
-
-from butler import database, sqlite
-from schemas import errors
 
 daf: Any = pytest.importorskip("lsst.daf.butler")
 sphgeom: Any = pytest.importorskip("lsst.sphgeom")
@@ -258,7 +257,7 @@ def test_many_records(made: Any) -> None:
 )
 def test_timespans_are_kept(begin: int, length: int) -> None:
     span = begin, min(begin + length, database.MAX_TIMESPAN)
-    postgresql: Any = pytest.importorskip("butler.postgresql").Postgresql
+    postgresql: Any = pytest.importorskip("aggregator.butler.databases.postgresql").Postgresql
     for kind in (sqlite.Sqlite, postgresql):
         assert kind.timespan_of(None, *kind.timespan_values(None, span)) == span
         assert kind.timespan_of(None, *kind.timespan_values(None, None)) is None

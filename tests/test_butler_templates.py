@@ -4,10 +4,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+from aggregator.butler.datastores import paths, templates
+from aggregator.butler.dimensions import universe
+from aggregator.storage import errors
 from hypothesis import strategies as st
-
-from butler import paths, templates, universe
-from schemas import errors
 
 MINI = {
     "version": 1,

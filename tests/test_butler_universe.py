@@ -10,10 +10,9 @@ import hypothesis
 import pytest
 import sqlalchemy
 import zstandard
+from aggregator.butler.dimensions import universe
+from aggregator.storage import errors
 from hypothesis import strategies as st
-
-from butler import universe
-from schemas import errors
 
 
 def _sample_config(sample: Any) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import threading
 from typing import Any
 
 import pytest
+from aggregator.storage import errors, locks
 from conftest import Sample
 
 import aggregator
-from aggregator import checkpoints, status
-from schemas import errors, locks
+from aggregator.aggregation import checkpoint_status, checkpoints
 
 
 def aggregate(sample: Sample, **config: Any) -> Any:
@@ -127,7 +127,7 @@ def test_status_disturbs_no_start(sample: Sample) -> None:
         aggregate(sample, dry_run=True)
         release.join()
     before = tree(directory)
-    assert status.read(str(directory)).process == ""
+    assert checkpoint_status.read(str(directory)).process == ""
     assert tree(directory) == before
 
 
@@ -182,13 +182,13 @@ def test_others_come_at_each_step(sample: Sample, monkeypatch: pytest.MonkeyPatc
             with pytest.raises(aggregator.InUseError):
                 aggregate(sample, fresh=fresh)
         if (directory / "manifest.json").exists():
-            assert f"process {os.getpid()} on" in status.read(str(directory)).process
+            assert f"process {os.getpid()} on" in checkpoint_status.read(str(directory)).process
         else:
             with pytest.raises(aggregator.RefusedError, match="not a complete one"):
-                status.read(str(directory))
+                checkpoint_status.read(str(directory))
 
     with monkeypatch.context() as patch:
-        patch.setattr("schemas.fault_points.reached", reached)
+        patch.setattr("aggregator.storage.fault_points.reached", reached)
         done = aggregate(sample)
     assert {"start", "digest", "committed", "ledger", "output", "renamed", "complete"} <= seen
     assert done.n_ingested > 0
@@ -248,7 +248,7 @@ def test_what_took_the_place_of_a_checkpoint_is_left_alone(
                 (directory / each).write_bytes((away / each).read_bytes() if is_checkpoint else b"thesis")
             seen.append(tree(directory))
 
-    monkeypatch.setattr("schemas.fault_points.reached", reached)
+    monkeypatch.setattr("aggregator.storage.fault_points.reached", reached)
     if point == "complete":
         aggregate(sample)
     else:
@@ -275,7 +275,7 @@ def _as_member(sample: Sample, *options: str) -> None:
     capabilities = "-dac_override,-dac_read_search,-fowner,-chown"
     command = [
         *("setpriv", f"--bounding-set={capabilities}", "--inh-caps=-all", f"--regid={_GROUP}"),
-        *("--clear-groups", sys.executable, "-m", "aggregator.command_line", "aggregate-graph"),
+        *("--clear-groups", sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
         *("--mock-storage-classes", *options),
     ]

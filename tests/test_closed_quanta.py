@@ -9,10 +9,10 @@ from typing import Any
 
 import graph_ingestion_case
 import pytest
+from aggregator.storage import fault_points
 from oracle import reference, runs
 
 import aggregator
-from schemas import fault_points
 
 pytest_plugins = ["oracle.fixtures", "graph_ingestion_fixtures"]
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 import yaml
-
-from butler import credentials
-from schemas import errors
+from aggregator.butler.configuration import credentials
+from aggregator.storage import errors
 
 NOBODY = 65534
 SECRET = "hush#1"

@@ -10,11 +10,13 @@ import kills
 import msgspec
 import numpy as np
 import pytest
+from aggregator.schemas.checkpoints import dataset_part
+from aggregator.schemas.graphs import addresses, provenance_graph
+from aggregator.workers.roles.scanning import shard_builder
+from aggregator.workers.roles.writing import input_datasets
 from oracle import runs
 
 import aggregator
-from schemas import addresses, dataset_part, provenance
-from workers import input_datasets, shard_builder
 
 pytest_plugins = ["oracle.fixtures"]
 
@@ -44,7 +46,7 @@ def aggregate(case: kills.Case, **config: Any) -> dict[str, bytes]:
         output_path=str(case.output), mock_storage_classes=True, keep_checkpoint=True, **config
     )
     aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), options)
-    with provenance.ProvenanceGraph(str(case.output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(case.output)) as graph:
         return {dataset.dataset_id: msgspec.json.encode(dataset) for dataset in graph.datasets()}
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import sample_case
+from aggregator.butler.registry import registry
+from aggregator.storage import errors, leases, locks, mounts
 from conftest import Sample
 from test_checkpoint_directory import aggregate, tree
 from test_leases import Hosts, grow_old
 
 import aggregator
-from butler import registry
-from schemas import errors, leases, locks, mounts
 
 pytest_plugins = ["test_leases"]
 
@@ -144,7 +144,7 @@ def test_system_without_any_locks(sample: Sample, number: int) -> None:
     (sample.root / "nolocks.c").write_text(_SOURCE.replace("NUMBER", str(number)))
     build = ["gcc", "-shared", "-fPIC", "-o", str(library), str(sample.root / "nolocks.c"), "-ldl"]
     subprocess.run(build, check=True)
-    program = [sys.executable, "-m", "aggregator.command_line"]
+    program = [sys.executable, "-m", "aggregator.command_line.main"]
     output = str(sample.root / "out.qg")
     commands: Any = (
         ["aggregate-graph", str(sample.repo / "predicted.qg"), str(sample.repo), "-o", output, "-j", "2"],

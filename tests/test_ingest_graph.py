@@ -292,7 +292,7 @@ def test_again_where_many_runs_have_graphs(
     aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch, *, attributes: bool
 ) -> None:
     """The run is found by where its graph was; if nothing tells that, it has to be named."""
-    from butler import ingested_graphs
+    from aggregator.butler.registry import ingested_graphs
 
     sample_case.ingest(aggregated_sample)
     target = aggregated_sample.repo / sample_case.PATH

@@ -14,10 +14,10 @@ from typing import Any
 import graph_ingestion_case
 import kills
 import pytest
+from aggregator.storage import fault_points
 from oracle import runs
 
-from aggregator import interruption
-from schemas import fault_points
+from aggregator.console import interruption
 
 pytest_plugins = ["oracle.fixtures", "graph_ingestion_fixtures"]
 

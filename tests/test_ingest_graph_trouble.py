@@ -153,7 +153,7 @@ def test_damage_after_the_ingestion(aggregated_sample: Sample) -> None:
 
 
 def test_graph_that_changes_meanwhile(aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    from schemas import fault_points
+    from aggregator.storage import fault_points
 
     target, count = aggregated_sample.repo / sample_case.PATH, len(sample_case.originals(aggregated_sample))
     monkeypatch.setattr(
@@ -210,7 +210,7 @@ def test_another_process_is_at_it(aggregated_sample: Sample) -> None:
 
 def test_another_process_was_faster(aggregated_sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has ingested between our look and our lock is not replaced by another graph."""
-    from schemas import fault_points
+    from aggregator.storage import fault_points
 
     graph, faster = aggregated_sample.root / "provenance.qg", []
 
@@ -243,7 +243,7 @@ def as_nobody(sample: Sample, other: Sample, *options: str) -> subprocess.Comple
     """Run the command as somebody whom permissions stop."""
     # That user may have no access to the libraries: ingesting another graph before imports all of them.
     code = (
-        "import difflib, os, sys, aggregator, aggregator.command_line as c\n"
+        "import difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
         "aggregator.ingest_graph(sys.argv[1], sys.argv[2], transfer='copy')\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "c.main(['ingest-graph', *sys.argv[3:]])"

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.workers.roles.writing import writer
 from conftest import Sample
 
 import aggregator
-from schemas import provenance
-from workers import writer
 
 HOLE = (4 << 30) + (1 << 20)
 
@@ -50,7 +50,10 @@ def test_members_above_4_gib(sample: Sample, large: pathlib.Path, monkeypatch: p
     plain = aggregate(sample, "plain.qg")
     assert large.stat().st_size > plain.stat().st_size + HOLE
     assert large.stat().st_blocks * 512 < HOLE // 100
-    with provenance.ProvenanceGraph(str(plain)) as expected, provenance.ProvenanceGraph(str(large)) as found:
+    with (
+        provenance_graph.ProvenanceGraph(str(plain)) as expected,
+        provenance_graph.ProvenanceGraph(str(large)) as found,
+    ):
         quanta = list(expected.quanta())
         assert [q.quantum_id for q in found.quanta()] == [q.quantum_id for q in quanta]
         assert msgspec.json.encode(list(found.datasets())) == msgspec.json.encode(list(expected.datasets()))
@@ -61,7 +64,7 @@ def test_members_above_4_gib(sample: Sample, large: pathlib.Path, monkeypatch: p
 
 def test_the_reference_reads_members_above_4_gib(sample: Sample, large: pathlib.Path) -> None:
     reference = pytest.importorskip("lsst.pipe.base.quantum_graph")
-    with provenance.ProvenanceGraph(str(large)) as graph:
+    with provenance_graph.ProvenanceGraph(str(large)) as graph:
         # Not the first one, whose log seems to be the hole.
         logs = {quantum.quantum_id: graph.logs(quantum.quantum_id) for quantum in list(graph.quanta())[1:]}
     # Nor the last one: at the end of a member its checksum is compared, and that of the hole is not known.

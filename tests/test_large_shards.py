@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from aggregator.schemas.checkpoints import digest
+from aggregator.schemas.graphs import blocks
+from aggregator.storage import errors, spools
+from aggregator.workers.roles.scanning import shard_builder
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import blocks, digest, errors, spools
-from workers import shard_builder
 
 N_QUANTA, LOG_SIZE = 250, 200_000
 IDENTITY = digest.Identity("graph", "settings", "dictionary")

@@ -9,21 +9,24 @@ from typing import Any
 
 import pytest
 import sample_case
+from aggregator.butler.registry import registry
+from aggregator.storage import errors
+from aggregator.workers.roles.ingesting import closed_quanta, ingester
+from aggregator.workers.roles.scanning import scanner
+from aggregator.workers.roles.writing import writer
 from click import testing
 from conftest import Sample
 
 import aggregator
-from aggregator import checkpoints, command_line, next_commands, presence
+from aggregator.aggregation import checkpoints, presence
+from aggregator.command_line import main, next_commands
 from aggregator.graph_ingestion import replacement
 from aggregator.reports import formats
 from aggregator.synthesis import repository
-from butler import registry
-from schemas import errors
-from workers import closed_quanta, ingester, scanner, writer
 
 
 def invoke(*arguments: str | pathlib.Path, code: int = 0) -> testing.Result:
-    done = testing.CliRunner().invoke(command_line.main, [*map(str, arguments)], prog_name="aggregator")
+    done = testing.CliRunner().invoke(main.main, [*map(str, arguments)], prog_name="aggregator")
     assert done.exit_code == code, done.output
     return done
 

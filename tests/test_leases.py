@@ -10,12 +10,13 @@ import sys
 from typing import Any
 
 import pytest
+from aggregator.schemas.checkpoints import ledger
+from aggregator.storage import errors, leases, locks
 from conftest import Sample
 from test_checkpoint_directory import aggregate, tree
 
 import aggregator
-from aggregator import checkpoints, status
-from schemas import errors, leases, ledger, locks
+from aggregator.aggregation import checkpoint_status, checkpoints
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
@@ -119,7 +120,7 @@ def test_what_relies_on_a_lease_looks_again(
             hosts.go_to("second")
             taken.append(leases.take(str(directory / "aggregation.lock"), ""))
 
-    monkeypatch.setattr("schemas.fault_points.reached", reached)
+    monkeypatch.setattr("aggregator.storage.fault_points.reached", reached)
     with pytest.raises(errors.AggregatorError, match=r"the lease was taken over by process .* on second"):
         aggregate(sample)
     assert not (sample.root / "out.qg").exists()
@@ -134,7 +135,7 @@ def test_what_relies_on_a_lease_looks_again(
 
 _HOLD = """
 import sys, os, errno
-from schemas import leases, locks
+from aggregator.storage import leases, locks
 def flock(*_):
     raise OSError(errno.ENOLCK, "no locks")
 locks.fcntl.flock = flock
@@ -183,7 +184,7 @@ def test_host_with_locks_respects_a_lease(sample: Sample) -> None:
         running.stdout.readline()
         with pytest.raises(aggregator.InUseError, match=f"process {running.pid} on"):
             aggregate(sample)
-        assert f"process {running.pid} on" in status.read(str(directory)).process
+        assert f"process {running.pid} on" in checkpoint_status.read(str(directory)).process
         running.kill()
     aggregate(sample)
     assert not directory.exists()
@@ -251,8 +252,8 @@ def test_lease_that_gives_way_hides_no_other(tmp_path: pathlib.Path, monkeypatch
 
 _STRESS = """
 import errno, os, sys
-from aggregator import checkpoints
-from schemas import errors, leases, locks
+from aggregator.aggregation.aggregate import checkpoints
+from aggregator.storage import errors, leases, locks
 kind, directory = sys.argv[1:]
 locks._PATIENCE = 0
 def flock(*_):

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aggregator.storage import errors, local_files
 
 import aggregator
-from schemas import errors, local_files
 from tests import small_runs
 
 TROUBLE = [

@@ -98,7 +98,7 @@ def test_files_on_another_device(
     case: kills.Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the same files have other inodes; on one device that means other files."""
-    from butler import locality
+    from aggregator.butler.configuration import locality
 
     aggregate(case, case.run.root, dry_run=True)
     there = shutil.copytree(case.run.root, tmp_path / "there")
@@ -143,7 +143,7 @@ def content(checkpoint: pathlib.Path) -> dict[str, bytes]:
 
 def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list of the logs and metadata that scanners of this process read from now on."""
-    from workers import execution_files
+    from aggregator.workers.roles.scanning import execution_files
 
     original, paths = execution_files.ExecutionFiles._read, []
 

@@ -12,16 +12,17 @@ import sys
 from typing import Any
 
 import pytest
+from aggregator.storage import local_files
+from aggregator.workers.engines import descriptors
 
 import aggregator
-from aggregator import configuration
-from aggregator.graph_ingestion import request as graph_request
+from aggregator import ranges
+from aggregator.aggregation import configuration
+from aggregator.graph_ingestion import ingestion_request as graph_request
 from aggregator.synthesis import parameters
-from schemas import local_files, ranges
 from tests import small_runs
-from workers import descriptors
 
-COMMAND = [sys.executable, "-m", "aggregator.command_line"]
+COMMAND = [sys.executable, "-m", "aggregator.command_line.main"]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_the_number_of_descriptors_is_enough(clean_run: small_runs.SmallRun, tmp
     script = (
         "import os, resource, sys, aggregator\n"
         "n_open = len(os.listdir('/proc/self/fd'))\n"
-        "from workers import descriptors\n"
+        "from aggregator.workers.engines import descriptors\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 32 + 2 * 6, 4096))\n"
         "aggregator.aggregate_graph(sys.argv[1], sys.argv[2], "
         "aggregator.AggregatorConfig(n_processes=4, output_path=sys.argv[3]))\n"
@@ -187,7 +188,7 @@ def test_another_locale_works_or_says_what_can_not_be(
 
 def test_characters_that_a_locale_lacks_are_trouble_of_the_machine(tmp_path: pathlib.Path) -> None:
     script = (
-        "from schemas import local_files, errors\n"
+        "from aggregator.storage import local_files, errors\n"
         "try: local_files.read('/tmp/' + chr(252))\n"
         "except errors.MachineError as exc: print(ascii(str(exc)))\n"
     )

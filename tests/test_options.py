@@ -13,15 +13,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from aggregator.schemas.graphs import container, provenance_graph
 from conftest import Sample
 
 import aggregator
-from schemas import container, provenance
 
 
 def command(sample: Sample, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "aggregator.command_line", "aggregate-graph"),
+        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "--mock-storage-classes", *options),
     ]
 
@@ -126,7 +126,7 @@ def test_log_options(sample: Sample) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for text in (done.stderr, log.read_text()):
-        assert "MainProcess aggregator.preparation: Reading" in text
+        assert "MainProcess aggregator.aggregation.preparation: Reading" in text
 
 
 def test_worker_logs_tell_of_every_quantum(sample: Sample) -> None:
@@ -161,7 +161,7 @@ def test_dictionary_and_level_are_used(sample: Sample) -> None:
     aggregate(sample, output_path=str(path), dry_run=True, **config)
     with container.Container(str(path)) as opened:
         assert 0 < opened.size(container.DICTIONARY) <= 4096
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         assert len(list(graph.quanta())) == 20
 
 
@@ -212,7 +212,7 @@ def test_options_that_cannot_work_are_refused(sample: Sample, config: dict[str, 
 def test_help_is_quick_to_import() -> None:
     """The command line imports none of the large libraries before it is told what to do."""
     code = (
-        "import sys, aggregator.command_line\n"
+        "import sys, aggregator.command_line.main\n"
         "print([m for m in ('numpy', 'sqlalchemy', 'rich', 'yaml', 'multiprocess') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,12 +6,13 @@ import os
 import pathlib
 
 import pytest
+from aggregator.schemas.checkpoints import checkpoint, ledger, manifest
+from aggregator.storage import fault_points
 from conftest import Sample
 from test_checkpoint_directory import aggregate
 
 import aggregator
-from aggregator import checkpoints
-from schemas import checkpoint, fault_points, ledger, manifest
+from aggregator.aggregation import checkpoints
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_checkpoint_outlives_the_graph(
     _stop(monkeypatch, sample, point)
     assert os.path.exists(layout.manifest)
     monkeypatch.setattr(checkpoints.Checkpoint, "remove", remove)
-    monkeypatch.setattr("schemas.files.sync_directory", synced.append)
+    monkeypatch.setattr("aggregator.storage.durable_files.sync_directory", synced.append)
     assert aggregate(sample).n_ingested == 0
     assert synced.index(str(sample.root)) < synced.index("removed")
     assert not os.path.exists(layout.directory)

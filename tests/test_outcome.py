@@ -10,10 +10,11 @@ from typing import Any
 import graph_files
 import msgspec
 import pytest
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, predicted, provenance_graph
+from aggregator.workers.roles.scanning import outcome
 
 import aggregator
-from schemas import nodes, predicted, provenance, statuses
-from workers import outcome
 
 IDS = [f"01a200dc-a8c6-77a6-8839-7ca00bcb33{i:02d}" for i in range(10)]
 QUANTUM_ID, LOG_ID, METADATA_ID, IMAGE_ID, TABLE_ID, INPUT_ID = IDS[:6]
@@ -489,7 +490,7 @@ def test_lists_and_files_decide_what_was_produced(tmp_path: pathlib.Path) -> Non
     output = repo / "provenance.qg"
     config = aggregator.AggregatorConfig(output_path=str(output), mock_storage_classes=True, dry_run=True)
     aggregator.aggregate_graph(str(repo / "predicted.qg"), str(repo), config)
-    with provenance.ProvenanceGraph(str(output)) as graph:
+    with provenance_graph.ProvenanceGraph(str(output)) as graph:
         assert {i: graph.dataset(i).produced for i in wanted} == wanted
 
 

@@ -11,18 +11,20 @@ from typing import Any
 import click.testing
 import pytest
 import sample_case
+from aggregator.schemas import output_paths
+from aggregator.storage import fault_points
+from aggregator.workers import log_handlers
 from conftest import Sample
 from test_checkpoint_directory import aggregate, tree
 
 import aggregator
-from aggregator import checkpoints, command_line
-from aggregator.reports import provenance_report
-from schemas import fault_points, output_paths
-from workers import log_handlers
+from aggregator.aggregation import checkpoints
+from aggregator.command_line import main
+from aggregator.reports import report_files
 
 
 def run(*arguments: object) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(command_line.main, [str(each) for each in arguments])
+    return click.testing.CliRunner().invoke(main.main, [str(each) for each in arguments])
 
 
 def everything(directory: pathlib.Path) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def test_what_comes_to_a_report_while_it_is_made(
     path = sample.root / "report"
     monkeypatch.setattr(fault_points, "reached", lambda _: path.write_text("my notes"))
     with pytest.raises(aggregator.AggregatorError, match="is no report"):
-        provenance_report.write(str(graph), None, provenance_report.Request(output=str(path)))
+        report_files.write(str(graph), None, report_files.Request(output=str(path)))
     assert path.read_text() == "my notes"
     assert sorted(p.name for p in sample.root.glob("report*")) == ["report"]
 

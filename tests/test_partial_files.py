@@ -12,15 +12,15 @@ from typing import Any
 
 import kills
 import pytest
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import errors, fault_points, partial_files
 from conftest import Sample
 from test_checkpoint_directory import aggregate
-
-from schemas import errors, fault_points, partial_files, provenance
 
 
 def content(path: pathlib.Path) -> dict[str, tuple[str, str]]:
     """Return logs and metadata of all quanta, so that every block is read."""
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         ids = [quantum.quantum_id for quantum in graph.quanta()]
         return {i: (repr(graph.logs(i)), repr(graph.metadata(i))) for i in ids}
 
@@ -63,7 +63,7 @@ def test_next_run_removes_what_a_killed_one_left(sample: Sample, options: dict[s
     marker = sample.root / "marker"
     environment = dict(os.environ) | {fault_points.VARIABLE: f"copy:1:{marker}"}
     command = [
-        *(sys.executable, "-m", "aggregator.command_line", "aggregate-graph", "--mock-storage-classes"),
+        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph", "--mock-storage-classes"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
     ]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:

@@ -13,9 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from aggregator.butler.databases import database, postgresql
+from aggregator.butler.registry import batch, registry
+from aggregator.storage import errors, fault_points
 
-from butler import batch, database, postgresql, registry
-from schemas import errors, fault_points
 from tests import databases, postgresql_server, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
@@ -247,7 +248,9 @@ def test_connection_settings(copy: databases.Postgresql) -> None:
 
 def test_driver_is_imported_only_if_needed() -> None:
     code = (
-        "import sys, aggregator, workers.ingester, workers.scanner, butler.registry\n"
+        "import sys\n"
+        "import aggregator.workers.roles.ingesting.ingester, aggregator.workers.roles.scanning.scanner\n"
+        "import aggregator.butler.registry.registry\n"
         "assert not [name for name in sys.modules if 'psycopg' in name or 'dialects.postgresql' in name]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

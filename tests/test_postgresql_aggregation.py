@@ -137,7 +137,7 @@ def test_connection_lost(
 def test_connection_lost_in_every_batch(
     case: kills.Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from schemas import fault_points
+    from aggregator.storage import fault_points
 
     calls = []
 

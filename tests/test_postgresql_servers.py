@@ -18,9 +18,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from aggregator.butler import creation
+from aggregator.butler.databases import database
+from aggregator.butler.registry import batch, conflicts, registry
+from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors
 
-from butler import batch, conflicts, creation, database, registry
-from schemas import addresses, errors
 from tests import databases, postgresql_server, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW

@@ -11,13 +11,13 @@ import sys
 import time
 
 import pytest
+from aggregator.schemas import messages
+from aggregator.workers.engines import process
 from conftest import Sample
 
 import aggregator
-from aggregator import progress
-from schemas import messages
+from aggregator.console import progress
 from tests import test_last_words, test_terminal
-from workers import process
 
 _CODES = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import graph_files
 import pytest
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, provenance_graph, quantum_index
 from oracle import reference, runs
 
 import aggregator
 from aggregator.reading import causes, failures, lineage
-from schemas import nodes, provenance, quantum_index, statuses
 
 if TYPE_CHECKING:
     from oracle import fixtures
@@ -400,7 +401,7 @@ def test_memory_does_not_grow_with_the_graph(
     root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantum_index, "_GROUP_ROWS", 256)
-    monkeypatch.setattr(provenance, "_CHUNK_SIZE", 20_000)
+    monkeypatch.setattr(provenance_graph, "_CHUNK_SIZE", 20_000)
     peaks = []
     for n in (1_000, 8_000):
         graph = Graph(root, tmp_path / f"{n}.qg")
@@ -496,10 +497,11 @@ def ingested(
 def test_ingested_graphs_are_found_in_their_repository(
     ingested: runs.OracleRun, reference_result: fixtures.Aggregated
 ) -> None:
-    from butler import config, registry
+    from aggregator.butler.configuration import repository_config
+    from aggregator.butler.registry import registry
 
     wanted = ingested.root / ingested.run / "run_provenance"
-    repository = config.load(str(ingested.root))
+    repository = repository_config.load(str(ingested.root))
     with registry.open_registry(repository.database, repository.namespace, writeable=False) as opened:
         for arguments in (
             (ingested.root,),

@@ -12,10 +12,12 @@ from typing import Any
 import graph_files
 import numpy as np
 import pytest
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, provenance_graph, quantum_index
+from aggregator.storage import errors
 
 import aggregator
 from aggregator.reading import data_ids, index_cache
-from schemas import errors, nodes, provenance, quantum_index, statuses
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def graph(root: pathlib.Path) -> Any:
-    with provenance.ProvenanceGraph(str(root / "provenance.qg")) as opened:
+    with provenance_graph.ProvenanceGraph(str(root / "provenance.qg")) as opened:
         yield opened
 
 
@@ -35,7 +37,7 @@ def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     return tmp_path / "cache" / "quantum-graph-aggregator"
 
 
-def made(graph: provenance.ProvenanceGraph, path: pathlib.Path) -> quantum_index.Index:
+def made(graph: provenance_graph.ProvenanceGraph, path: pathlib.Path) -> quantum_index.Index:
     with path.open("wb") as stream:
         quantum_index.build(graph, stream)
     return quantum_index.Index(path.open("rb"), str(path), graph.fingerprint)
@@ -43,7 +45,10 @@ def made(graph: provenance.ProvenanceGraph, path: pathlib.Path) -> quantum_index
 
 @pytest.mark.parametrize("rows", [1, 3, 20, 1000])
 def test_searches_find_what_a_walk_finds(
-    graph: provenance.ProvenanceGraph, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, rows: int
+    graph: provenance_graph.ProvenanceGraph,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
 ) -> None:
     monkeypatch.setattr(quantum_index, "_GROUP_ROWS", rows)
     labels = [task.label for task in graph.pipeline.tasks]
@@ -82,7 +87,9 @@ def test_values_have_codes() -> None:
     assert all(-(2**63) <= quantum_index.code(value) < 2**63 for value in others)
 
 
-def test_damage_of_an_index_is_noticed(graph: provenance.ProvenanceGraph, tmp_path: pathlib.Path) -> None:
+def test_damage_of_an_index_is_noticed(
+    graph: provenance_graph.ProvenanceGraph, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "index"
     made(graph, path).close()
     data = path.read_bytes()
@@ -116,11 +123,11 @@ def test_damage_of_an_index_is_noticed(graph: provenance.ProvenanceGraph, tmp_pa
 
 @pytest.mark.ordering("X1")
 def test_an_index_of_another_graph_is_refused(
-    graph: provenance.ProvenanceGraph, root: pathlib.Path, tmp_path: pathlib.Path
+    graph: provenance_graph.ProvenanceGraph, root: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     made(graph, tmp_path / "index").close()
     with (
-        provenance.ProvenanceGraph(str(root / "provenance_dict.qg")) as other,
+        provenance_graph.ProvenanceGraph(str(root / "provenance_dict.qg")) as other,
         pytest.raises(errors.FormatError, match="another graph"),
     ):
         quantum_index.Index((tmp_path / "index").open("rb"), "index", other.fingerprint)
@@ -135,7 +142,7 @@ def test_the_fingerprint_is_of_the_content(root: pathlib.Path, tmp_path: pathlib
         (members, dict(reversed(members.items())), {**members, "logs.mb": bytes(logs)})
     ):
         path = graph_files.pack(tmp_path / f"{number}.qg", content)
-        with provenance.ProvenanceGraph(str(path)) as opened:
+        with provenance_graph.ProvenanceGraph(str(path)) as opened:
             found.append(opened.fingerprint)
     assert found[0] == found[1] != found[2]
 
@@ -270,7 +277,7 @@ def test_nothing_large_is_imported_for_a_look_up(root: pathlib.Path) -> None:
     assert done.stdout == "[]\n"
 
 
-def test_an_index_can_be_written_to_any_stream(graph: provenance.ProvenanceGraph) -> None:
+def test_an_index_can_be_written_to_any_stream(graph: provenance_graph.ProvenanceGraph) -> None:
     stream = io.BytesIO()
     quantum_index.build(graph, stream)
     assert stream.getvalue().startswith(b"QGINDEX1")

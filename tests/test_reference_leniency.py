@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aggregator.schemas.execution import json_depth, lenient_values, log_records
+from aggregator.schemas.graphs import blocks
+from aggregator.workers.roles.scanning import outcome, shard_builder
 
-from schemas import blocks, json_depth, lenient_values, log_records
 from tests import test_outcome, test_schemas_log_records
-from workers import outcome, shard_builder
 
 UUID = "01a200dc-a8c6-77a6-8839-7ca00bcb3374"
 DEEP = json.loads("[" * 60 + "1" + "]" * 60)

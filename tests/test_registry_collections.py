@@ -5,9 +5,9 @@ import threading
 import uuid
 
 import pytest
+from aggregator.butler.registry import collections, dataset_types, registry
+from aggregator.storage import errors
 
-from butler import collections, dataset_types, registry
-from schemas import errors
 from tests import databases, registry_rows
 
 

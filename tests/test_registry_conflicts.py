@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aggregator.butler.databases import database
+from aggregator.butler.registry import batch, conflicts, insertion
+from aggregator.storage import errors
 
-from butler import batch, conflicts, database, ingest
-from schemas import errors
 from tests import databases, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
@@ -155,7 +156,7 @@ def test_retries_are_bounded(target: registry_rows.Target, monkeypatch: pytest.M
     with pytest.raises(database.ConstraintError, match=message) as caught:
         target.registry.ingest(RUN, target.offered)
     assert target.database.shown in str(caught.value)
-    assert len(calls) == ingest.ATTEMPTS
+    assert len(calls) == insertion.ATTEMPTS
 
 
 def test_value_too_long_is_explained(target: registry_rows.Target) -> None:

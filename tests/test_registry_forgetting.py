@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from aggregator.butler.registry import batch, new_ids
+from aggregator.storage import errors
 
-from butler import batch, identifiers
-from schemas import errors
 from tests import databases, registry_rows
 
 RUN = registry_rows.RUN
@@ -91,7 +91,7 @@ def test_sizes_of_files(target: registry_rows.Target) -> None:
 
 
 def test_new_ids_are_in_order_of_time() -> None:
-    ids = [identifiers.new() for _ in range(1000)]
+    ids = [new_ids.new() for _ in range(1000)]
     assert len(set(ids)) == 1000
     assert {(len(each), each[12], each[16] in "89ab") for each in ids} == {(32, "7", True)}
     assert [each[:12] for each in ids] == sorted(each[:12] for each in ids)

@@ -12,9 +12,10 @@ import numpy as np
 import psycopg
 import pytest
 import sqlalchemy
+from aggregator.butler.registry import batch, dataset_ids, insertion
+from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors
 
-from butler import batch, dataset_ids, ingest
-from schemas import addresses, errors
 from tests import databases, registry_rows
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
@@ -107,7 +108,7 @@ def test_keys_of_types_are_looked_at(target: registry_rows.Target) -> None:
     row = target.registry.dataset_type("clean_image")
     wrong = dataclasses.replace(row, name="clean_log")
     pair = registry_rows.make(wrong, ("SampleCam", 1, 101), NEW + "1")
-    with pytest.raises(ingest.UnregisteredError, match="types are not registered as they were"):
+    with pytest.raises(insertion.UnregisteredError, match="types are not registered as they were"):
         target.registry.ingest(RUN, registry_rows.join(pair))
     assert target.database.content() == before
 
@@ -205,7 +206,7 @@ def test_all_tables_or_none(
 
     before = target.database.content()
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, function, fail)
+        patch.setattr(insertion, function, fail)
         with pytest.raises(KeyboardInterrupt):
             target.registry.ingest(RUN, target.offered)
     assert target.database.content() == before

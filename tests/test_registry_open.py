@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from aggregator.butler.databases import sqlite
+from aggregator.butler.registry import managers, registry
+from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors
 
-from butler import managers, registry, sqlite
-from schemas import addresses, errors
 from tests import conftest, databases, registry_rows
 
 NOBODY = 65534

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aggregator.butler.registry import collections, registry
+from aggregator.storage import errors
 
-from butler import collections, registry
-from schemas import errors
 from tests import databases, postgresql_server, registry_rows
 
 reference: Any = pytest.importorskip("tests.registry_reference")

@@ -14,25 +14,28 @@ import graph_files
 import numpy as np
 import pytest
 import report_graphs
+from aggregator.schemas import verdicts
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import provenance_graph
 from click import testing
 from conftest import Sample
 
-from aggregator import command_line, summary
+from aggregator.aggregation import aggregation_summary
+from aggregator.command_line import main
 from aggregator.reports import (
     caveat_codes,
     distributions,
     number_texts,
     quanta,
-    tables,
+    text_tables,
     timelines,
     waits,
 )
-from schemas import provenance, statuses, verdicts
 
 
 def run(*arguments: str | pathlib.Path) -> str:
     """Return what the command prints."""
-    result = testing.CliRunner().invoke(command_line.main, ["provenance-report", *map(str, arguments)])
+    result = testing.CliRunner().invoke(main.main, ["provenance-report", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -93,7 +96,7 @@ def test_listed_quanta(graph: pathlib.Path) -> None:
     assert (failed["task"], failed["status"], failed["exception"]) == ("summarize", "FAILED", "ValueError")
     assert failed["data_id"] == {"instrument": "SampleCam", "visit": 103}
     assert "Simulated failure" in failed["message"]
-    with provenance.ProvenanceGraph(str(graph)) as opened:
+    with provenance_graph.ProvenanceGraph(str(graph)) as opened:
         log = failed["log"]
         assert opened.dataset(log["dataset_id"]).dataset_type_name == log["dataset_type"] == "summarize_log"
         assert opened.address(failed["quantum_id"], 2) == (log["offset"], log["size"])
@@ -166,7 +169,7 @@ def test_refusals(sample: Sample, arguments: list[str], words: str) -> None:
     places = {"predicted.qg": sample.repo / "predicted.qg", "repo": sample.repo}
     first = str(places.get(arguments[0], sample.root / arguments[0]))
     command = ["provenance-report", first, *arguments[1:]]
-    result = testing.CliRunner().invoke(command_line.main, command)
+    result = testing.CliRunner().invoke(main.main, command)
     assert result.exit_code == 2
     assert words in result.stderr
 
@@ -269,7 +272,7 @@ def test_waits(graph: pathlib.Path, tmp_path: pathlib.Path) -> None:
         return blocks
 
     odd = report_graphs.alter(graph, tmp_path / "odd.qg", change)
-    with provenance.ProvenanceGraph(str(odd)) as opened:
+    with provenance_graph.ProvenanceGraph(str(odd)) as opened:
         table = quanta.read(opened)
         labels = [task.label for task in opened.pipeline.tasks]
     found: dict[str, set[float]] = {}
@@ -319,7 +322,7 @@ def test_cpu_efficiency(graph: pathlib.Path) -> None:
 
 def test_meanings_of_codes_fit_together() -> None:
     """No code says that outputs were written, and that all are missing."""
-    meaning = tables.meaning("*P")
+    meaning = text_tables.meaning("*P")
     assert "all predicted outputs" in meaning
     assert "even if that is nothing" in meaning
     assert not any("wrote some" in text for text in caveat_codes.LEGEND.values())
@@ -371,8 +374,8 @@ def test_statuses_have_one_order(graph: pathlib.Path) -> None:
     assert order[-3:] == ["FAILED", "BLOCKED", "SUCCESSFUL"]
     report = json.loads(run(graph, "--format", "json"))
     assert list(report["summary"]["statuses"]) == order
-    shown = testing.CliRunner().invoke(command_line.main, ["show", str(graph)]).stdout
-    done = summary.empty(("stack",))
+    shown = testing.CliRunner().invoke(main.main, ["show", str(graph)]).stdout
+    done = aggregation_summary.empty(("stack",))
     codes = np.array([-2, -1, 0, 1], dtype=np.int8)
     judged = np.where(codes == 0, verdicts.BLOCKED, verdicts.ACCEPTED)
     done.add(np.zeros(4, dtype=np.uint16), codes, judged.astype(np.int8))

@@ -13,12 +13,12 @@ from typing import Any
 
 import kills
 import pytest
+from aggregator.schemas.graphs import predicted
+from aggregator.workers.roles.scanning import execution_files
 from oracle import compare, runs
 
 import aggregator
-from aggregator import status
-from schemas import predicted
-from workers import execution_files
+from aggregator.aggregation import checkpoint_status
 
 pytest_plugins = ["oracle.fixtures"]
 
@@ -201,7 +201,7 @@ def test_rows_are_gone_and_as_many_others_have_come(case: kills.Case, undisturbe
 def test_nothing_is_offered_again_that_the_ledger_knows(
     case: kills.Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from butler import registry
+    from aggregator.butler.registry import registry
 
     aggregate(case, keep_checkpoint=True)
     offered = []
@@ -315,12 +315,12 @@ def test_no_checkpoint_leaves_none(case: kills.Case, undisturbed: Any) -> None:
 
 def test_status(case: kills.Case, tmp_path: pathlib.Path) -> None:
     done = aggregate(case, keep_checkpoint=True)
-    report = status.read(str(checkpoint(case)))
+    report = checkpoint_status.read(str(checkpoint(case)))
     assert (report.n_done, report.n_ingested, report.process, report.damaged) == (8, 1027, "", [])
     assert report.counts is not None
     assert report.counts.counts == done.counts
     text = subprocess.run(
-        [sys.executable, "-m", "aggregator.command_line", "status", str(checkpoint(case))],
+        [sys.executable, "-m", "aggregator.command_line.main", "status", str(checkpoint(case))],
         capture_output=True,
         text=True,
         check=True,
@@ -328,7 +328,7 @@ def test_status(case: kills.Case, tmp_path: pathlib.Path) -> None:
     assert "Shards done: 8 of 8 (50 quanta each)" in text
     assert f"State: complete; provenance graph: {case.output}" in text
     with pytest.raises(aggregator.RefusedError, match="not a checkpoint"):
-        status.read(str(tmp_path))
+        checkpoint_status.read(str(tmp_path))
 
 
 def test_checkpoint_in_use_is_refused_and_told(case: kills.Case, tmp_path: pathlib.Path) -> None:
@@ -337,7 +337,7 @@ def test_checkpoint_in_use_is_refused_and_told(case: kills.Case, tmp_path: pathl
         victim = kills.wait_for(marker, running)
         with pytest.raises(aggregator.InUseError, match=f"in use by process {running.pid} on "):
             aggregate(case)
-        assert f"process {running.pid} on " in status.read(str(checkpoint(case))).process
+        assert f"process {running.pid} on " in checkpoint_status.read(str(checkpoint(case))).process
         # The coordinator is gone, but a worker that has not noticed yet is still committing.
         os.kill(victim, 19)
         os.kill(running.pid, 9)

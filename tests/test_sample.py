@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from aggregator.butler.dimensions import universe
+from aggregator.schemas.execution import caveats, statuses
+from aggregator.schemas.graphs import container, nodes, pipeline, provenance_graph
 from conftest import Sample
 
 import aggregator
-from butler import universe
-from schemas import caveats, container, nodes, pipeline, provenance, statuses
 
 RUN = "u/sample/run1"
 
@@ -26,7 +27,7 @@ class Ours:
     """Our graph of the sample, read with our reader."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.graph = provenance.ProvenanceGraph(str(path))
+        self.graph = provenance_graph.ProvenanceGraph(str(path))
         self.quanta = {q.quantum_id: q for q in self.graph.quanta()}
         self.datasets = {d.dataset_id: d for d in self.graph.datasets()}
         dimensions = universe.Universe.from_config(self.graph.pipeline.universe)

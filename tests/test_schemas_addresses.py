@@ -4,10 +4,10 @@ import uuid
 import graph_files
 import numpy as np
 import pytest
+from aggregator.schemas.graphs import address_file, addresses, container
+from aggregator.storage import errors
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import address_file, addresses, container, errors
 
 SIZES = [3, 4, 8]
 IDS = st.one_of(

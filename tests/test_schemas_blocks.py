@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import zstandard
+from aggregator.schemas.graphs import blocks
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import blocks
 
 
 @given(st.lists(st.binary(max_size=50)), st.sampled_from([3, 4, 8]))

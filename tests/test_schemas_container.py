@@ -4,8 +4,8 @@ import zipfile
 
 import graph_files
 import pytest
-
-from schemas import container, errors, predicted, provenance
+from aggregator.schemas.graphs import container, predicted, provenance_graph
+from aggregator.storage import errors
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_the_other_kind_of_graph_is_refused(root: pathlib.Path, graph: pathlib.P
     with pytest.raises(errors.RefusedError, match=r"a predicted graph is needed.*'provenance'"):
         predicted.PredictedGraph(str(root / "provenance.qg"))
     with pytest.raises(errors.RefusedError, match=r"a provenance graph is needed.*'predicted'"):
-        provenance.ProvenanceGraph(str(graph))
+        provenance_graph.ProvenanceGraph(str(graph))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_wrong_dictionary_is_an_error_of_the_file(
 ) -> None:
     members = graph_files.members(root / name)
     assert members["compression_dict"]
-    opens = predicted.PredictedGraph if "predicted" in name else provenance.ProvenanceGraph
+    opens = predicted.PredictedGraph if "predicted" in name else provenance_graph.ProvenanceGraph
     for wrong in (None, b"", members["compression_dict"][:300], b"x" * 300):
         path = graph_files.pack(tmp_path / "graph.qg", {**members, "compression_dict": wrong})
         with pytest.raises(errors.FormatError) as caught:

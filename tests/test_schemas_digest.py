@@ -3,10 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aggregator.schemas.checkpoints import digest
+from aggregator.storage import errors, spools
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import digest, errors, spools
 
 IDENTITY = digest.Identity("graph", "settings", "")
 SHARD = 7

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from aggregator.schemas.graphs import addresses, json_stream
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import addresses, json_stream
 
 UUIDS = [uuid.UUID(int=i * 0x1234567_89ABCDEF_FEDCBA98_76543211 % 2**128) for i in range(1, 7)]
 EDGES = [[str(UUIDS[a]), str(UUIDS[b])] for a, b in [(0, 1), (0, 2), (4, 5)]]

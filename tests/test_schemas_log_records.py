@@ -4,8 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from schemas import log_records, task_metadata
+from aggregator.schemas.execution import log_records, task_metadata
 
 INVALID = (ValueError, msgspec.MsgspecError, RecursionError)
 

@@ -6,10 +6,9 @@ from typing import Any
 import msgpack
 import msgspec
 import pytest
+from aggregator.schemas import messages
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import messages
 
 TYPES = [
     messages.Setup,

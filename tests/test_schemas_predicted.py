@@ -7,9 +7,10 @@ import graph_files
 import msgspec
 import numpy as np
 import pytest
+from aggregator.schemas.graphs import addresses, predicted
+from aggregator.storage import errors
 
-from aggregator import shards
-from schemas import addresses, errors, predicted
+from aggregator.aggregation import shards
 
 NAMES = ["predicted.qg", "predicted_dict.qg"]
 

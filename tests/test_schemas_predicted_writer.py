@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from schemas import addresses, blocks, container, predicted, predicted_documents, predicted_writer
+from aggregator.schemas.graphs import (
+    addresses,
+    blocks,
+    container,
+    predicted,
+    predicted_documents,
+    predicted_writer,
+)
 
 HEADER = {
     "graph_type": "predicted",

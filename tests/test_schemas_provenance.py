@@ -8,9 +8,11 @@ from typing import Any
 import graph_files
 import msgspec
 import pytest
+from aggregator.schemas.execution import caveats, statuses, task_metadata
+from aggregator.schemas.graphs import address_file, nodes, provenance_graph
+from aggregator.storage import errors
 
 import aggregator
-from schemas import address_file, caveats, errors, nodes, provenance, statuses, task_metadata
 
 NAMES = ["provenance.qg", "provenance_dict.qg", "provenance_newer.qg"]
 RUN_QUANTUM = "01a200fd-f19c-7fa5-9790-61d1b9d59a80"
@@ -57,7 +59,7 @@ def assert_metadata(found: task_metadata.TaskMetadata | None, wanted: Any) -> No
 
 
 def test_quanta_are_what_the_reference_says(path: pathlib.Path, expected: dict[str, Any]) -> None:
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         quanta = {quantum.quantum_id: quantum for quantum in graph.quanta()}
         assert quanta.keys() == expected["quanta"].keys()
         for quantum_id, wanted in expected["quanta"].items():
@@ -73,7 +75,7 @@ def test_quanta_are_what_the_reference_says(path: pathlib.Path, expected: dict[s
 
 
 def test_logs_and_metadata_are_what_the_reference_says(path: pathlib.Path, expected: dict[str, Any]) -> None:
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         for quantum_id, wanted in expected["quanta"].items():
             logs, metadata = graph.logs(quantum_id), graph.metadata(quantum_id)
             assert graph.logs(wanted["log_id"]) == logs
@@ -94,7 +96,7 @@ def test_logs_and_metadata_are_what_the_reference_says(path: pathlib.Path, expec
 
 
 def test_datasets_are_what_the_reference_says(path: pathlib.Path, expected: dict[str, Any]) -> None:
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         datasets = {dataset.dataset_id: dataset for dataset in graph.datasets()}
         assert datasets.keys() == expected["datasets"].keys()
         for dataset_id, wanted in expected["datasets"].items():
@@ -108,7 +110,7 @@ def test_datasets_are_what_the_reference_says(path: pathlib.Path, expected: dict
 
 
 def test_the_rest_is_what_the_reference_says(path: pathlib.Path, expected: dict[str, Any]) -> None:
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         found = {q.task_label: (q.quantum_id, q.outputs["_config"]) for q in graph.init_quanta()}
         assert found == {
             label: (wanted["quantum_id"], wanted["config_id"])
@@ -124,7 +126,7 @@ def test_the_rest_is_what_the_reference_says(path: pathlib.Path, expected: dict[
 def test_log_records_are_typed(root: pathlib.Path) -> None:
     content = graph_files.members(root / "provenance.qg")
     documents = graph_files.blocks(content, "logs")
-    with provenance.ProvenanceGraph(str(root / "provenance.qg")) as graph:
+    with provenance_graph.ProvenanceGraph(str(root / "provenance.qg")) as graph:
         found = [graph.logs(quantum.quantum_id) for quantum in graph.quanta()]
     plain = [json.loads(msgspec.json.encode({"attempts": logs})) for logs in found if logs is not None]
     assert plain == documents
@@ -132,23 +134,23 @@ def test_log_records_are_typed(root: pathlib.Path) -> None:
 
 def test_nodes_are_found_in_small_pages(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address_file, "_PAGE_SIZE", 300)
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         for dataset in graph.datasets():
             assert graph.dataset(dataset.dataset_id.upper().replace("-", "")) == dataset
 
 
 def test_blocks_larger_than_a_chunk_are_read(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         wanted = list(graph.quanta()), list(graph.datasets())
         for size in (1, 7, 8, 9, 100, 1000, 5000):
-            monkeypatch.setattr(provenance, "_CHUNK_SIZE", size)
+            monkeypatch.setattr(provenance_graph, "_CHUNK_SIZE", size)
             assert (list(graph.quanta()), list(graph.datasets())) == wanted
 
 
 def test_ids_that_are_not_there_are_refused(root: pathlib.Path, expected: dict[str, Any]) -> None:
     some_dataset, some_quantum = next(iter(expected["datasets"])), next(iter(expected["quanta"]))
     init_quantum = expected["init_quanta"]["clean"]["quantum_id"]
-    with provenance.ProvenanceGraph(str(root / "provenance.qg")) as graph:
+    with provenance_graph.ProvenanceGraph(str(root / "provenance.qg")) as graph:
         for absent in (init_quantum, "00000000-0000-0000-0000-000000000000", "f" * 32):
             for find in (graph.quantum, graph.dataset, graph.logs, graph.metadata):
                 with pytest.raises(errors.RefusedError, match="no quantum or dataset"):
@@ -202,7 +204,7 @@ def test_numbers_are_understood_in_all_spellings(root: pathlib.Path, tmp_path: p
     second = {"attempt": 1, "status": -1, "exception": special["exception"], "resource_usage": None}
     document = quantum_document(root, attempts=[attempt, second], unknown_key=[math.nan])
     path = with_block(root, tmp_path, "quanta", RUN_QUANTUM, json.dumps(document, indent=1).encode())
-    with provenance.ProvenanceGraph(path) as graph:
+    with provenance_graph.ProvenanceGraph(path) as graph:
         first, last = graph.quantum(RUN_QUANTUM).attempts
     assert (first.attempt, first.status, first.caveats) == (0, statuses.SUCCESSFUL, caveats.NO_WORK)
     assert first.resource_usage is not None
@@ -219,7 +221,9 @@ def test_metadata_without_a_number_is_nan(root: pathlib.Path, tmp_path: pathlib.
     section_text = f'{{"scalars": {{"x": {text}, "s": "null"}}, "arrays": {{"a": [1.5, {text}]}}}}'
     nested = f'{{"metadata": {{"t": {section_text}}}}}'
     block = f'{{"attempts": [null, {nested}, {{"scalars": {{"i": -Infinity, "n": 12}}}}]}}'.encode()
-    with provenance.ProvenanceGraph(with_block(root, tmp_path, "metadata", RUN_QUANTUM, block)) as graph:
+    with provenance_graph.ProvenanceGraph(
+        with_block(root, tmp_path, "metadata", RUN_QUANTUM, block)
+    ) as graph:
         found = graph.metadata(RUN_QUANTUM)
     assert found is not None
     assert (found[0], len(found)) == (None, 3)
@@ -243,7 +247,7 @@ def test_lenient_log_records_are_read(root: pathlib.Path, tmp_path: pathlib.Path
     }
     record |= {"pathname": "p", "lineno": 5.0, "process": 1, "processName": "P", "MDC": {}}
     block = json.dumps({"attempts": [None, [], [record]]}).encode()
-    with provenance.ProvenanceGraph(with_block(root, tmp_path, "logs", RUN_QUANTUM, block)) as graph:
+    with provenance_graph.ProvenanceGraph(with_block(root, tmp_path, "logs", RUN_QUANTUM, block)) as graph:
         found = graph.logs(RUN_QUANTUM)
     assert found is not None
     assert found[:2] == [None, []]
@@ -272,7 +276,7 @@ BAD_QUANTA: dict[str, Any] = {
 def test_a_quantum_that_is_none_is_refused(root: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
     text = json.dumps(quantum_document(root, **BAD_QUANTA[name])).encode()
     path = with_block(root, tmp_path, "quanta", RUN_QUANTUM, text)
-    with provenance.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError) as caught:
+    with provenance_graph.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError) as caught:
         graph.quantum(RUN_QUANTUM)
     assert (caught.value.path, caught.value.member) == (path, "quanta.mb")
 
@@ -287,7 +291,7 @@ def test_a_block_that_is_none_is_refused(
     path = with_block(root, tmp_path, component, RUN_QUANTUM, text)
     find = {"quanta": "quantum"}.get(component, component)
     with (
-        provenance.ProvenanceGraph(path) as graph,
+        provenance_graph.ProvenanceGraph(path) as graph,
         pytest.raises(errors.FormatError, match="block at") as caught,
     ):
         getattr(graph, find)(RUN_QUANTUM)
@@ -304,7 +308,7 @@ def test_a_block_that_is_none_is_refused(
 )
 def test_mixed_metadata_is_refused(root: pathlib.Path, tmp_path: pathlib.Path, text: bytes) -> None:
     path = with_block(root, tmp_path, "metadata", RUN_QUANTUM, text)
-    with provenance.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError, match="block at"):
+    with provenance_graph.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError, match="block at"):
         graph.metadata(RUN_QUANTUM)
 
 
@@ -328,9 +332,9 @@ def test_what_is_missing_is_missed_only_when_it_is_read(
     path = rewritten(root, tmp_path, {member: None})
     if not reads:
         with pytest.raises(errors.FormatError, match="missing"):
-            provenance.ProvenanceGraph(path)
+            provenance_graph.ProvenanceGraph(path)
         return
-    with provenance.ProvenanceGraph(path) as graph:
+    with provenance_graph.ProvenanceGraph(path) as graph:
         for name in ("packages", "init_quanta", "quanta", "datasets", "quantum", "logs", "metadata"):
             arguments = (RUN_QUANTUM,) if name in ("quantum", "logs", "metadata") else ()
             if name in reads:
@@ -345,15 +349,18 @@ def test_a_member_that_is_cut_off_is_refused(root: pathlib.Path, tmp_path: pathl
     payload = graph_files.members(root / "provenance.qg")["quanta.mb"]
     for size in (1, 7, 8, 100, len(payload) - 1):
         path = rewritten(root, tmp_path, {"quanta.mb": payload[:size]})
-        with provenance.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError, match="cut off"):
+        with (
+            provenance_graph.ProvenanceGraph(path) as graph,
+            pytest.raises(errors.FormatError, match="cut off"),
+        ):
             list(graph.quanta())
     path = rewritten(root, tmp_path, {"quanta.mb": payload + b"\0"})
-    with provenance.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError, match="cut off"):
+    with provenance_graph.ProvenanceGraph(path) as graph, pytest.raises(errors.FormatError, match="cut off"):
         list(graph.quanta())
 
 
 def read_all(path: str) -> None:
-    with provenance.ProvenanceGraph(path) as graph:
+    with provenance_graph.ProvenanceGraph(path) as graph:
         graph.packages()
         graph.init_quanta()
         for dataset in list(graph.datasets()):
@@ -384,7 +391,7 @@ def test_memory_does_not_grow_with_the_graph(
 ) -> None:
     members = graph_files.members(root / "provenance.qg")
     document, n, chunk = quantum_document(root), 5_000, 100_000
-    monkeypatch.setattr(provenance, "_CHUNK_SIZE", chunk)
+    monkeypatch.setattr(provenance_graph, "_CHUNK_SIZE", chunk)
     frame = graph_files.compress(document)
     payload = graph_files.join([frame])[0] * n
     # Nodes with ids of their own, the first of them real.
@@ -396,7 +403,7 @@ def test_memory_does_not_grow_with_the_graph(
         [(node, 0, [(0, 0), (0, len(frame) + 8), (0, 0), (0, 0)]) for node in ids], 8, 4
     )
     path = graph_files.pack(tmp_path / "graph.qg", {**members, "quanta.mb": payload, "nodes.addr": table})
-    with provenance.ProvenanceGraph(str(path)) as graph:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
         tracemalloc.start()
         try:
             assert sum(1 for _ in graph.quanta()) == n
@@ -429,8 +436,8 @@ def test_our_graph_holds_the_nodes_of_the_reference_s(tmp_path: pathlib.Path) ->
     config = aggregator.AggregatorConfig(output_path=str(output), mock_storage_classes=True, dry_run=True)
     aggregator.aggregate_graph(str(root / "repo" / "predicted.qg"), str(root / "repo"), config)
     with (
-        provenance.ProvenanceGraph(str(output)) as ours,
-        provenance.ProvenanceGraph(str(root / "provenance.qg")) as theirs,
+        provenance_graph.ProvenanceGraph(str(output)) as ours,
+        provenance_graph.ProvenanceGraph(str(root / "provenance.qg")) as theirs,
     ):
         for graph in (ours, theirs):
             assert [q.task_label for q in graph.init_quanta()] == [t.label for t in graph.pipeline.tasks]

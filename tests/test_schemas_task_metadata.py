@@ -4,10 +4,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from aggregator.schemas.execution import task_metadata
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas import task_metadata
 
 INVALID = (ValueError, msgspec.MsgspecError, RecursionError)
 

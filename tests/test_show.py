@@ -13,9 +13,9 @@ import click.testing
 import graph_files
 import pytest
 
-from aggregator import command_line
+from aggregator.command_line import main, show
 from aggregator.reading import data_ids
-from aggregator.show import command, texts
+from aggregator.show import texts
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def expected() -> dict[str, Any]:
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    done = click.testing.CliRunner().invoke(command_line.main, ["show", *arguments])
+    done = click.testing.CliRunner().invoke(main.main, ["show", *arguments])
     assert done.exit_code == code, done.output
     return done.output
 
@@ -236,7 +236,7 @@ def test_damage_has_exit_code_1(root: pathlib.Path, tmp_path: pathlib.Path) -> N
 
 
 def test_output_survives_any_encoding_and_a_closed_pipe(path: str) -> None:
-    command = [sys.executable, "-m", "aggregator.command_line", "show", path, "--failed"]
+    command = [sys.executable, "-m", "aggregator.command_line.main", "show", path, "--failed"]
     done = subprocess.run(
         command,
         env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},
@@ -255,18 +255,18 @@ def test_output_survives_any_encoding_and_a_closed_pipe(path: str) -> None:
 
 def test_help_starts_fast_and_lists_all_commands() -> None:
     started = time.process_time()
-    done = click.testing.CliRunner().invoke(command_line.main, ["--help"])
+    done = click.testing.CliRunner().invoke(main.main, ["--help"])
     assert time.process_time() - started < 0.3
     assert "show" in done.output
     assert "Tell what a provenance graph knows." in done.output
-    help_text = click.testing.CliRunner().invoke(command_line.main, ["show", "--help"]).output
+    help_text = click.testing.CliRunner().invoke(main.main, ["show", "--help"]).output
     assert all(
-        option in help_text for parameter in command.show.params for option in parameter.opts if "-" in option
+        option in help_text for parameter in show.show.params for option in parameter.opts if "-" in option
     )
     code = (
         "import sys\nfrom aggregator import command_line\n"
         "try:\n    command_line.main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "loaded = [m for m in ('numpy', 'aggregator.show.command', 'sqlalchemy') if m in sys.modules]\n"
+        "loaded = [m for m in ('numpy', 'aggregator.command_line.show', 'sqlalchemy') if m in sys.modules]\n"
         "print(loaded, file=sys.stderr)"
     )
     done_apart = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

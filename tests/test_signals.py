@@ -18,11 +18,12 @@ from typing import Any
 import kills
 import msgspec
 import pytest
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import fault_points
 
 import aggregator
-from aggregator import interruption
+from aggregator.console import interruption
 from aggregator.synthesis import campaign, parameters
-from schemas import fault_points, provenance
 from tests import databases
 
 N_QUANTA = 60
@@ -66,7 +67,7 @@ def aggregate(run: pathlib.Path) -> Any:
 
 def content(run: pathlib.Path) -> Any:
     """Return the database and the graph as values that can be compared."""
-    with provenance.ProvenanceGraph(str(run.parent / "out.qg")) as graph:
+    with provenance_graph.ProvenanceGraph(str(run.parent / "out.qg")) as graph:
         quanta = {q.quantum_id: msgspec.json.encode(q) for q in graph.quanta()}
         sets = {d.dataset_id: (d.produced, d.producer, sorted(d.consumers)) for d in graph.datasets()}
         blocks = {q: (repr(graph.logs(q)), repr(graph.metadata(q))) for q in quanta}
@@ -208,7 +209,13 @@ def test_an_ignored_hangup_stays_ignored(run: pathlib.Path, undisturbed: Any, se
 
 def start(run: pathlib.Path, point: str, marker: pathlib.Path, *options: str, **streams: Any) -> Any:
     environment = {**os.environ, fault_points.VARIABLE: f"{point}:{marker}"}
-    command = [sys.executable, "-m", "aggregator.command_line", "aggregate-graph", str(run / campaign.GRAPH)]
+    command = [
+        sys.executable,
+        "-m",
+        "aggregator.command_line.main",
+        "aggregate-graph",
+        str(run / campaign.GRAPH),
+    ]
     command += [str(run), "-o", str(run.parent / "out.qg"), "--zstd-dict-n-inputs", "20", *options]
     return subprocess.Popen(command, env=environment, start_new_session=True, **streams)
 

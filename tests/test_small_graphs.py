@@ -9,10 +9,10 @@ import zipfile
 import msgspec
 import numpy as np
 import pytest
+from aggregator.schemas.graphs import addresses, blocks, container, predicted, provenance_graph
 from conftest import Sample
 
 import aggregator
-from schemas import addresses, blocks, container, predicted, provenance
 
 N_LOOPS = int(os.environ.get("AGGREGATOR_SMALL_LOOPS", "2"))
 """Runs of each kind; `make kills` does more."""
@@ -66,7 +66,7 @@ def test_small_graph(sample: Sample, n_quanta: int, n_processes: int) -> None:
         done = aggregator.aggregate_graph(str(path), str(sample.repo), config)
         assert done.n_ingested + done.n_skipped >= n_init + 2 * n_quanta
         assert (done.n_skipped > 0) == (attempt > 0)
-        with provenance.ProvenanceGraph(output) as graph:
+        with provenance_graph.ProvenanceGraph(output) as graph:
             assert len(list(graph.quanta())) == n_quanta
             assert len(graph.init_quanta()) == 5
             for quantum in graph.quanta():

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-
-from schemas import digest, spools
+from aggregator.schemas.checkpoints import digest
+from aggregator.storage import spools
 
 
 @pytest.mark.parametrize("n_pieces", [0, 1, 5, 40])

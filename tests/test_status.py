@@ -10,12 +10,12 @@ import shutil
 from typing import Any
 
 import pytest
+from aggregator.storage import errors
+from aggregator.workers.roles.ingesting import ingester
 from conftest import Sample
 
-from aggregator import checkpoints, status
-from schemas import errors
+from aggregator.aggregation import checkpoint_status, checkpoints
 from tests import test_last_words
-from workers import ingester
 
 aggregation, invoke = test_last_words.aggregation, test_last_words.invoke
 
@@ -91,10 +91,10 @@ def test_a_checkpoint_of_another_graph_has_no_verdicts(sample: Sample) -> None:
 def test_status_of_a_run_that_is_starting(tmp_path: pathlib.Path) -> None:
     directory = str(tmp_path / "p.qg.checkpoint")
     with checkpoints.Checkpoint(directory):
-        [line] = status.describe(directory)
+        [line] = checkpoint_status.describe(directory)
         assert line.startswith(f"{directory}: a run is starting, in use by process {os.getpid()}")
     with pytest.raises(errors.RefusedError, match="not a checkpoint"):
-        status.describe(directory)
+        checkpoint_status.describe(directory)
 
 
 @pytest.mark.ordering("C6")
@@ -102,7 +102,7 @@ def test_status_leaves_nothing_locked(sample: Sample) -> None:
     invoke(*aggregation(sample, "--incomplete"))
     directory = sample.repo / "predicted.qg.checkpoint"
     before = {path.name: path.stat() for path in directory.iterdir()}
-    status.describe(str(directory))
+    checkpoint_status.describe(str(directory))
     assert {path.name: path.stat() for path in directory.iterdir()}.keys() == before.keys()
     with open(directory / "aggregation.lock", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,12 +112,12 @@ def test_status_while_the_checkpoint_is_removed(sample: Sample, monkeypatch: pyt
     """Each file may go at any moment: the run that has it is complete."""
     invoke(*aggregation(sample, "--incomplete"))
     directory = sample.repo / "predicted.qg.checkpoint"
-    read = status._read_digests
+    read = checkpoint_status._read_digests
 
     def remove(*arguments: Any) -> Any:
         result = read(*arguments)
         shutil.rmtree(directory)
         return result
 
-    monkeypatch.setattr(status, "_read_digests", remove)
+    monkeypatch.setattr(checkpoint_status, "_read_digests", remove)
     assert "was just removed" in invoke("status", directory, code=2).stderr

@@ -18,24 +18,25 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from aggregator.schemas.graphs import addresses, predicted
+from aggregator.storage import errors
 
 import aggregator
 from aggregator.synthesis import (
     campaign,
-    data_ids,
-    dice,
-    fates,
-    identifiers,
-    makers,
-    nodes,
+    chunk_workers,
+    node_ids,
+    node_numbers,
     parameters,
     parts,
-    pipeline,
     quantum_blocks,
+    quantum_outcomes,
+    seeded_numbers,
     state,
     survey,
+    survey_data_ids,
+    survey_pipeline,
 )
-from schemas import addresses, errors, predicted
 from tests import databases, postgresql_server
 
 TROUBLE: dict[str, Any] = {
@@ -89,16 +90,16 @@ def quanta(root: str) -> list[tuple[predicted.Quantum, bytes]]:
         return list(graph.read_quanta(table.offsets[order, 0], table.sizes[order, 0]))
 
 
-def chosen(made: campaign.Campaign) -> fates.Fates:
+def chosen(made: campaign.Campaign) -> quantum_outcomes.Fates:
     """Return the fate of each quantum of a run, in file order."""
     asked = parameters.Parameters(**TROUBLE)
-    return fates.choose(asked, nodes.Nodes(survey.plan(asked.quanta), asked.seed))
+    return quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(asked.quanta), asked.seed))
 
 
 @pytest.mark.parametrize("n", [60, 61, 100, 457, 1000, 4999, 20_000, 123_457, 1_000_000, 10_000_000])
 def test_survey_has_exactly_the_quanta_asked_for(n: int) -> None:
     planned = survey.plan(n)
-    graph = nodes.Nodes(planned, 1)
+    graph = node_numbers.Nodes(planned, 1)
     assert graph.n_quanta == n
     assert sum(chunk.end - chunk.begin for chunk in graph.chunks()) == n
     assert all(graph.task_counts)
@@ -111,10 +112,10 @@ def test_survey_has_exactly_the_quanta_asked_for(n: int) -> None:
 
 
 def test_fan_in_reaches_hundreds() -> None:
-    graph = nodes.Nodes(survey.plan(1_000_000), 1)
+    graph = node_numbers.Nodes(survey.plan(1_000_000), 1)
     widest = max(
         int(quantum_blocks.reaches.REACHES[each.reach](graph.survey, np.arange(n))[1].max())
-        for task, n in zip(pipeline.TASKS, graph.task_counts, strict=True)
+        for task, n in zip(survey_pipeline.TASKS, graph.task_counts, strict=True)
         for each in task.inputs
     )
     assert 200 < widest < 1000
@@ -122,8 +123,8 @@ def test_fan_in_reaches_hundreds() -> None:
 
 @pytest.mark.parametrize("n", [60, 900, 30_000])
 def test_inputs_exist_and_are_distinct(n: int) -> None:
-    graph = nodes.Nodes(survey.plan(n), 1)
-    for task, total in zip(pipeline.TASKS, graph.task_counts, strict=True):
+    graph = node_numbers.Nodes(survey.plan(n), 1)
+    for task, total in zip(survey_pipeline.TASKS, graph.task_counts, strict=True):
         rows = np.arange(total)
         for each in task.inputs:
             found, counts = quantum_blocks.reaches.REACHES[each.reach](graph.survey, rows)
@@ -138,20 +139,20 @@ def test_inputs_exist_and_are_distinct(n: int) -> None:
 
 def test_inputs_fit_the_data_ids() -> None:
     """What a quantum reads has the same values for the dimensions that both have, neighbours aside."""
-    graph = nodes.Nodes(survey.plan(900), 1)
-    for task, total in zip(pipeline.TASKS, graph.task_counts, strict=True):
-        ours = data_ids.KINDS[task.kind].columns(graph.survey, np.arange(total))
+    graph = node_numbers.Nodes(survey.plan(900), 1)
+    for task, total in zip(survey_pipeline.TASKS, graph.task_counts, strict=True):
+        ours = survey_data_ids.KINDS[task.kind].columns(graph.survey, np.arange(total))
         for each in task.inputs:
             found, counts = quantum_blocks.reaches.REACHES[each.reach](graph.survey, np.arange(total))
-            kind = pipeline.DATASET_TYPES[each.dataset_type].kind
-            theirs = data_ids.KINDS[kind].columns(graph.survey, found)
+            kind = survey_pipeline.DATASET_TYPES[each.dataset_type].kind
+            theirs = survey_data_ids.KINDS[kind].columns(graph.survey, found)
             owner = np.repeat(np.arange(total), counts)
             for name in theirs.keys() & ours.keys():
                 assert [ours[name][row] for row in owner.tolist()] == theirs[name], (task.label, each, name)
 
 
 def test_ids_are_unique_and_of_version_7() -> None:
-    made = identifiers.ids(3, np.concatenate([np.arange(200_000), (1 << 32) + np.arange(200_000)]))
+    made = node_ids.ids(3, np.concatenate([np.arange(200_000), (1 << 32) + np.arange(200_000)]))
     assert len(np.unique(made)) == 400_000
     raw = np.frombuffer(made.tobytes(), dtype=np.uint8).reshape(-1, 16)
     assert (raw[:, 6] >> 4 == 7).all()
@@ -160,13 +161,13 @@ def test_ids_are_unique_and_of_version_7() -> None:
     for byte in range(6):
         times = times << 8 | raw[:, byte]
     assert (np.diff(times) >= 0).all()
-    assert identifiers.texts(3, np.array([5]))[0] == addresses.dashed(addresses.hex_digits(made[5:6])[0])
-    assert not np.isin(made[:1000], identifiers.ids(4, np.arange(1000))).any()
+    assert node_ids.texts(3, np.array([5]))[0] == addresses.dashed(addresses.hex_digits(made[5:6])[0])
+    assert not np.isin(made[:1000], node_ids.ids(4, np.arange(1000))).any()
 
 
 def test_dice_never_change() -> None:
     """The very numbers: with others, runs of the same seed would differ between versions."""
-    numbers = dice.Dice(1, 2, 3)
+    numbers = seeded_numbers.Dice(1, 2, 3)
     assert numbers.uniform(2).tolist() == [0.6704722626516632, 0.1110146366693816]
     assert numbers.below(1000, 3).tolist() == [511, 356, 704]
     assert sorted(numbers.permutation(50).tolist()) == list(range(50))
@@ -192,9 +193,11 @@ def test_shares(made: campaign.Campaign) -> None:
 
 def test_shares_of_a_large_graph() -> None:
     asked = parameters.Parameters(quanta=50_000, failed=0.01, blocked=0.03, aborted=0.002)
-    found = np.bincount(fates.choose(asked, nodes.Nodes(survey.plan(50_000), 1)), minlength=9)
-    assert found[fates.FAILED] == 500
-    assert 0.9 * 1500 <= found[fates.BLOCKED] <= 1500
+    found = np.bincount(
+        quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(50_000), 1)), minlength=9
+    )
+    assert found[quantum_outcomes.FAILED] == 500
+    assert 0.9 * 1500 <= found[quantum_outcomes.BLOCKED] <= 1500
 
 
 @pytest.mark.parametrize(
@@ -216,13 +219,13 @@ def test_what_can_not_be_made_is_refused(
 
 
 def test_files_tell_the_fates(made: campaign.Campaign) -> None:
-    described = makers.Plan(made.root, parameters.Parameters(**TROUBLE)).datasets
+    described = chunk_workers.Plan(made.root, parameters.Parameters(**TROUBLE)).datasets
     expected = {
-        fates.FAILED: (1, 0),
-        fates.UNFINISHED: (1, 0),
-        fates.KILLED: (0, 0),
-        fates.LOGLESS: (0, 1),
-        fates.BLOCKED: (0, 0),
+        quantum_outcomes.FAILED: (1, 0),
+        quantum_outcomes.UNFINISHED: (1, 0),
+        quantum_outcomes.KILLED: (0, 0),
+        quantum_outcomes.LOGLESS: (0, 1),
+        quantum_outcomes.BLOCKED: (0, 0),
     }
     for (quantum, _), fate in zip(quanta(made.root), chosen(made).tolist(), strict=True):
         there: dict[str, pathlib.Path | None] = {}
@@ -234,17 +237,17 @@ def test_files_tell_the_fates(made: campaign.Campaign) -> None:
         log, metadata = there.pop("_log"), there.pop("_metadata")
         n_written = sum(file is not None for file in there.values())
         assert (bool(log), bool(metadata)) == expected.get(fate, (True, True)), (fate, quantum)
-        if fate == fates.BLOCKED:
+        if fate == quantum_outcomes.BLOCKED:
             assert n_written == 0
-        elif fate == fates.CAVEAT:
+        elif fate == quantum_outcomes.CAVEAT:
             assert n_written < max(2, len(there))
-        elif fate not in (fates.FAILED, fates.KILLED):
+        elif fate not in (quantum_outcomes.FAILED, quantum_outcomes.KILLED):
             assert n_written == len(there)
         if log:
             document = json.loads(log.read_bytes())
-            assert bool(document["previous_attempts"]) or fate != fates.RETRIED
-            assert (document["exception"] is not None) == (fate == fates.FAILED)
-        if metadata and fate != fates.CAVEAT:
+            assert bool(document["previous_attempts"]) or fate != quantum_outcomes.RETRIED
+            assert (document["exception"] is not None) == (fate == quantum_outcomes.FAILED)
+        if metadata and fate != quantum_outcomes.CAVEAT:
             listed = json.loads(metadata.read_bytes())["metadata"]["quantum"]["arrays"]["outputs"]
             assert listed == [quantum.outputs[connection][0].dataset_id for connection in there]
 
@@ -257,10 +260,15 @@ def test_nothing_runs_below_a_failure(made: campaign.Campaign) -> None:
         texts = [addresses.dashed(digits) for digits in addresses.hex_digits(table.ids)]
         for producer, consumer in graph.edges(table).tolist():
             before[texts[consumer]].append(texts[producer])
-    stops = (fates.FAILED, fates.UNFINISHED, fates.KILLED, fates.BLOCKED)
+    stops = (
+        quantum_outcomes.FAILED,
+        quantum_outcomes.UNFINISHED,
+        quantum_outcomes.KILLED,
+        quantum_outcomes.BLOCKED,
+    )
     for quantum, fate in found.items():
         stopped = any(found[ancestor] in stops for ancestor in before[quantum])
-        assert (fate == fates.BLOCKED) == stopped
+        assert (fate == quantum_outcomes.BLOCKED) == stopped
 
 
 def test_edges_are_those_of_the_datasets(made: campaign.Campaign) -> None:
@@ -304,8 +312,8 @@ def test_sizes(tmp_path: pathlib.Path) -> None:
         root = tmp_path / name
         make(root, quanta=1200, log_size=sizes[0], metadata_size=sizes[1], output_size=sizes[2], retried=0.0)
         found = collections.defaultdict(list)
-        for path in (root / pipeline.OUTPUT_RUN).rglob("*.*"):
-            kind = path.relative_to(root / pipeline.OUTPUT_RUN).parts[0]
+        for path in (root / survey_pipeline.OUTPUT_RUN).rglob("*.*"):
+            kind = path.relative_to(root / survey_pipeline.OUTPUT_RUN).parts[0]
             found[kind.rpartition("_")[2]].append(path.stat().st_size)
         for kind, size in (("log", sizes[0]), ("metadata", sizes[1])):
             mean = sum(found[kind]) / len(found[kind])
@@ -400,7 +408,7 @@ def test_other_directories_are_left_alone(tmp_path: pathlib.Path) -> None:
 
 def command(root: pathlib.Path, *options: str) -> list[str]:
     given = [word for k, v in TROUBLE.items() for word in (f"--{k.replace('_', '-')}", str(v))]
-    program = [sys.executable, "-m", "aggregator.command_line", "synthesize"]
+    program = [sys.executable, "-m", "aggregator.command_line.main", "synthesize"]
     return [*program, str(root), *given, "--no-interactive-status", *options]
 
 
@@ -451,11 +459,11 @@ def test_goes_on_where_it_was(tmp_path: pathlib.Path) -> None:
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    files = {p: p.stat().st_mtime_ns for p in (root / pipeline.OUTPUT_RUN).rglob("isr_log_*")}
+    files = {p: p.stat().st_mtime_ns for p in (root / survey_pipeline.OUTPUT_RUN).rglob("isr_log_*")}
     subprocess.run(command(root, *options), check=True, capture_output=True)
     after = {p: p.stat().st_mtime_ns for p in files}
     # At least the chunks that were complete have not been made again.
-    assert sum(after[p] == files[p] for p in files) >= 0.9 * min(len(files), nodes.CHUNK * len(done))
+    assert sum(after[p] == files[p] for p in files) >= 0.9 * min(len(files), node_numbers.CHUNK * len(done))
     assert not (root / ".synthesis").exists()
 
 
@@ -539,7 +547,7 @@ def test_memory_hardly_grows(tmp_path: pathlib.Path) -> None:
     program = (
         "import os, sys\n"
         "from aggregator.synthesis import campaign, parameters\n"
-        "from workers import memory\n"
+        "from aggregator.workers.engines import memory\n"
         "asked = parameters.Parameters(quanta=int(sys.argv[2]), log_size=0, metadata_size=0)\n"
         "campaign.synthesize(sys.argv[1], asked, interactive=False)\n"
         "print(memory.peak(os.getpid()))\n"
@@ -557,7 +565,7 @@ def test_help_imports_little() -> None:
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from aggregator import command_line\n"
+        "from aggregator.command_line.main import main as command_line\n"
         "done = CliRunner().invoke(command_line.main, ['synthesize', '--help'])\n"
         "assert done.exit_code == 0 and '--small-files' in done.output, done.output\n"
         "assert 'numpy' not in sys.modules and 'sqlalchemy' not in sys.modules\n"

@@ -10,7 +10,7 @@ import pytest
 from oracle import compare, reference
 
 import aggregator
-from aggregator.synthesis import campaign, parameters, pipeline
+from aggregator.synthesis import campaign, parameters, survey_pipeline
 
 pytest.importorskip("lsst.pipe.base")
 
@@ -94,7 +94,9 @@ def test_reference_reads_the_whole_graph(made: campaign.Campaign, mode: str) -> 
 
 def regular_datasets(made: campaign.Campaign) -> int:
     """Return the number of datasets that are no outputs of initialisations."""
-    return int(made.counts["datasets"] - 1 - sum(len(task.all_init_outputs) for task in pipeline.TASKS))
+    return int(
+        made.counts["datasets"] - 1 - sum(len(task.all_init_outputs) for task in survey_pipeline.TASKS)
+    )
 
 
 def test_reference_reads_the_thin_graph(made: campaign.Campaign) -> None:
@@ -173,8 +175,8 @@ def test_reference_finds_inputs_and_dimension_records(made: campaign.Campaign) -
 
     with Butler.from_config(made.root) as butler:
         counts = {}
-        for kind in pipeline.OVERALL_INPUTS:
-            refs = butler.query_datasets(kind.name, collections=pipeline.INPUT_CHAIN, limit=None)
+        for kind in survey_pipeline.OVERALL_INPUTS:
+            refs = butler.query_datasets(kind.name, collections=survey_pipeline.INPUT_CHAIN, limit=None)
             counts[kind.name] = len(refs)
             for ref in refs:
                 assert butler.getURI(ref).exists()
@@ -182,6 +184,6 @@ def test_reference_finds_inputs_and_dimension_records(made: campaign.Campaign) -
         assert min(counts.values()) >= 1
         visits = butler.query_dimension_records("visit", limit=None)
         assert len({visit.id for visit in visits}) == len(visits) >= made.counts["tasks"]["summarize"]
-        assert list(butler.collections.query(pipeline.INPUT_CHAIN, flatten_chains=True)) == list(
-            pipeline.INPUT_RUNS
+        assert list(butler.collections.query(survey_pipeline.INPUT_CHAIN, flatten_chains=True)) == list(
+            survey_pipeline.INPUT_RUNS
         )

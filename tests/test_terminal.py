@@ -17,15 +17,16 @@ import unicodedata
 
 import pytest
 import report_graphs
+from aggregator.schemas import printable
+from aggregator.workers import log_handlers
 from click import testing
 from conftest import Sample
 
-from aggregator import command_line, terminal
-from schemas import printable
-from workers import log_handlers
+from aggregator.command_line import main
+from aggregator.console import terminal
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\x7f\u202eall succeeded\u2066\u2028\r\x85"
-COMMAND = (sys.executable, "-m", "aggregator.command_line")
+COMMAND = (sys.executable, "-m", "aggregator.command_line.main")
 
 
 def steering(text: str) -> set[str]:
@@ -74,7 +75,7 @@ def evil_graph(sample: Sample) -> str:
 
 
 def invoke(*arguments: str, code: int = 0) -> str:
-    done = testing.CliRunner().invoke(command_line.main, arguments)
+    done = testing.CliRunner().invoke(main.main, arguments)
     assert done.exit_code == code, done.output
     return done.output
 
@@ -148,14 +149,14 @@ def test_csv_on_a_terminal_does_not_steer_it(evil_graph: str) -> None:
 
 
 def test_paths_in_messages_and_log_do_not_steer(tmp_path: pathlib.Path) -> None:
-    done = testing.CliRunner().invoke(command_line.main, ["show", str(tmp_path / f"no\n{EVIL}.qg")])
+    done = testing.CliRunner().invoke(main.main, ["show", str(tmp_path / f"no\n{EVIL}.qg")])
     assert done.exit_code == 2
     assert not steering(done.output)
     assert "\n  \\x1b" in done.output
-    done = testing.CliRunner().invoke(command_line.main, ["show", f"--bad{EVIL}"])
+    done = testing.CliRunner().invoke(main.main, ["show", f"--bad{EVIL}"])
     assert done.exit_code == 2
     assert not steering(done.output)
-    testing.CliRunner().invoke(command_line.main, ["--log-file", str(tmp_path / "log"), "show", "x.qg"])
+    testing.CliRunner().invoke(main.main, ["--log-file", str(tmp_path / "log"), "show", "x.qg"])
     logging.getLogger("somebody").warning("%s", EVIL)
     assert not steering((tmp_path / "log").read_text())
     assert "owned" in (tmp_path / "log").read_text()
@@ -244,7 +245,7 @@ def test_a_fault_of_the_program_ends_in_one_place(monkeypatch: pytest.MonkeyPatc
         raise LookupError(EVIL)
 
     monkeypatch.setattr(terminal, "tell", fail)
-    monkeypatch.setattr("aggregator.status.describe", fail)
+    monkeypatch.setattr("aggregator.aggregation.checkpoint_status.describe", fail)
     text = invoke("status", "nothing", code=1)
     assert text.splitlines()[-1].startswith("Error: this is a fault of the program")
     assert not steering(text)

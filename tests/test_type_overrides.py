@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import registry
 from conftest import Sample
 from test_admission import aggregate, refused
 
 import aggregator
-from butler import config, registry
 from tests import databases
 
 MOCK = "_mock_StructuredDataDict"
@@ -32,7 +33,7 @@ def override(sample: Sample, overrides: Any, **others: Any) -> None:
 
 
 def open_repository(sample: Sample) -> registry.Registry:
-    return registry.open_repository(config.load(sample.repo), writeable=True)
+    return registry.open_repository(repository_config.load(sample.repo), writeable=True)
 
 
 def kinds(database: databases.Database) -> dict[str, int]:
@@ -138,9 +139,9 @@ def test_refused(
 
 def test_empty_sections_are_none(sample: Sample) -> None:
     override(sample, {"a": {}, "b": {"rename": None}})
-    assert config.load(sample.repo).overrides == config.type_overrides.NONE
+    assert repository_config.load(sample.repo).overrides == repository_config.type_overrides.NONE
     override(sample, None)
-    assert config.load(sample.repo).overrides == config.type_overrides.NONE
+    assert repository_config.load(sample.repo).overrides == repository_config.type_overrides.NONE
 
 
 def test_graphs_are_ingested_under_other_names(sample: Sample, database: databases.Database) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import registry
 from oracle import compare, reference, runs
 
 import aggregator
-from butler import config, registry
 
 pytest_plugins = ["oracle.fixtures"]
 
@@ -30,7 +31,7 @@ def test_databases_are_the_same(clean_oracle_run: runs.OracleRun, tmp_path: path
     """One type is new under another name, one is there with another storage class, one with both."""
     copies = [runs.copy_run(clean_oracle_run, tmp_path / name) for name in ("theirs", "ours")]
     for copy in copies:
-        with registry.open_repository(config.load(copy.root), writeable=True) as opened:
+        with registry.open_repository(repository_config.load(copy.root), writeable=True) as opened:
             opened.register_dataset_type("isr_config", "StructuredDataDict", [])
             opened.register_dataset_type("old_config", "StructuredDataDict", [])
         override(

@@ -8,11 +8,13 @@ import signal
 import tracemalloc
 
 import pytest
+from aggregator.schemas import messages
+from aggregator.schemas.checkpoints import unreadable
+from aggregator.storage import fault_points
 
 import aggregator
-from aggregator import summary
+from aggregator.aggregation import aggregation_summary
 from aggregator.synthesis import campaign, parameters
-from schemas import fault_points, messages, unreadable
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_the_list_goes_when_all_is_mended(run: pathlib.Path) -> None:
 
 
 def test_a_million_of_them_cost_no_memory(tmp_path: pathlib.Path) -> None:
-    done, listing = summary.empty(()), unreadable.Listing(str(tmp_path))
+    done, listing = aggregation_summary.empty(()), unreadable.Listing(str(tmp_path))
     tracemalloc.start()
     for shard in range(200):
         problems = [messages.Problem(f"{shard}-{i}", f"/a/{shard}/{i}", "is cut off") for i in range(500)]

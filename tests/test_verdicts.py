@@ -5,12 +5,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from aggregator.schemas import verdicts
+from aggregator.schemas.checkpoints import digest
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator import shards
-from aggregator import verdicts as judging
-from schemas import addresses, digest, errors, statuses, verdicts
+from aggregator.aggregation import judgement as judging
+from aggregator.aggregation import shards
 
 STATUSES = [statuses.SUCCESSFUL, statuses.ABORTED_SUCCESS, statuses.FAILED, digest.UNREADABLE]
 Edges = list[tuple[int, int]]

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TextIO
 
-from schemas import printable
+from aggregator.schemas import printable
 
 
 class LogFile(logging.FileHandler):

@@ -2,7 +2,7 @@
 
 import logging
 
-from schemas import errors
+from aggregator.storage import errors
 
 VERBOSE = (logging.INFO + logging.DEBUG) // 2
 """Level between INFO and DEBUG."""

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from schemas import errors, local_files, log_records, nodes, pipeline, provenance, task_metadata
+from aggregator.schemas.execution import log_records, task_metadata
+from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
+from aggregator.storage import errors, local_files
 
 _UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
 """What parsing of a file can raise."""
@@ -32,7 +34,7 @@ class Contents:
         The graph, open.
     """
 
-    def __init__(self, graph: provenance.ProvenanceGraph) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph) -> None:
         self._graph = graph
         texts = msgspec.json.decode(graph.pipeline_json, type=_Tasks).tasks
         self._configs = {

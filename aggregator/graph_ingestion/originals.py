@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from aggregator.graph_ingestion import contents
-from schemas import fault_points
+from aggregator.storage import fault_points
 
 T = TypeVar("T")
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from aggregator.graph_ingestion import request
-from schemas import backed_datasets, errors, provenance
-from workers import foreign_graphs
+from aggregator.graph_ingestion import ingestion_request
+from aggregator.schemas.graphs import backed_datasets, provenance_graph
+from aggregator.storage import errors
+from aggregator.workers.roles.ingesting import foreign_graphs
 
 
-def check(asked: request.Request, graph: provenance.ProvenanceGraph) -> None:
+def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph) -> None:
     """Refuse a graph that would close a run whose outputs are others than it tells of.
 
     Mostly the first outputs that are looked up are in the database. In a run in which everything failed, and
@@ -46,7 +47,7 @@ def check(asked: request.Request, graph: provenance.ProvenanceGraph) -> None:
 class _Outputs:
     """All outputs of a graph's quanta but packages, in file order; counts what the database should have."""
 
-    def __init__(self, run: str, graph: provenance.ProvenanceGraph) -> None:
+    def __init__(self, run: str, graph: provenance_graph.ProvenanceGraph) -> None:
         self._run = run
         self._graph = graph
         # These may be left out of the database until the graph is ingested.

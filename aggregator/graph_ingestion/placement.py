@@ -6,7 +6,9 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 
-from schemas import container, errors, fault_points, files, local_files, locks, output_paths
+from aggregator.schemas import output_paths
+from aggregator.schemas.graphs import container
+from aggregator.storage import durable_files, errors, fault_points, local_files, locks
 
 MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
 """Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
@@ -105,14 +107,14 @@ def place(
 def _remove_temporary_files(target: str) -> None:
     """Remove what processes left that were killed while they brought a graph to the same place."""
     for left in glob.glob(f"{glob.escape(target)}.*.tmp"):
-        if files.final_name(left) == target:
+        if durable_files.final_name(left) == target:
             os.unlink(left)
 
 
 def _replace(
     source: str, target: str, mode: str, tick: Callable[[], None], protection: output_paths.Protection
 ) -> None:
-    temporary = files.temporary_name(target)
+    temporary = durable_files.temporary_name(target)
     try:
         if mode == "move":
             try:
@@ -175,11 +177,11 @@ def make_durable(path: str, root: str) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            files.sync_directory(os.path.dirname(each))
+            durable_files.sync_directory(os.path.dirname(each))
         directory = os.path.dirname(path)
         while directory.startswith(os.path.join(root, "")):
             directory = os.path.dirname(directory)
-            files.sync_directory(directory)
+            durable_files.sync_directory(directory)
 
 
 def _note_origin(path: str, origin: str | None) -> None:

@@ -3,8 +3,11 @@
 import os
 from collections.abc import Collection, Sequence
 
-from butler import config, datastore, ingested_graphs, registry
-from schemas import addresses, errors, local_files
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.datastores import datastore
+from aggregator.butler.registry import ingested_graphs, registry
+from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors, local_files
 
 STORAGE_CLASS = "ProvenanceQuantumGraph"
 FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
@@ -12,7 +15,7 @@ FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
 _NO_ID = "0" * 32
 
 
-def in_place(repository: config.RepositoryConfig, path: str) -> ingested_graphs.Places:
+def in_place(repository: repository_config.RepositoryConfig, path: str) -> ingested_graphs.Places:
     """Return the place of a graph that lies in a datastore already; none if it does not."""
     for store in repository.datastores:
         if path.startswith(os.path.join(store.root, "")):
@@ -21,7 +24,7 @@ def in_place(repository: config.RepositoryConfig, path: str) -> ingested_graphs.
 
 
 def predicted(
-    repository: config.RepositoryConfig, source: registry.Registry, run: str, dataset_id: str
+    repository: repository_config.RepositoryConfig, source: registry.Registry, run: str, dataset_id: str
 ) -> ingested_graphs.Places:
     """Return where the graph of a run goes.
 
@@ -45,7 +48,7 @@ def predicted(
 
 
 def begun(
-    repository: config.RepositoryConfig, source: registry.Registry, known: Collection[str]
+    repository: repository_config.RepositoryConfig, source: registry.Registry, known: Collection[str]
 ) -> dict[str, ingested_graphs.Places]:
     """Return the graphs that are in their places already, but not recorded.
 
@@ -76,7 +79,7 @@ def begun(
 class _Rule:
     """Where graphs go in a repository."""
 
-    def __init__(self, repository: config.RepositoryConfig, source: registry.Registry) -> None:
+    def __init__(self, repository: repository_config.RepositoryConfig, source: registry.Registry) -> None:
         rules = datastore.Datastore(repository, source.universe)
         plan = rules.plan(ingested_graphs.DATASET_TYPE, STORAGE_CLASS, source.universe.group(()), None)
         if not plan.files:

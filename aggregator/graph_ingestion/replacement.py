@@ -9,11 +9,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from aggregator import interruption, progress
-from aggregator.graph_ingestion import contents, dataset_rows, originals, placement, places, request, summary
-from butler import batch, dataset_ids, ingest, ingested_graphs, recorded_graphs
-from schemas import addresses, backed_datasets, errors, fault_points, leases, local_files, provenance
-from workers import memory
+from aggregator.butler.registry import batch, dataset_ids, ingested_graphs, insertion, recorded_graphs
+from aggregator.console import interruption, progress
+from aggregator.graph_ingestion import (
+    contents,
+    graph_datasets,
+    ingestion_request,
+    ingestion_summary,
+    originals,
+    placement,
+    places,
+)
+from aggregator.schemas.graphs import addresses, backed_datasets, provenance_graph
+from aggregator.storage import errors, fault_points, leases, local_files
+from aggregator.workers.engines import memory
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +43,11 @@ class Replacement:
     """
 
     def __init__(
-        self, asked: request.Request, stopping: interruption.Interruption, batch_size: int, verify: bool
+        self,
+        asked: ingestion_request.Request,
+        stopping: interruption.Interruption,
+        batch_size: int,
+        verify: bool,
     ) -> None:
         self._asked = asked
         self._registry = asked.registry
@@ -50,19 +63,19 @@ class Replacement:
         self._refused: set[str] = set()
         for place in asked.where:
             self._kept[place.store.records_table].append(place.recorded)
-        self.summary = summary.Summary(asked.run, places.shown(asked.where))
+        self.summary = ingestion_summary.Summary(asked.run, places.shown(asked.where))
         """What was done so far."""
 
     def translator(
-        self, graph: provenance.ProvenanceGraph, where: ingested_graphs.Places
-    ) -> dataset_rows.DatasetRows:
+        self, graph: provenance_graph.ProvenanceGraph, where: ingested_graphs.Places
+    ) -> graph_datasets.DatasetRows:
         """Return what knows the rows of the graph's datasets; refuses what can't be done."""
         if graph.header.output_run != self._asked.run:
             raise errors.RefusedError(
                 f"{graph.path}: is the graph of run {graph.header.output_run!r}, not of {self._asked.run!r}."
             )
         names = backed_datasets.BackedDatasets(graph, self._verify).dataset_types()
-        return dataset_rows.DatasetRows(self._asked.repository, self._registry, graph, names, where)
+        return graph_datasets.DatasetRows(self._asked.repository, self._registry, graph, names, where)
 
     def run(self, report: progress.Progress, transfer: str | None, claim: leases.Claim | None) -> None:
         """Do it all, as long as the lease is held, if there has to be one."""
@@ -71,7 +84,7 @@ class Replacement:
         with contextlib.ExitStack() as stack:
             for place in where:
                 # Each of them is going to be all that is left.
-                graph = stack.enter_context(provenance.ProvenanceGraph(place.file))
+                graph = stack.enter_context(provenance_graph.ProvenanceGraph(place.file))
                 translator, backed = self._examine(graph, where)
             self._examined = [_fingerprint(place) for place in where]
             if not self._asked.is_ingested:
@@ -118,8 +131,8 @@ class Replacement:
         return tuple(where)
 
     def _examine(
-        self, graph: provenance.ProvenanceGraph, where: ingested_graphs.Places
-    ) -> tuple[dataset_rows.DatasetRows, backed_datasets.BackedDatasets]:
+        self, graph: provenance_graph.ProvenanceGraph, where: ingested_graphs.Places
+    ) -> tuple[graph_datasets.DatasetRows, backed_datasets.BackedDatasets]:
         """Find out what the graph holds."""
         self._report.phase("examining")
         translator = self.translator(graph, where)
@@ -179,7 +192,7 @@ class Replacement:
 
     def _back(
         self,
-        translator: dataset_rows.DatasetRows,
+        translator: graph_datasets.DatasetRows,
         backed: backed_datasets.BackedDatasets,
         files: originals.Originals,
         where: ingested_graphs.Places,
@@ -192,7 +205,7 @@ class Replacement:
 
     def _back_some(
         self,
-        translator: dataset_rows.DatasetRows,
+        translator: graph_datasets.DatasetRows,
         some: list[backed_datasets.Backed],
         files: originals.Originals,
         where: ingested_graphs.Places,
@@ -204,7 +217,7 @@ class Replacement:
             try:
                 refused = self._ingest(offered)
                 break
-            except (ingest.UnregisteredError, recorded_graphs.UnrecordedGraphError):
+            except (insertion.UnregisteredError, recorded_graphs.UnrecordedGraphError):
                 if last:
                     raise
                 self._record_again(translator, where)
@@ -228,7 +241,7 @@ class Replacement:
 
     def _complete(
         self,
-        translator: dataset_rows.DatasetRows,
+        translator: graph_datasets.DatasetRows,
         backed: backed_datasets.BackedDatasets,
         files: originals.Originals,
         where: ingested_graphs.Places,
@@ -258,7 +271,7 @@ class Replacement:
             "replaced or restored meanwhile, or somebody removes them, and run the same command again."
         )
 
-    def _record_again(self, translator: dataset_rows.DatasetRows, where: ingested_graphs.Places) -> None:
+    def _record_again(self, translator: graph_datasets.DatasetRows, where: ingested_graphs.Places) -> None:
         """Record the graph again, which a server that has taken over does not know."""
         _log.warning("%s: the graph was not recorded any more, and is recorded again", places.shown(where))
         self._ingest_graph(where)

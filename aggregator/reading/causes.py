@@ -3,7 +3,8 @@
 import functools
 from typing import Final
 
-from schemas import nodes, provenance, statuses
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, provenance_graph
 
 BLOCKING: Final = frozenset({statuses.ABORTED, statuses.UNKNOWN, statuses.FAILED})
 """Statuses that keep the quanta below from running."""
@@ -21,7 +22,7 @@ class Causes:
         The graph.
     """
 
-    def __init__(self, graph: provenance.ProvenanceGraph) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph) -> None:
         self._graph = graph
         self._init_ids = {quantum.quantum_id for quantum in graph.init_quanta()}
         self._producer = functools.lru_cache(_KEPT)(self._read_producer)

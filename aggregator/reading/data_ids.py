@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from schemas import errors
+from aggregator.storage import errors
 
 if TYPE_CHECKING:
-    from butler import universe
+    from aggregator.butler.dimensions import universe
 
 Value = int | str
 Constraint = dict[str, Value]

@@ -4,7 +4,8 @@ import dataclasses
 from typing import Final
 
 from aggregator.reading import causes, lineage
-from schemas import caveats, nodes, statuses
+from aggregator.schemas.execution import caveats, statuses
+from aggregator.schemas.graphs import nodes
 
 _CAVEATS: Final = {
     caveats.UPSTREAM_FAILURE_NO_WORK: "nothing was left to do after what a quantum before it had not written",

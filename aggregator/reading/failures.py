@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.reading import blocking, causes, node_search
-from schemas import addresses, nodes, provenance, quantum_index, statuses
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import addresses, nodes, provenance_graph, quantum_index
 
 STATUSES: Final = frozenset(statuses.NAMES) - {statuses.SUCCESSFUL}
 """Statuses of what failed in a wide sense: blocked quanta and lost logs, too."""
@@ -32,7 +33,7 @@ class Failure:
 
 
 def find(
-    graph: provenance.ProvenanceGraph,
+    graph: provenance_graph.ProvenanceGraph,
     search: node_search.NodeSearch,
     found: causes.Causes,
     task: str | None,
@@ -56,7 +57,7 @@ class _Tree:
     Only their outputs can be what blocked quanta wait for, so no dataset has to be looked up.
     """
 
-    def __init__(self, graph: provenance.ProvenanceGraph, index: quantum_index.Index) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph, index: quantum_index.Index) -> None:
         self._graph = graph
         # One failure often blocks many.
         self._cause = functools.lru_cache(1024)(self._read)

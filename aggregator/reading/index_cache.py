@@ -7,7 +7,8 @@ import re
 import tempfile
 from typing import IO
 
-from schemas import errors, files, provenance, quantum_index
+from aggregator.schemas.graphs import provenance_graph, quantum_index
+from aggregator.storage import durable_files, errors
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ _ANNOUNCED = 100_000
 """Quanta from which on making an index takes long enough to be announced."""
 
 
-def open_index(graph: provenance.ProvenanceGraph) -> quantum_index.Index:
+def open_index(graph: provenance_graph.ProvenanceGraph) -> quantum_index.Index:
     """Return the index of a graph; made if there is none, kept if that is possible.
 
     It is found by the graph's fingerprint, so it serves all copies of a graph, wherever they lie, and no
@@ -44,8 +45,8 @@ def open_index(graph: provenance.ProvenanceGraph) -> quantum_index.Index:
     return _make_temporary(graph) if made is None else made
 
 
-def _make_temporary(graph: provenance.ProvenanceGraph) -> quantum_index.Index:
-    with contextlib.ExitStack() as stack, files.writing(tempfile.gettempdir()):
+def _make_temporary(graph: provenance_graph.ProvenanceGraph) -> quantum_index.Index:
+    with contextlib.ExitStack() as stack, durable_files.writing(tempfile.gettempdir()):
         stream = stack.enter_context(tempfile.TemporaryFile())
         quantum_index.build(graph, stream)
         stack.pop_all()
@@ -76,12 +77,12 @@ def _open(path: str, fingerprint: str) -> quantum_index.Index | None:
     return found
 
 
-def _make(graph: provenance.ProvenanceGraph, path: str) -> quantum_index.Index | None:
+def _make(graph: provenance_graph.ProvenanceGraph, path: str) -> quantum_index.Index | None:
     """Make an index at its place; return nothing if that can't be written."""
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = files.temporary_name(path)
+        temporary = durable_files.temporary_name(path)
         stream: IO[bytes] = open(temporary, "x+b")  # noqa: SIM115  (the index closes it)
     except OSError as exc:
         _log.debug("%s: no index is kept (%s)", directory, exc)
@@ -110,7 +111,9 @@ def _discard(stream: IO[bytes], path: str) -> None:
 def _forget_oldest(directory: str) -> None:
     """Delete what was not used for longest; other processes may be doing the same."""
     with contextlib.suppress(OSError):
-        entries = [entry for entry in os.scandir(directory) if _NAME.fullmatch(files.final_name(entry.name))]
+        entries = [
+            entry for entry in os.scandir(directory) if _NAME.fullmatch(durable_files.final_name(entry.name))
+        ]
         entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
         for entry in entries[_KEPT:]:
             os.unlink(entry.path)

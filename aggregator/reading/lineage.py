@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from schemas import nodes
+from aggregator.schemas.graphs import nodes
 
 Node = nodes.Quantum | nodes.InitQuantum | nodes.Dataset
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from aggregator.butler.dimensions import universe
 from aggregator.reading import data_ids, index_cache
-from butler import universe
-from schemas import errors, nodes, pipeline, provenance, quantum_index, statuses
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, pipeline, provenance_graph, quantum_index
+from aggregator.storage import errors
 
 DataId = Mapping[str, int | str] | str | None
 """Some or all values of a data ID; as text like ``visit=102 AND detector=5``."""
@@ -22,7 +24,7 @@ class NodeSearch:
         The graph.
     """
 
-    def __init__(self, graph: provenance.ProvenanceGraph) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph) -> None:
         self._graph = graph
         self._tasks = {task.label: i for i, task in enumerate(graph.pipeline.tasks)}
         self._types = {each.name: each.dimensions for each in graph.pipeline.dataset_types}

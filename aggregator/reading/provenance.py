@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import ingested_graphs
 from aggregator.reading import causes, explanation, failures, lineage, node_search
-from butler import config, ingested_graphs
-from schemas import errors, log_records, nodes, pipeline, provenance, task_metadata
+from aggregator.schemas.execution import log_records, task_metadata
+from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
+from aggregator.storage import errors
 
 if TYPE_CHECKING:
-    from butler import registry as registries
+    from aggregator.butler.registry import registry as registries
 
 T = TypeVar("T")
 
@@ -44,12 +47,12 @@ class Provenance:
 
     def __init__(
         self,
-        location: str | os.PathLike[str] | config.RepositoryConfig,
+        location: str | os.PathLike[str] | repository_config.RepositoryConfig,
         run: str | None = None,
         *,
         registry: "registries.Registry | None" = None,
     ) -> None:
-        self._graph = provenance.ProvenanceGraph(_find_graph(location, run, registry))
+        self._graph = provenance_graph.ProvenanceGraph(_find_graph(location, run, registry))
         self.path = self._graph.path
         self.header = self._graph.header
         self.pipeline = self._graph.pipeline
@@ -123,7 +126,7 @@ class Provenance:
             Some or all values of the data ID: a mapping, or text like ``visit=102 AND detector=5``. Implied
             dimensions can be used, too. Needs a task.
         wanted
-            Statuses (see `schemas.statuses`); all by default.
+            Statuses (see `aggregator.schemas.execution.statuses`); all by default.
 
         Raises
         ------
@@ -255,18 +258,18 @@ def _usual(node_id: str) -> str:
 
 
 def _find_graph(
-    location: str | os.PathLike[str] | config.RepositoryConfig,
+    location: str | os.PathLike[str] | repository_config.RepositoryConfig,
     run: str | None,
     registry: "registries.Registry | None",
 ) -> str:
-    if isinstance(location, config.RepositoryConfig):
+    if isinstance(location, repository_config.RepositoryConfig):
         return ingested_graphs.find(location, run, registry)
     path = os.fspath(location)
     if path.endswith(".qg"):
         if run is not None:
             raise errors.RefusedError(f"{path} is a graph; a run ({run}) can be chosen in a repository only")
         return path
-    return ingested_graphs.find(config.load(path), run, registry)
+    return ingested_graphs.find(repository_config.load(path), run, registry)
 
 
 def _of_attempt(quantum: nodes.Quantum, found: list[T | None] | None, attempt: int | None) -> T | None:

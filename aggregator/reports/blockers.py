@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from aggregator.reading import blocking
 from aggregator.reports import quanta
-from schemas import statuses
+from aggregator.schemas.execution import statuses
 
 NOT_COUNTED: Final = -1
 """Stands for a number of blocked quanta that was not counted, or a cause that is not there."""

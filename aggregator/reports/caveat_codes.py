@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from schemas import caveats
+from aggregator.schemas.execution import caveats
 
 _MISSING: Final = ((caveats.ALL_OUTPUTS_MISSING, "*"), (caveats.ANY_OUTPUTS_MISSING, "+"))
 _REASONS: Final = (

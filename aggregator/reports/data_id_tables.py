@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 from aggregator.reports import listing
-from schemas import files, output_paths
+from aggregator.schemas import output_paths
+from aggregator.storage import durable_files
 
 _UNKNOWN = "UNKNOWN"
 """Name of the file of quanta without exception."""
@@ -32,7 +33,7 @@ def write(listed: listing.Listing, directory: str, protection: output_paths.Prot
         output_paths.check(path_of(group, directory), output_paths.Kind.REPORT, protection)
     for group in listed.groups():
         path = path_of(group, directory)
-        with files.writing(path):
+        with durable_files.writing(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
         output_paths.write(path, pieces(listed, group), output_paths.Kind.REPORT, protection)
 

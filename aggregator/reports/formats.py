@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from aggregator.reports import document, listing, tables
-from schemas import printable
+from aggregator.reports import document, listing, text_tables
+from aggregator.schemas import printable
 
 _MESSAGE_SIZE = 300
 """Characters of a message in Markdown."""
@@ -24,17 +24,17 @@ _COLUMNS = (
 def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterator[str]:
     """Yield the lines of the tables that are asked for, with a legend of the caveats."""
     if quanta:
-        found = tables.quanta(report)
-        yield from tables.plain(found)
+        found = text_tables.quanta(report)
+        yield from text_tables.plain(found)
         yield ""
-        if any(row[1] == tables.MULTIPLE for row in found):
-            yield from tables.plain(tables.caveats(report))
+        if any(row[1] == text_tables.MULTIPLE for row in found):
+            yield from text_tables.plain(text_tables.caveats(report))
             yield ""
-        if legend := tables.legend(report):
+        if legend := text_tables.legend(report):
             yield from legend
             yield ""
     if exceptions:
-        yield from tables.plain(tables.exceptions(report))
+        yield from text_tables.plain(text_tables.exceptions(report))
         yield ""
 
 
@@ -95,32 +95,32 @@ def markdown(
 ) -> Iterator[str]:
     """Yield the lines of the report in Markdown, with the tables that are asked for."""
     summary = report.summary
-    yield f"# Run {tables.escape(report.graph.output_run)}"
+    yield f"# Run {text_tables.escape(report.graph.output_run)}"
     yield ""
     yield f"{summary.n_quanta} quanta of {summary.n_expected} expected, {summary.n_retried} retried."
     if summary.start:
         yield f"From {summary.start} to {summary.end}, at most {summary.peak_concurrency} at a time."
-    shown = {"Quanta": tables.quanta(report), "Caveats": tables.caveats(report)} if quanta else {}
-    shown["Fix first"] = tables.fix_first(report)
+    shown = {"Quanta": text_tables.quanta(report), "Caveats": text_tables.caveats(report)} if quanta else {}
+    shown["Fix first"] = text_tables.fix_first(report)
     if exceptions:
-        shown["Exceptions"] = tables.exceptions(report)
+        shown["Exceptions"] = text_tables.exceptions(report)
     for title, found in shown.items():
         yield from ("", f"## {title}", "")
-        yield from tables.markdown(found) if len(found) > 1 else ["None."]
-    if quanta and (legend := tables.legend(report)):
-        yield from ("", *(f"* {tables.escape(line)}" for line in legend))
+        yield from text_tables.markdown(found) if len(found) > 1 else ["None."]
+    if quanta and (legend := text_tables.legend(report)):
+        yield from ("", *(f"* {text_tables.escape(line)}" for line in legend))
     yield from ("", f"## Listed quanta: {', '.join(report.selection.states)}", "")
     yield from _markdown_rows(listed) if len(listed) else ["None."]
     yield from (
         "",
-        f"Logs are in {tables.escape(report.graph.path)}. Made {report.created} by {report.generator}, "
+        f"Logs are in {text_tables.escape(report.graph.path)}. Made {report.created} by {report.generator}, "
         f"report version {report.version}.",
     )
 
 
 def _markdown_rows(listed: listing.Listing) -> Iterator[str]:
     heads = ["Task", "Data ID", "Status", "Attempts", "Exception", "Message", "Quantum", "Log dataset"]
-    yield from tables.markdown([heads])
+    yield from text_tables.markdown([heads])
     for quantum in listed:
         cells = [
             quantum.task,
@@ -132,7 +132,7 @@ def _markdown_rows(listed: listing.Listing) -> Iterator[str]:
             quantum.quantum_id,
             quantum.log.dataset_id if quantum.log else "none",
         ]
-        yield tables.markdown([heads, cells])[-1]
+        yield text_tables.markdown([heads, cells])[-1]
 
 
 def shorten(text: str, size: int) -> str:

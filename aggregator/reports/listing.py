@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from aggregator.butler.dimensions import universe
 from aggregator.reports import blockers, caveat_codes, quanta, selection
-from butler import universe
-from schemas import nodes, pipeline, provenance, statuses
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
 
 NO_EXCEPTION = "None"
 """How the reference calls the group of quanta without exception."""
@@ -98,7 +99,7 @@ class Listing:
 
     def __init__(
         self,
-        graph: provenance.ProvenanceGraph,
+        graph: provenance_graph.ProvenanceGraph,
         table: quanta.QuantumTable,
         blocked: blockers.Blockers,
         wanted: selection.Selection,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aggregator.reports import formats, listing
-from schemas import log_records, provenance
+from aggregator.schemas.execution import log_records
+from aggregator.schemas.graphs import provenance_graph
 
 _N_RECORDS = 8
 _MESSAGE_SIZE = 400
@@ -12,7 +13,7 @@ _MAX_BLOCK = 1 << 22
 """Larger blocks are not opened, bytes."""
 
 
-def read(graph: provenance.ProvenanceGraph, quantum: listing.ListedQuantum) -> str:
+def read(graph: provenance_graph.ProvenanceGraph, quantum: listing.ListedQuantum) -> str:
     """Return the last records of a quantum's last attempt; nothing if it left no log.
 
     Parameters

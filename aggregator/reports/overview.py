@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aggregator.butler.dimensions import universe
 from aggregator.reports import (
     blockers,
     caveat_codes,
@@ -20,14 +21,14 @@ from aggregator.reports import (
     timelines,
     waits,
 )
-from butler import universe
-from schemas import pipeline, provenance, statuses
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import pipeline, provenance_graph
 
 Chosen = npt.NDArray[np.bool_]
 
 
 def make(
-    graph: provenance.ProvenanceGraph,
+    graph: provenance_graph.ProvenanceGraph,
     table: quanta.QuantumTable,
     blocked: blockers.Blockers,
     wanted: selection.Selection,
@@ -68,7 +69,7 @@ def make(
     )
 
 
-def _describe(graph: provenance.ProvenanceGraph) -> document.Graph:
+def _describe(graph: provenance_graph.ProvenanceGraph) -> document.Graph:
     header = graph.header
     return document.Graph(
         path=os.fsencode(graph.path).decode(errors="backslashreplace"),
@@ -87,7 +88,7 @@ def _select(table: quanta.QuantumTable, wanted: selection.Selection) -> document
 
 
 def _summarize(
-    graph: provenance.ProvenanceGraph,
+    graph: provenance_graph.ProvenanceGraph,
     table: quanta.QuantumTable,
     attempts: timelines.Attempts,
     blocked: blockers.Blockers,
@@ -117,7 +118,7 @@ def _summarize(
 
 
 def _failure_kind(
-    graph: provenance.ProvenanceGraph,
+    graph: provenance_graph.ProvenanceGraph,
     table: quanta.QuantumTable,
     blocked: blockers.Blockers,
     kind: blockers.Kind,
@@ -178,7 +179,7 @@ def _edges(described: pipeline.Pipeline) -> list[document.Edge]:
 class _Counter:
     """Numbers of each task."""
 
-    def __init__(self, graph: provenance.ProvenanceGraph, table: quanta.QuantumTable) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph, table: quanta.QuantumTable) -> None:
         self._expected = graph.header.n_task_quanta
         self._exceptions = table.exceptions
         self._waits = waits.find(table)

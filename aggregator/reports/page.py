@@ -11,8 +11,10 @@ import jinja2
 import markupsafe
 import msgspec
 
-from aggregator.reports import document, listing, number_texts, reruns, samples, selection, tables
-from schemas import printable, provenance, statuses
+from aggregator.reports import document, listing, number_texts, reruns, samples, selection, text_tables
+from aggregator.schemas import printable
+from aggregator.schemas.execution import statuses
+from aggregator.schemas.graphs import provenance_graph
 
 _SCRIPTS: Final = (
     "vendor/echarts.min.js", "vendor/dagre.min.js", "numbers.js", "tables.js", "charts.js", "timeline.js",
@@ -51,7 +53,7 @@ _MAX_KINDS: Final = 40
 """Kinds of failures that are ranked."""
 
 
-def render(report: document.Report, listed: listing.Listing, graph: provenance.ProvenanceGraph) -> str:
+def render(report: document.Report, listed: listing.Listing, graph: provenance_graph.ProvenanceGraph) -> str:
     """Return the page; its size depends little on the number of quanta."""
     scripts = [_script(name) for name in _SCRIPTS]
     return _template().render(
@@ -100,7 +102,7 @@ def _fix_first(report: document.Report, listed: listing.Listing) -> dict[str, An
 
 
 def _failures(
-    report: document.Report, listed: listing.Listing, graph: provenance.ProvenanceGraph
+    report: document.Report, listed: listing.Listing, graph: provenance_graph.ProvenanceGraph
 ) -> dict[str, Any]:
     """Return what the part on listed quanta needs."""
     groups, n_hidden = samples.choose(graph, listed)
@@ -182,7 +184,7 @@ def _caveats(report: document.Report) -> list[tuple[str, int, str, list[tuple[st
         for found in details.caveats:
             counts = tasks.setdefault(found.code, {})
             counts[details.task] = counts.get(details.task, 0) + found.count
-    rows = [(c, sum(n.values()), tables.meaning(c), list(n.items())) for c, n in tasks.items()]
+    rows = [(c, sum(n.values()), text_tables.meaning(c), list(n.items())) for c, n in tasks.items()]
     return sorted(rows, key=lambda row: -row[1])
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.reading import causes
-from schemas import addresses, errors, nodes, provenance, statuses, task_metadata
+from aggregator.schemas.execution import statuses, task_metadata
+from aggregator.schemas.graphs import addresses, nodes, provenance_graph
+from aggregator.storage import errors
 
 NO_CAVEATS = -1
 """Stands for caveats that are not on record."""
@@ -154,7 +156,7 @@ class QuantumTable:
         return str(uuid.UUID(bytes=addresses.id_at(self.failed_ids, place)))
 
 
-def read(graph: provenance.ProvenanceGraph) -> QuantumTable:
+def read(graph: provenance_graph.ProvenanceGraph) -> QuantumTable:
     """Read all quanta of a graph, in one pass.
 
     About 250 bytes of memory are needed for a quantum with a dozen inputs and outputs.
@@ -201,7 +203,7 @@ def _convert_usage(usage: task_metadata.ResourceUsage) -> _Usage | None:
 
 
 class _Builder:
-    def __init__(self, graph: provenance.ProvenanceGraph) -> None:
+    def __init__(self, graph: provenance_graph.ProvenanceGraph) -> None:
         self._path = graph.path
         self._tasks = {task.label: i for i, task in enumerate(graph.pipeline.tasks)}
         self._exceptions: dict[str, int] = {}

@@ -6,7 +6,8 @@ import dataclasses
 import shlex
 
 from aggregator.reports import data_id_tables, document, listing, samples
-from schemas import printable, statuses
+from aggregator.schemas import printable
+from aggregator.schemas.execution import statuses
 
 _BLOCKED = statuses.NAMES[statuses.BLOCKED]
 _DONE = frozenset({statuses.NAMES[statuses.SUCCESSFUL], statuses.NAMES[statuses.ABORTED_SUCCESS]})

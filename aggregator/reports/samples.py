@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from aggregator.reports import formats, listing, log_excerpts
-from schemas import provenance
+from aggregator.schemas.graphs import provenance_graph
 
 _MAX_QUANTA = 400
 _MAX_BLOCKED = 20
@@ -57,7 +57,9 @@ class ExceptionGroup:
         return list(dict.fromkeys(group.task.label for group in self.groups))
 
 
-def choose(graph: provenance.ProvenanceGraph, listed: listing.Listing) -> tuple[list[ExceptionGroup], int]:
+def choose(
+    graph: provenance_graph.ProvenanceGraph, listed: listing.Listing
+) -> tuple[list[ExceptionGroup], int]:
     """Return listed quanta by exception, and how many exceptions are left out.
 
     Exceptions come first of which a quantum blocks most, then the most frequent; so do quanta. However
@@ -116,7 +118,7 @@ def _sample(listed: listing.Listing, row: int) -> Sample:
     return Sample(quantum, message, "", None if cause is None else listed.read(cause))
 
 
-def _add_excerpts(graph: provenance.ProvenanceGraph, samples: list[Sample], n: int) -> list[Sample]:
+def _add_excerpts(graph: provenance_graph.ProvenanceGraph, samples: list[Sample], n: int) -> list[Sample]:
     """Return the same with the ends of the first n logs."""
     chosen = {id(each) for each in [each for each in samples if each.quantum.log is not None][:n]}
     return [

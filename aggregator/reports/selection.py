@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.reports import quanta
-from schemas import caveats, errors, statuses
+from aggregator.schemas.execution import caveats, statuses
+from aggregator.storage import errors
 
 _DEFAULT = frozenset({statuses.FAILED, statuses.ABORTED, statuses.ABORTED_SUCCESS})
 _STATUSES = {name: status for status, name in statuses.NAMES.items()}

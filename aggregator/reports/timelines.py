@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.reports import document, quanta
-from schemas import statuses
+from aggregator.schemas.execution import statuses
 
 _MAX_BINS = 600
 _MIN_BINS = 240

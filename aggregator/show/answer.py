@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
-from aggregator import terminal
+from aggregator.console import terminal
 from aggregator.reading import lineage, provenance
-from aggregator.show import documents, request, texts
-from schemas import errors, nodes, printable
+from aggregator.schemas import printable
+from aggregator.schemas.graphs import nodes
+from aggregator.show import documents, question, texts
+from aggregator.storage import errors
 
 _INDENT = "        "
 """Before lines of messages after their first."""
@@ -33,7 +35,9 @@ class Answer:
         Where to write.
     """
 
-    def __init__(self, found: provenance.Provenance, asked: request.Request, stream: terminal.Output) -> None:
+    def __init__(
+        self, found: provenance.Provenance, asked: question.Request, stream: terminal.Output
+    ) -> None:
         self._found = found
         self._asked = asked
         self._stream = stream
@@ -54,13 +58,13 @@ class Answer:
         if asked.failed:
             self._show_failed()
         elif asked.why is not None:
-            dataset = request.one_dataset(found, asked, asked.why)
+            dataset = question.one_dataset(found, asked, asked.why)
             explained = found.explain(dataset.dataset_id)
             self._write(documents.explained(found, explained), texts.explained)
         elif asked.views:
-            self._show_views(request.one_node(found, asked))
+            self._show_views(question.one_node(found, asked))
         elif asked.is_by_id:
-            self._show_node(request.one_node(found, asked))
+            self._show_node(question.one_node(found, asked))
         elif asked.dataset is not None or asked.task is not None:
             self._show_matches()
         else:
@@ -81,7 +85,7 @@ class Answer:
 
     def _show_matches(self) -> None:
         """Write the quanta or datasets that fit; in full if it is one."""
-        matches = request.matches(self._found, self._asked, self._asked.dataset)
+        matches = question.matches(self._found, self._asked, self._asked.dataset)
         first = list(itertools.islice(matches, 2))
         if len(first) == 1:
             self._show_node(first[0])

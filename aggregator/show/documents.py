@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from aggregator.reading import explanation, failures, lineage, provenance
-from schemas import caveats, log_records, nodes, pipeline, statuses
+from aggregator.schemas.execution import caveats, log_records, statuses
+from aggregator.schemas.graphs import nodes, pipeline
 
 FORMAT = 1
 """Version of the form of these documents; another one if something goes or gets another name or meaning."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aggregator.reading import data_ids
-from schemas import statuses
+from aggregator.schemas.execution import statuses
 
 _LONGEST_MESSAGE = 300
 """Characters of an exception's message, where others are shown as well."""

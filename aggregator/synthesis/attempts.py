@@ -6,7 +6,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator.synthesis import dice, fates, log_texts, metadata_texts, nodes, parameters, pipeline
+from aggregator.synthesis import (
+    log_texts,
+    metadata_texts,
+    node_numbers,
+    parameters,
+    quantum_outcomes,
+    seeded_numbers,
+    survey_pipeline,
+)
 
 PER_PROCESS: Final = 12
 """Quanta that one process executes."""
@@ -48,20 +56,22 @@ class Attempt:
     """More numbers between 0 and 1."""
 
 
-def count(chunk_fates: fates.Fates, numbers: dice.Dice) -> dice.Integers:
+def count(chunk_fates: quantum_outcomes.Fates, numbers: seeded_numbers.Dice) -> seeded_numbers.Integers:
     """Return how often each quantum is attempted."""
     luck = numbers.uniform(len(chunk_fates))
     counts = np.ones(len(chunk_fates), dtype=np.int64)
-    counts[chunk_fates == fates.RETRIED] += 1 + (luck[chunk_fates == fates.RETRIED] > 0.8)
-    counts[chunk_fates == fates.FAILED] += luck[chunk_fates == fates.FAILED] > 0.5
-    counts[chunk_fates >= fates.KILLED] = 0
+    counts[chunk_fates == quantum_outcomes.RETRIED] += 1 + (
+        luck[chunk_fates == quantum_outcomes.RETRIED] > 0.8
+    )
+    counts[chunk_fates == quantum_outcomes.FAILED] += luck[chunk_fates == quantum_outcomes.FAILED] > 0.5
+    counts[chunk_fates >= quantum_outcomes.KILLED] = 0
     return counts
 
 
 def make(
     asked: parameters.Parameters,
-    chunk: nodes.Chunk,
-    chunk_fates: fates.Fates,
+    chunk: node_numbers.Chunk,
+    chunk_fates: quantum_outcomes.Fates,
     section: metadata_texts.Section,
 ) -> Iterator[tuple[list[Attempt], list[float]]]:
     """Yield the attempts of each quantum of a chunk, and numbers between 0 and 1 for all else.
@@ -77,7 +87,7 @@ def make(
     section
         Form of their task's metadata.
     """
-    numbers = dice.Dice(asked.seed, _STREAM, chunk.number)
+    numbers = seeded_numbers.Dice(asked.seed, _STREAM, chunk.number)
     counts = count(chunk_fates, numbers)
     spare = numbers.uniform(len(counts), 4).tolist()
     made = iter(_Table(asked, chunk, counts, section, numbers))
@@ -91,12 +101,12 @@ class _Table:
     def __init__(
         self,
         asked: parameters.Parameters,
-        chunk: nodes.Chunk,
-        counts: dice.Integers,
+        chunk: node_numbers.Chunk,
+        counts: seeded_numbers.Integers,
         section: metadata_texts.Section,
-        numbers: dice.Dice,
+        numbers: seeded_numbers.Dice,
     ) -> None:
-        task = pipeline.TASKS[chunk.task]
+        task = survey_pipeline.TASKS[chunk.task]
         n = int(counts.sum())
         group = np.repeat(np.arange(len(counts)), counts) // PER_PROCESS
         groups = -(-len(counts) // PER_PROCESS)
@@ -112,20 +122,24 @@ class _Table:
         self._stages = self._draw_stages(begin, group, groups, numbers)
         self._luck = numbers.uniform(n, 4).tolist()
 
-    def _begins(self, group: dice.Integers, groups: int, numbers: dice.Dice) -> dice.Floats:
+    def _begins(
+        self, group: seeded_numbers.Integers, groups: int, numbers: seeded_numbers.Dice
+    ) -> seeded_numbers.Floats:
         """Return when each attempt begins, in seconds: those of a process one after the other."""
         elapsed = np.cumsum(self._seconds + 0.5) - self._seconds
         begins = numbers.uniform(groups) * 80_000.0
         # Of a process in which nothing runs, the place found is not used, and may be beyond the last one.
         first = np.searchsorted(group, np.arange(groups))
-        result: dice.Floats = begins[group] + elapsed - np.append(elapsed, 0.0)[first][group]
+        result: seeded_numbers.Floats = begins[group] + elapsed - np.append(elapsed, 0.0)[first][group]
         return result
 
-    def _count_records(self, log_size: int, task: pipeline.Task, n: int, numbers: dice.Dice) -> dice.Integers:
+    def _count_records(
+        self, log_size: int, task: survey_pipeline.Task, n: int, numbers: seeded_numbers.Dice
+    ) -> seeded_numbers.Integers:
         mean = log_texts.count_records(task.label, log_size * task.weight, _COMMON)
         return np.maximum(3, np.round(mean * (1.0 + 0.25 * numbers.bell(n)))).astype(np.int64)
 
-    def _times_of_records(self, begin: dice.Floats, numbers: dice.Dice) -> list[str]:
+    def _times_of_records(self, begin: seeded_numbers.Floats, numbers: seeded_numbers.Dice) -> list[str]:
         counts = self._records
         begins = np.cumsum(counts) - counts
         position = np.arange(int(counts.sum())) - np.repeat(begins, counts)
@@ -133,7 +147,7 @@ class _Table:
         seconds = np.repeat(begin, counts) + share * np.repeat(self._seconds, counts)
         return _as_texts(seconds)
 
-    def _draw_records(self, task: pipeline.Task, numbers: dice.Dice) -> None:
+    def _draw_records(self, task: survey_pipeline.Task, numbers: seeded_numbers.Dice) -> None:
         n = int(self._records.sum())
         kinds = numbers.below(len(log_texts.formats(task.label)), n).tolist()
         first, second = numbers.below(5000, n).tolist(), numbers.below(90, n).tolist()
@@ -142,7 +156,11 @@ class _Table:
         self._values = list(zip(kinds, first, second, x, y, strict=True))
 
     def _draw_stages(
-        self, begin: dice.Floats, group: dice.Integers, groups: int, numbers: dice.Dice
+        self,
+        begin: seeded_numbers.Floats,
+        group: seeded_numbers.Integers,
+        groups: int,
+        numbers: seeded_numbers.Dice,
     ) -> list[list[Any]]:
         n = len(begin)
         lasting = np.stack([np.zeros(n), np.full(n, 0.02), np.full(n, 0.3), self._seconds], axis=1)
@@ -179,7 +197,7 @@ class _Table:
             position = end
 
 
-def _as_texts(seconds: dice.Floats) -> list[str]:
+def _as_texts(seconds: seeded_numbers.Floats) -> list[str]:
     """Return times, in seconds since the start, with microseconds and without a time zone."""
     moments = _START + np.round(seconds * 1e6).astype("timedelta64[us]")
     texts: list[str] = np.datetime_as_string(moments).tolist()

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from aggregator import interruption, progress
+from aggregator.console import interruption, progress
+from aggregator.schemas.graphs import blocks as block_format
+from aggregator.storage import errors
 from aggregator.synthesis import (
-    fates,
+    chunk_workers,
     graph,
-    makers,
-    nodes,
+    node_numbers,
     parameters,
-    pipeline,
     quantum_blocks,
+    quantum_outcomes,
     repository,
     state,
     survey,
+    survey_pipeline,
 )
-from schemas import blocks as block_format
-from schemas import errors
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _synthesize(
     started = time.monotonic()
     parameters.check(asked)
     # What can't be made is refused before anything is written.
-    chosen = fates.choose(asked, nodes.Nodes(survey.plan(asked.quanta), asked.seed))
+    chosen = quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(asked.quanta), asked.seed))
     with state.State(root, asked) as held:
         if held.counts is not None:
             return Campaign(root, held.counts, 0.0)
@@ -116,13 +116,13 @@ def _make(
     root: str,
     asked: parameters.Parameters,
     held: state.State,
-    chosen: fates.Fates,
+    chosen: quantum_outcomes.Fates,
     started: float,
     n_processes: int,
     interactive: bool | None,
 ) -> None:
     """Make everything in the repository, and the graph."""
-    plan = makers.Plan(root, asked)
+    plan = chunk_workers.Plan(root, asked)
     begin(plan, held, chosen)
     totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
     with progress.Progress(totals, started, None, interactive) as shown:
@@ -133,7 +133,7 @@ def _make(
     held.finish(count(plan.graph, held.parts.read_fates()))
 
 
-def begin(plan: makers.Plan, held: state.State, chosen: fates.Fates) -> None:
+def begin(plan: chunk_workers.Plan, held: state.State, chosen: quantum_outcomes.Fates) -> None:
     """Keep what everything else is made with, unless that was done before."""
     if not held.parts.has_begun:
         held.parts.write_fates(chosen)
@@ -141,12 +141,12 @@ def begin(plan: makers.Plan, held: state.State, chosen: fates.Fates) -> None:
         held.parts.write_dictionary(block_format.train_dictionary(samples, graph.DICTIONARY_SIZE))
 
 
-def _n_inputs(made: nodes.Nodes) -> int:
-    return sum(made.counts[each.name] for each in pipeline.OVERALL_INPUTS)
+def _n_inputs(made: node_numbers.Nodes) -> int:
+    return sum(made.counts[each.name] for each in survey_pipeline.OVERALL_INPUTS)
 
 
 def _make_files(
-    root: str, plan: makers.Plan, held: state.State, n_processes: int, shown: progress.Progress
+    root: str, plan: chunk_workers.Plan, held: state.State, n_processes: int, shown: progress.Progress
 ) -> None:
     if held.parts.has_inputs:
         shown.advance("inputs", _n_inputs(plan.graph))
@@ -162,19 +162,19 @@ def _make_files(
     missing = [chunk.number for chunk in chunks if not held.parts.has_part(chunk.number)]
     done = plan.graph.n_quanta - sum(chunks[number].end - chunks[number].begin for number in missing)
     shown.advance("quanta", done)
-    for number in makers.make_all(root, plan.asked, missing, n_processes):
+    for number in chunk_workers.make_all(root, plan.asked, missing, n_processes):
         shown.advance("quanta", chunks[number].end - chunks[number].begin)
         shown.beat(lambda: f"{n_processes} processes")
 
 
-def count(made: nodes.Nodes, chosen: fates.Fates) -> dict[str, Any]:
+def count(made: node_numbers.Nodes, chosen: quantum_outcomes.Fates) -> dict[str, Any]:
     """Return the numbers that describe a run."""
-    found = np.bincount(chosen, minlength=len(fates.NAMES)).tolist()
-    labels = [task.label for task in pipeline.TASKS]
+    found = np.bincount(chosen, minlength=len(quantum_outcomes.NAMES)).tolist()
+    labels = [task.label for task in survey_pipeline.TASKS]
     return {
         "quanta": made.n_quanta,
         "tasks": dict(zip(labels, made.task_counts, strict=True)),
-        "fates": dict(zip(fates.NAMES, found, strict=True)),
+        "fates": dict(zip(quantum_outcomes.NAMES, found, strict=True)),
         "datasets": made.n_datasets,
         "edges": quantum_blocks.count_edges(made),
     }

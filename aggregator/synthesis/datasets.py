@@ -6,11 +6,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from aggregator.synthesis import data_ids, dice, nodes, pipeline, survey
-from butler import batch, datastore, records, universe
-from butler import config as butler_config
-from schemas import pipeline as formats
-from workers import catalog
+from aggregator.butler.configuration import repository_config as butler_config
+from aggregator.butler.datastores import catalog, datastore
+from aggregator.butler.dimensions import records, universe
+from aggregator.butler.registry import batch
+from aggregator.schemas.graphs import pipeline as formats
+from aggregator.synthesis import node_numbers, seeded_numbers, survey, survey_data_ids, survey_pipeline
 
 _RECORD_CLASS: Final = "lsst.daf.butler.datastore.stored_file_info.StoredFileInfo"
 
@@ -35,7 +36,7 @@ class Datasets:
 
     def __init__(
         self,
-        graph: nodes.Nodes,
+        graph: node_numbers.Nodes,
         pipeline_graph: formats.Pipeline,
         repository: butler_config.RepositoryConfig,
         dimension_rows: Sequence[tuple[str, Sequence[Any]]],
@@ -45,7 +46,9 @@ class Datasets:
         self._store = datastore.Datastore(repository, self._universe)
         self._catalog = catalog.Catalog(pipeline_graph, self._universe, self._store)
         self._entries = {entry.definition.name: entry for entry in self._catalog.entries}
-        self._groups = {name: self._universe.group(kind.dimensions) for name, kind in data_ids.KINDS.items()}
+        self._groups = {
+            name: self._universe.group(kind.dimensions) for name, kind in survey_data_ids.KINDS.items()
+        }
         needed: dict[str, set[str]] = {}
         for entry in self._catalog.entries:
             instrument = None if entry.instrument_at is None else survey.INSTRUMENT
@@ -54,12 +57,12 @@ class Datasets:
                 needed.setdefault(element, set()).update(attributes)
         self._store.set_records(records.RecordTable.build(self._universe, needed, dimension_rows))
 
-    def values(self, kind: str, rows: dice.Integers) -> list[Values]:
+    def values(self, kind: str, rows: seeded_numbers.Integers) -> list[Values]:
         """Return the data IDs of a kind."""
         keys = self._groups[kind].keys
         if not keys:
             return [()] * len(rows)
-        columns = data_ids.KINDS[kind].columns(self._nodes.survey, rows)
+        columns = survey_data_ids.KINDS[kind].columns(self._nodes.survey, rows)
         return list(zip(*(columns[key] for key in keys), strict=True))
 
     def data_id_text(self, kind: str, values: Values) -> str:
@@ -67,10 +70,10 @@ class Datasets:
         keys = self._groups[kind].keys
         return "{" + ", ".join(f"{key}: {value!r}" for key, value in zip(keys, values, strict=True)) + "}"
 
-    def documents(self, name: str, rows: dice.Integers) -> list[str]:
+    def documents(self, name: str, rows: seeded_numbers.Integers) -> list[str]:
         """Return the JSON of datasets of a type (quantum-graph-format.md section 6.4)."""
-        kind = pipeline.DATASET_TYPES[name]
-        run = kind.run or pipeline.OUTPUT_RUN
+        kind = survey_pipeline.DATASET_TYPES[name]
+        run = kind.run or survey_pipeline.OUTPUT_RUN
         coordinates = map(coordinate, self.values(kind.kind, rows))
         return [
             f'{{"dataset_id":"{dataset_id}","dataset_type_name":"{name}","data_coordinate":{values},"run":"{run}"}}'
@@ -85,14 +88,14 @@ class Datasets:
         """Return the paths of datasets of a type, relative to the datastore's root."""
         if not values:
             return []
-        kind = pipeline.DATASET_TYPES.get(name)
-        run = (kind.run if kind is not None else None) or pipeline.OUTPUT_RUN
+        kind = survey_pipeline.DATASET_TYPES.get(name)
+        run = (kind.run if kind is not None else None) or survey_pipeline.OUTPUT_RUN
         path = self.plan(name, values[0]).files[0].path
         return [path(each, run, dataset_id) for each, dataset_id in zip(values, ids, strict=True)]
 
-    def record_documents(self, name: str, rows: dice.Integers) -> list[tuple[str, str]]:
+    def record_documents(self, name: str, rows: seeded_numbers.Integers) -> list[tuple[str, str]]:
         """Return the id of overall inputs and the JSON of their datastore records with the key."""
-        kind = pipeline.DATASET_TYPES[name]
+        kind = survey_pipeline.DATASET_TYPES[name]
         values = self.values(kind.kind, rows)
         ids = self._nodes.dataset_ids(name, rows)
         planned = self.plan(name, values[0]).files[0]
@@ -124,7 +127,7 @@ def coordinate(values: Values) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def distinct(rows: dice.Integers) -> tuple[dice.Integers, list[int]]:
+def distinct(rows: seeded_numbers.Integers) -> tuple[seeded_numbers.Integers, list[int]]:
     """Return rows without repetitions, and where each of the given ones is among them."""
     found, inverse = np.unique(rows, return_inverse=True)
     return found, inverse.tolist()

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from aggregator.butler.dimensions import universe
 from aggregator.synthesis import survey as survey_module
-from butler import universe
 
 Record = dict[str, Any]
 """Values by field name; fields of dimensions are named after these. Regions are bytes, timespans pairs of

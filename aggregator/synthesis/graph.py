@@ -6,10 +6,18 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from aggregator.synthesis import datasets, dimension_data, nodes, parameters, parts, pipeline, quantum_blocks
-from butler import universe
-from schemas import addresses, predicted_writer
-from schemas import pipeline as formats
+from aggregator.butler.dimensions import universe
+from aggregator.schemas.graphs import addresses, predicted_writer
+from aggregator.schemas.graphs import pipeline as formats
+from aggregator.synthesis import (
+    datasets,
+    dimension_data,
+    node_numbers,
+    parameters,
+    parts,
+    quantum_blocks,
+    survey_pipeline,
+)
 
 LEVEL: Final = 3
 """Compression level; the reference's 10 takes much longer for a few per cent."""
@@ -20,28 +28,28 @@ _PIECE: Final = 4096
 """Quanta whose part of the thin graph is held at once."""
 
 
-def sample(graph: nodes.Nodes, blocks: quantum_blocks.QuantumBlocks) -> list[bytes]:
+def sample(graph: node_numbers.Nodes, blocks: quantum_blocks.QuantumBlocks) -> list[bytes]:
     """Return predicted quanta of all tasks, to train a dictionary with; none for a small graph."""
     if graph.n_quanta < _SAMPLES:
         return []
     found = []
-    wanted = _SAMPLES // len(pipeline.TASKS)
+    wanted = _SAMPLES // len(survey_pipeline.TASKS)
     for task, count in enumerate(graph.task_counts):
         n = min(wanted, count)
-        chunk = nodes.Chunk(0, task, 0, n, graph.first_rows[task])
+        chunk = node_numbers.Chunk(0, task, 0, n, graph.first_rows[task])
         found += blocks.documents(chunk)
     return found
 
 
-def header(asked: parameters.Parameters, graph: nodes.Nodes) -> dict[str, Any]:
+def header(asked: parameters.Parameters, graph: node_numbers.Nodes) -> dict[str, Any]:
     """Return the graph's header (quantum-graph-format.md section 5.2)."""
-    labels = [task.label for task in pipeline.TASKS]
+    labels = [task.label for task in survey_pipeline.TASKS]
     return {
         "version": formats.FORMAT_VERSION,
         "graph_type": "predicted",
-        "inputs": [pipeline.INPUT_CHAIN],
-        "output": pipeline.OUTPUT_CHAIN,
-        "output_run": pipeline.OUTPUT_RUN,
+        "inputs": [survey_pipeline.INPUT_CHAIN],
+        "output": survey_pipeline.OUTPUT_CHAIN,
+        "output_run": survey_pipeline.OUTPUT_RUN,
         "user": "synthesis",
         "timestamp": "2026-03-01T23:58:20.648512",
         "command": f"aggregator synthesize --quanta {asked.quanta} --seed {asked.seed}",
@@ -54,14 +62,14 @@ def header(asked: parameters.Parameters, graph: nodes.Nodes) -> dict[str, Any]:
     }
 
 
-def init_quanta(graph: nodes.Nodes) -> list[dict[str, Any]]:
+def init_quanta(graph: node_numbers.Nodes) -> list[dict[str, Any]]:
     """Return the init quanta (section 6.2)."""
 
     def dataset(name: str, dataset_id: str) -> list[dict[str, Any]]:
         document = {"dataset_id": dataset_id, "dataset_type_name": name, "data_coordinate": []}
-        return [{**document, "run": pipeline.OUTPUT_RUN}]
+        return [{**document, "run": survey_pipeline.OUTPUT_RUN}]
 
-    def members(outputs: tuple[pipeline.Output, ...]) -> dict[str, Any]:
+    def members(outputs: tuple[survey_pipeline.Output, ...]) -> dict[str, Any]:
         ids = {each: graph.dataset_ids(each.dataset_type, np.array([0]))[0] for each in outputs}
         return {each.connection: dataset(each.dataset_type, i) for each, i in ids.items()}
 
@@ -77,7 +85,7 @@ def init_quanta(graph: nodes.Nodes) -> list[dict[str, Any]]:
 
     packages = {formats.PACKAGES_TYPE: dataset(formats.PACKAGES_TYPE, graph.packages_id)}
     found = [quantum(-1, "", {}, packages)]
-    for position, task in enumerate(pipeline.TASKS):
+    for position, task in enumerate(survey_pipeline.TASKS):
         inputs = members(task.init_inputs)
         found.append(quantum(position, task.label, inputs, members(task.all_init_outputs)))
     return found
@@ -86,7 +94,7 @@ def init_quanta(graph: nodes.Nodes) -> list[dict[str, Any]]:
 def write(
     path: str,
     asked: parameters.Parameters,
-    graph: nodes.Nodes,
+    graph: node_numbers.Nodes,
     described: datasets.Datasets,
     pipeline_json: bytes,
     held: parts.Parts,
@@ -120,17 +128,17 @@ def write(
 
 
 def _quanta(
-    graph: nodes.Nodes, described: datasets.Datasets
+    graph: node_numbers.Nodes, described: datasets.Datasets
 ) -> Iterator[tuple[str, addresses.Ids, list[str]]]:
     """Yield label, ids and data coordinates of all quanta in pieces."""
-    for task, first, count in zip(pipeline.TASKS, graph.first_rows, graph.task_counts, strict=False):
+    for task, first, count in zip(survey_pipeline.TASKS, graph.first_rows, graph.task_counts, strict=False):
         for begin in range(0, count, _PIECE):
             rows = np.arange(begin, min(begin + _PIECE, count))
             coordinates = map(datasets.coordinate, described.values(task.kind, rows))
             yield task.label, graph.quantum_ids(rows + first), list(coordinates)
 
 
-def _edges(graph: nodes.Nodes) -> Iterator[tuple[addresses.Ids, addresses.Ids]]:
+def _edges(graph: node_numbers.Nodes) -> Iterator[tuple[addresses.Ids, addresses.Ids]]:
     """Yield producers and consumers of all edges in pieces."""
     for task, count in enumerate(graph.task_counts):
         for begin in range(0, count, _PIECE):

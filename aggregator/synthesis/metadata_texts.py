@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from aggregator.synthesis import dice
+from aggregator.synthesis import seeded_numbers
 
 STAGES: Final = ("prep", "init", "start", "end")
 """Stages of an execution whose resources are recorded."""
@@ -35,7 +35,7 @@ class Section:
     text: str
     """Format of the members; floats only, integers among them to be cut."""
 
-    scales: dice.Floats
+    scales: seeded_numbers.Floats
     """Size of each number, shape (numbers,)."""
 
 

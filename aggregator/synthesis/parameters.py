@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, Final
 
-from schemas import errors, ranges
+from aggregator import ranges
+from aggregator.storage import errors
 
 FORMAT: Final = 1
 """To be increased with every change of what is made, so that older runs are not taken for new ones."""

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from schemas import files
+from aggregator.storage import durable_files
 
 _DIRECTORY: Final = ".synthesis"
 _NAME: Final = re.compile(r"dictionary|fates|inputs|part-\d{6,}")
@@ -35,7 +35,7 @@ class Parts:
 
     def write_dictionary(self, dictionary: bytes) -> None:
         """Keep the compression dictionary."""
-        files.write_atomically(self._path("dictionary"), [dictionary])
+        durable_files.write_atomically(self._path("dictionary"), [dictionary])
 
     def read_fates(self) -> npt.NDArray[np.uint8]:
         """Return the fate of each quantum, without reading them all."""
@@ -43,7 +43,7 @@ class Parts:
 
     def write_fates(self, fates: npt.NDArray[np.uint8]) -> None:
         """Keep the fates, which nothing is made without."""
-        files.write_atomically(self._path("fates"), [fates.tobytes()])
+        durable_files.write_atomically(self._path("fates"), [fates.tobytes()])
 
     @property
     def has_begun(self) -> bool:
@@ -57,7 +57,7 @@ class Parts:
 
     def note_inputs(self) -> None:
         """Note that everything that was before the run is in the repository."""
-        files.write_atomically(self._path("inputs"), [])
+        durable_files.write_atomically(self._path("inputs"), [])
 
     def _read(self, name: str) -> bytes:
         with open(self._path(name), "rb") as stream:
@@ -67,7 +67,7 @@ class Parts:
         """Keep the predicted blocks of a chunk, when all its files have been written."""
         path = self._part(number)
         sizes = np.array([len(blocks), *map(len, blocks)], dtype="<i8")
-        temporary = files.temporary_name(path)
+        temporary = durable_files.temporary_name(path)
         with open(temporary, "xb") as stream:
             stream.write(sizes.tobytes())
             stream.writelines(blocks)
@@ -96,7 +96,7 @@ class Parts:
     def remove(self) -> None:
         """Remove all of it; what others have put there stays, with the directory."""
         for name in os.listdir(self.directory):
-            if _NAME.fullmatch(files.final_name(name)):
+            if _NAME.fullmatch(durable_files.final_name(name)):
                 os.unlink(self._path(name))
         with contextlib.suppress(OSError):
             os.rmdir(self.directory)

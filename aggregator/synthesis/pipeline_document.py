@@ -4,14 +4,14 @@ from typing import Any, Final
 
 import msgspec
 
-from aggregator.synthesis import data_ids, pipeline
-from butler import universe
+from aggregator.butler.dimensions import universe
+from aggregator.synthesis import survey_data_ids, survey_pipeline
 
 _MOCKS: Final = "lsst.pipe.base.tests.mocks._pipeline_task"
 _CONFIG_CLASS: Final = f"{_MOCKS}.DynamicTestPipelineTaskConfig"
 
 
-def config_text(task: pipeline.Task) -> str:
+def config_text(task: survey_pipeline.Task) -> str:
     """Return the configuration of a task, the Python text that its init output holds."""
     lines = [
         f"import {_MOCKS}",
@@ -19,11 +19,11 @@ def config_text(task: pipeline.Task) -> str:
         "",
         "# A synthetic task: its quanta were never executed.",
         "config.saveLogOutput=True",
-        f"config.dimensions={list(data_ids.KINDS[task.kind].dimensions)!r}",
+        f"config.dimensions={list(survey_data_ids.KINDS[task.kind].dimensions)!r}",
     ]
     for each in task.inputs:
         section = "prerequisite_inputs" if each.prerequisite else "inputs"
-        kind = pipeline.DATASET_TYPES[each.dataset_type]
+        kind = survey_pipeline.DATASET_TYPES[each.dataset_type]
         lines += _connection(section, each.connection, kind, each.multiple)
     for section, outputs in (
         ("outputs", task.outputs),
@@ -32,12 +32,12 @@ def config_text(task: pipeline.Task) -> str:
     ):
         for output in outputs:
             lines += _connection(
-                section, output.connection, pipeline.DATASET_TYPES[output.dataset_type], False
+                section, output.connection, survey_pipeline.DATASET_TYPES[output.dataset_type], False
             )
     return "\n".join(lines) + "\n"
 
 
-def _connection(section: str, name: str, kind: pipeline.DatasetType, multiple: bool) -> list[str]:
+def _connection(section: str, name: str, kind: survey_pipeline.DatasetType, multiple: bool) -> list[str]:
     place = f"config.{section}[{name!r}]"
     return [
         "",
@@ -60,20 +60,22 @@ def _edge(name: str, storage_class: str, dimensions: tuple[str, ...]) -> dict[st
     }
 
 
-def _edges(outputs: tuple[pipeline.Output, ...]) -> dict[str, Any]:
-    kinds = {each.connection: pipeline.DATASET_TYPES[each.dataset_type] for each in outputs}
+def _edges(outputs: tuple[survey_pipeline.Output, ...]) -> dict[str, Any]:
+    kinds = {each.connection: survey_pipeline.DATASET_TYPES[each.dataset_type] for each in outputs}
     return {name: _edge(kind.name, kind.storage_class, kind.dimensions) for name, kind in kinds.items()}
 
 
-def _task(task: pipeline.Task, dimensions: universe.Universe, init_index: int, index: int) -> dict[str, Any]:
+def _task(
+    task: survey_pipeline.Task, dimensions: universe.Universe, init_index: int, index: int
+) -> dict[str, Any]:
     inputs: dict[str, dict[str, Any]] = {"prerequisite_inputs": {}, "inputs": {}}
     for each in sorted(task.inputs, key=lambda each: each.connection):
-        kind = pipeline.DATASET_TYPES[each.dataset_type]
+        kind = survey_pipeline.DATASET_TYPES[each.dataset_type]
         section = inputs["prerequisite_inputs" if each.prerequisite else "inputs"]
         section[each.connection] = _edge(kind.name, kind.storage_class, kind.dimensions)
     special = _edges(task.all_outputs[len(task.outputs) :])
     return {
-        "task_class": pipeline.TASK_CLASS,
+        "task_class": survey_pipeline.TASK_CLASS,
         "init": {
             "inputs": _edges(task.init_inputs),
             "outputs": _edges(task.init_outputs),
@@ -84,7 +86,7 @@ def _task(task: pipeline.Task, dimensions: universe.Universe, init_index: int, i
         **inputs,
         "outputs": _edges(task.outputs),
         "metadata_output": special["_metadata"],
-        "dimensions": sorted(dimensions.group(data_ids.KINDS[task.kind].dimensions).names),
+        "dimensions": sorted(dimensions.group(survey_data_ids.KINDS[task.kind].dimensions).names),
         "log_output": special["_log"],
         "index": index,
     }
@@ -99,9 +101,9 @@ def document(dimension_config: dict[str, Any]) -> bytes:
         Configuration of the dimension universe.
     """
     dimensions = universe.Universe.from_config(dimension_config)
-    order = {each.name: position for position, each in enumerate(pipeline.OVERALL_INPUTS)}
+    order = {each.name: position for position, each in enumerate(survey_pipeline.OVERALL_INPUTS)}
     tasks, index = {}, len(order)
-    for task in pipeline.TASKS:
+    for task in survey_pipeline.TASKS:
         init_index, task_index = index, index + 1 + len(task.all_init_outputs)
         tasks[task.label] = _task(task, dimensions, init_index, task_index)
         for first, outputs in ((init_index, task.all_init_outputs), (task_index, task.all_outputs)):
@@ -132,5 +134,5 @@ def _dataset_types(dimensions: universe.Universe, order: dict[str, int]) -> dict
             "is_prerequisite": kind.is_prerequisite,
             "index": order[kind.name],
         }
-        for kind in sorted(pipeline.DATASET_TYPES.values(), key=lambda kind: order[kind.name])
+        for kind in sorted(survey_pipeline.DATASET_TYPES.values(), key=lambda kind: order[kind.name])
     }

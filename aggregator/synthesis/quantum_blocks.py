@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from aggregator.synthesis import datasets, nodes, pipeline, reaches
+from aggregator.synthesis import datasets, node_numbers, quantum_inputs, survey_pipeline
 
 
 def _grouped(texts: list[str], counts: list[int]) -> list[str]:
@@ -24,13 +24,13 @@ class QuantumBlocks:
         The run's datasets.
     """
 
-    def __init__(self, graph: nodes.Nodes, described: datasets.Datasets) -> None:
+    def __init__(self, graph: node_numbers.Nodes, described: datasets.Datasets) -> None:
         self._nodes = graph
         self._datasets = described
 
-    def documents(self, chunk: nodes.Chunk) -> list[bytes]:
+    def documents(self, chunk: node_numbers.Chunk) -> list[bytes]:
         """Return the JSON of each quantum of a chunk."""
-        task = pipeline.TASKS[chunk.task]
+        task = survey_pipeline.TASKS[chunk.task]
         n = chunk.end - chunk.begin
         inputs: list[list[str]] = []
         records: list[list[tuple[str, str]]] = [[] for _ in range(n)]
@@ -59,14 +59,14 @@ class QuantumBlocks:
         return found
 
     def _input(
-        self, each: pipeline.Input, chunk: nodes.Chunk, records: list[list[tuple[str, str]]]
+        self, each: survey_pipeline.Input, chunk: node_numbers.Chunk, records: list[list[tuple[str, str]]]
     ) -> list[str]:
         """Return an input's datasets as JSON; add records of overall inputs to those of the quanta."""
-        rows, counts = reaches.REACHES[each.reach](self._nodes.survey, chunk.rows)
+        rows, counts = quantum_inputs.REACHES[each.reach](self._nodes.survey, chunk.rows)
         found, inverse = datasets.distinct(rows)
         texts = self._datasets.documents(each.dataset_type, found)
         lengths = counts.tolist()
-        if pipeline.DATASET_TYPES[each.dataset_type].run is not None:
+        if survey_pipeline.DATASET_TYPES[each.dataset_type].run is not None:
             documents = self._datasets.record_documents(each.dataset_type, found)
             position = 0
             for held, length in zip(records, lengths, strict=True):
@@ -74,11 +74,11 @@ class QuantumBlocks:
                 position += length
         return _grouped([texts[i] for i in inverse], lengths)
 
-    def _output(self, each: pipeline.Output, chunk: nodes.Chunk) -> list[str]:
+    def _output(self, each: survey_pipeline.Output, chunk: node_numbers.Chunk) -> list[str]:
         return [f"[{text}]" for text in self._datasets.documents(each.dataset_type, chunk.rows)]
 
 
-def edges(graph: nodes.Nodes, task: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+def edges(graph: node_numbers.Nodes, task: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Return producers and consumers of the edges into quanta of a task, each pair once.
 
     Parameters
@@ -98,32 +98,34 @@ def edges(graph: nodes.Nodes, task: int, begin: int, end: int) -> tuple[np.ndarr
     rows = np.arange(begin, end)
     producers, consumers = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     known = set()
-    for each in pipeline.TASKS[task].inputs:
+    for each in survey_pipeline.TASKS[task].inputs:
         producer = _PRODUCERS.get(each.dataset_type)
         if producer is None or (producer, each.reach) in known:
             continue
         known.add((producer, each.reach))
-        found, counts = reaches.REACHES[each.reach](graph.survey, rows)
+        found, counts = quantum_inputs.REACHES[each.reach](graph.survey, rows)
         producers.append(found + graph.first_rows[producer])
         consumers.append(np.repeat(rows + graph.first_rows[task], counts))
     return np.concatenate(producers), np.concatenate(consumers)
 
 
-def count_edges(graph: nodes.Nodes) -> int:
+def count_edges(graph: node_numbers.Nodes) -> int:
     """Return the number of inputs and outputs of all quanta."""
     total = 0
-    for task, count in zip(pipeline.TASKS, graph.task_counts, strict=True):
+    for task, count in zip(survey_pipeline.TASKS, graph.task_counts, strict=True):
         total += count * len(task.all_outputs)
         for begin in range(0, count, _SLICE):
             rows = np.arange(begin, min(begin + _SLICE, count))
             total += sum(
-                int(reaches.REACHES[each.reach](graph.survey, rows)[1].sum()) for each in task.inputs
+                int(quantum_inputs.REACHES[each.reach](graph.survey, rows)[1].sum()) for each in task.inputs
             )
     return total
 
 
 _SLICE = 1 << 16
 _PRODUCERS = {
-    each.dataset_type: position for position, task in enumerate(pipeline.TASKS) for each in task.all_outputs
+    each.dataset_type: position
+    for position, task in enumerate(survey_pipeline.TASKS)
+    for each in task.all_outputs
 }
 """Position of the task that produces each dataset type."""

@@ -7,19 +7,21 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from aggregator.butler import creation
+from aggregator.butler.configuration import repository_config as butler_config
+from aggregator.butler.databases import database
+from aggregator.butler.registry import batch, registry
+from aggregator.schemas.graphs import pipeline as formats
+from aggregator.storage import errors
 from aggregator.synthesis import (
     datasets,
     dimension_data,
-    execution,
-    nodes,
+    node_numbers,
     parameters,
-    pipeline,
     pipeline_document,
+    quantum_files,
+    survey_pipeline,
 )
-from butler import batch, creation, database, registry
-from butler import config as butler_config
-from schemas import errors
-from schemas import pipeline as formats
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ def open_registry(root: str) -> registry.Registry:
     return registry.open_repository(butler_config.load(root), writeable=True)
 
 
-def insert_dimension_records(opened: registry.Registry, graph: nodes.Nodes) -> None:
+def insert_dimension_records(opened: registry.Registry, graph: node_numbers.Nodes) -> None:
     """Insert all dimension records; those that are there already are left alone."""
     for element, records in dimension_data.DimensionData(graph.survey).elements().items():
         if not opened.universe.has_table(element):
@@ -61,7 +63,10 @@ def insert_dimension_records(opened: registry.Registry, graph: nodes.Nodes) -> N
 
 
 def add_inputs(
-    opened: registry.Registry, graph: nodes.Nodes, described: datasets.Datasets, count: Callable[[int], None]
+    opened: registry.Registry,
+    graph: node_numbers.Nodes,
+    described: datasets.Datasets,
+    count: Callable[[int], None],
 ) -> None:
     """Register and ingest the overall inputs with their files, which are empty; can be repeated.
 
@@ -74,10 +79,12 @@ def add_inputs(
     count
         Is told how many datasets were added.
     """
-    for run in pipeline.INPUT_RUNS:
+    for run in survey_pipeline.INPUT_RUNS:
         opened.register_run(run)
-    opened.update_output_chain(pipeline.INPUT_CHAIN, pipeline.INPUT_RUNS[0], pipeline.INPUT_RUNS[1:])
-    for kind in pipeline.OVERALL_INPUTS:
+    opened.update_output_chain(
+        survey_pipeline.INPUT_CHAIN, survey_pipeline.INPUT_RUNS[0], survey_pipeline.INPUT_RUNS[1:]
+    )
+    for kind in survey_pipeline.OVERALL_INPUTS:
         row = opened.register_dataset_type(kind.name, kind.storage_class, kind.dimensions)
         total = graph.counts[kind.name]
         for begin in range(0, total, _BATCH):
@@ -97,13 +104,13 @@ def add_inputs(
             if done.conflicts:
                 raise errors.AggregatorError(f"The database has something else: {done.conflicts[0]}")
             for path in paths:
-                execution.put(os.path.join(store.root, path), b"")
+                quantum_files.put(os.path.join(store.root, path), b"")
             count(len(rows))
 
 
-def write_init_outputs(graph: nodes.Nodes, described: datasets.Datasets) -> None:
+def write_init_outputs(graph: node_numbers.Nodes, described: datasets.Datasets) -> None:
     """Write the outputs of the tasks' initialisations: configurations, schemas, versions of the software."""
-    for task in pipeline.TASKS:
+    for task in survey_pipeline.TASKS:
         for each in task.all_init_outputs:
             content = f"{{table: {each.dataset_type}, version: 1}}\n"
             if each.connection == formats.CONFIG_CONNECTION:
@@ -120,7 +127,7 @@ _VERSIONS: Final = {f"synthetic_package_{number:02}": f"{number % 7}.{number % 5
 
 def _write(described: datasets.Datasets, name: str, ids: list[str], content: str) -> None:
     for path in described.paths(name, [()], ids):
-        execution.put(os.path.join(described.store.root, path), content.encode())
+        quantum_files.put(os.path.join(described.store.root, path), content.encode())
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

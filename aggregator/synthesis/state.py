@@ -7,8 +7,9 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from aggregator.schemas import output_paths
+from aggregator.storage import durable_files, errors, locks
 from aggregator.synthesis import parameters, parts
-from schemas import errors, files, locks, output_paths
 
 DESCRIPTION: Final = "synthesis.json"
 """File in the repository with the parameters and, when all is done, the counts."""
@@ -81,7 +82,7 @@ class State:
 
     def _describe(self, counts: dict[str, Any] | None, look: Callable[[], None] | None = None) -> None:
         document = {"parameters": self._asked.document(), "counts": counts}
-        files.write_atomically(
+        durable_files.write_atomically(
             self._description, [msgspec.json.format(msgspec.json.encode(document)), b"\n"], look
         )
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from aggregator.synthesis import dice
+from aggregator.synthesis import seeded_numbers
 
 INSTRUMENT: Final = "SynthCam"
 SKYMAP: Final = "synth_cells"
@@ -25,7 +25,7 @@ _FIRST_NIGHT: Final = datetime.date(2026, 1, 5)
 _VISITS_PER_NIGHT: Final = 150
 _VISITS_PER_TRACT: Final = 600
 _MAX_SIDE: Final = 10
-Rows = dice.Integers
+Rows = seeded_numbers.Integers
 """Positions of things of one kind, shape (n,)."""
 
 
@@ -106,7 +106,7 @@ class Survey:
         return date.year * 10_000 + date.month * 100 + date.day
 
     @property
-    def days(self) -> dice.Integers:
+    def days(self) -> seeded_numbers.Integers:
         """Number of each night."""
         return np.array([self.day(night) for night in range(self.nights)], dtype=np.int64)
 

@@ -1,0 +1,294 @@
+"""What an aggregation did, for its last words and for callers."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.aggregation import configuration
+from aggregator.schemas import messages, verdicts
+from aggregator.schemas.checkpoints import digest
+from aggregator.schemas.execution import statuses as status_codes
+from aggregator.storage import errors
+
+_N_NAMED = 10
+"""Problems that an error names; there may be a million of them."""
+
+_HELD = "Held"
+_COLUMNS = {
+    title: (verdicts.BLOCKED, None) if status == status_codes.BLOCKED else (verdicts.ACCEPTED, status)
+    for status, title in status_codes.TITLES.items()
+} | {_HELD: (verdicts.HELD, None)}
+_RARE = {_HELD, *(status_codes.TITLES[status] for status in status_codes.RARE)}
+"""Columns that are left out if no quantum is in them."""
+
+
+_MANY = 10
+"""Quanta of a task that hardly all die without a trace."""
+
+
+@dataclasses.dataclass(slots=True)
+class Summary:
+    """What an aggregation did."""
+
+    tasks: tuple[str, ...]
+    """Task labels in pipeline order."""
+
+    counts: dict[str, Counter[str]]
+    """Number of quanta of each task by what became of them."""
+
+    dry_run: bool = False
+    """Whether the database was to be left as it was."""
+
+    incomplete: bool = False
+    """Whether execution goes on."""
+
+    unreadable_fails: bool = False
+    """Whether quanta whose files can't be read are recorded as failed."""
+
+    wants_graph: bool = False
+    """Whether a provenance graph was asked for."""
+
+    has_begun: bool = False
+    """Whether scanning began; otherwise there is nothing to tell."""
+
+    n_quanta: int = 0
+    """Number of quanta of the graph."""
+
+    n_ingested: int = 0
+    """Datasets brought into the database; after a dry run, those that would have been."""
+
+    n_skipped: int = 0
+    """Datasets that were there already."""
+
+    n_again: int = 0
+    """Datasets that had gone from the database after they were committed, and are in it again."""
+
+    n_reused: int = 0
+    """Quanta known from an earlier run."""
+
+    n_stale: int = 0
+    """Datasets that are in the database, but would not be brought in any more."""
+
+    stale: list[str] = dataclasses.field(default_factory=list)
+    """Ids of some of them."""
+
+    n_conflicts: int = 0
+    """Datasets that the database refused."""
+
+    conflicts: list[str] = dataclasses.field(default_factory=list)
+    """Why it did, for the first ones."""
+
+    n_problems: int = 0
+    """Quanta with files that could not be read."""
+
+    problems: list[messages.Problem] = dataclasses.field(default_factory=list)
+    """The first ones of these files."""
+
+    n_absent: int = 0
+    """Quanta of which neither log nor metadata exist."""
+
+    absent: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Those of each task that were to run."""
+
+    problem_list: str | None = None
+    """File that lists all of them."""
+
+    graph_path: str | None = None
+    """Where the provenance graph is; nothing if none was written."""
+
+    graph_size: int = 0
+    """Its size in bytes."""
+
+    elapsed: float = 0.0
+    """Seconds."""
+
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds that each phase took, in order."""
+
+    cpu: float = 0.0
+    """CPU seconds of all processes."""
+
+    peaks: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Largest memory of each process in bytes; "all" if there is just one."""
+
+    def add(
+        self, tasks: npt.NDArray[np.uint16], statuses: npt.NDArray[np.int8], judged: npt.NDArray[np.int8]
+    ) -> None:
+        """Count quanta, given the task, status and verdict of each."""
+        # An accepted quantum that can't be read is recorded as failed.
+        statuses = np.where(statuses == digest.UNREADABLE, np.int8(status_codes.FAILED), statuses)
+        for name, (verdict, status) in _COLUMNS.items():
+            chosen = judged == verdict
+            if status is not None:
+                chosen &= statuses == status
+            for task, count in enumerate(np.bincount(tasks[chosen]).tolist()):
+                if count:
+                    self.counts[self.tasks[task]][name] += count
+
+    def note_absent(self, scanned: messages.ShardScanned, judged: npt.NDArray[np.int8]) -> None:
+        """Count quanta that have left neither log nor metadata, given their verdicts."""
+        absent = np.frombuffer(scanned.absent, dtype=bool)
+        self.n_absent += int(absent.sum())
+        chosen = tasks_of(scanned)[absent & (judged == verdicts.ACCEPTED)]
+        for task, count in enumerate(np.bincount(chosen).tolist()):
+            self.absent[self.tasks[task]] += count
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks as if files were not where they should be."""
+        if self.incomplete or not self.n_counted:
+            return []
+        if self.n_absent == self.n_counted:
+            return [
+                f"not one log or metadata file of {self.n_absent} quanta exists, so all of them are recorded "
+                "as failed or blocked. Look whether every file system is mounted."
+            ]
+        result = []
+        for task, count in self.counts.items():
+            n_run = count.total() - count["Blocked"] - count["Held"]
+            if n_run >= _MANY and self.absent[task] == n_run:
+                result.append(
+                    f"not one log or metadata file of the {n_run} quanta of {task} exists that were to run; "
+                    "they are recorded as failed. Look whether every file system is mounted."
+                )
+        return result
+
+    @property
+    def n_counted(self) -> int:
+        """Number of quanta that were judged."""
+        return sum(count.total() for count in self.counts.values())
+
+    def add_problems(self, problems: list[messages.Problem]) -> None:
+        """Count files that could not be read, and keep the first ones."""
+        self.n_problems += len(problems)
+        self.problems += problems[: _N_NAMED - len(self.problems)]
+
+    def add_conflicts(self, reasons: list[str]) -> None:
+        """Count datasets that the database refused, and keep the first reasons."""
+        self.n_conflicts += len(reasons)
+        self.conflicts += reasons[: _N_NAMED - len(self.conflicts)]
+
+    @property
+    def n_held(self) -> int:
+        """Number of quanta that were left for another run."""
+        return sum(count[_HELD] for count in self.counts.values())
+
+    @property
+    def n_failed(self) -> int:
+        """Number of quanta that are recorded as not successful."""
+        return sum(count["Failed"] + count["Blocked"] for count in self.counts.values())
+
+    def task_lines(self) -> list[str]:
+        """Return the table of tasks as text."""
+        columns = [c for c in _COLUMNS if c not in _RARE or self._total(c)]
+        width = max([len("Task"), *map(len, self.tasks)])
+        result = ["  ".join(["Task".ljust(width), *columns, "Total"])]
+        for task in self.tasks:
+            count = self.counts[task]
+            cells = [str(count[c]).rjust(len(c)) for c in columns]
+            result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
+        return result
+
+    def lines(self) -> list[str]:
+        """Return the table of tasks and the totals, as text."""
+        result = [*self.task_lines(), ""]
+        if n_left := self.n_quanta - self.n_counted:
+            result.append(f"Quanta that were not come to: {n_left} of {self.n_quanta}")
+        if self.dry_run:
+            result.append(
+                f"Datasets that would be ingested, unless they are there already: {self.n_ingested}"
+            )
+            result.append("This was a dry run: the database is as it was.")
+        else:
+            result.append(f"Datasets ingested: {self.n_ingested}; already there: {self.n_skipped}")
+        if self.n_again:
+            result.append(f"Datasets that had gone from the database, and are in it again: {self.n_again}")
+        if self.n_stale:
+            result.append(
+                f"Datasets in the database that are judged not to belong there any more: {self.n_stale} "
+                f"({', '.join(self.stale)}{', ...' if self.n_stale > len(self.stale) else ''})"
+            )
+        result += [f"Warning: {warning}" for warning in self.warnings]
+        if self.n_reused:
+            result.append(f"Quanta known from an earlier run: {self.n_reused}")
+        if self.n_problems:
+            result.append(f"Quanta whose files can't be read: {self.n_problems}")
+        result.append(f"Provenance graph: {self._graph()}")
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
+        result.append(f"Elapsed: {self.elapsed:.1f} s ({phases}), CPU: {self.cpu:.1f} s")
+        if self.peaks:
+            peaks = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.peaks.items())
+            result.append(f"Peak memory in MB: {peaks}")
+        return result
+
+    def _graph(self) -> str:
+        """Return where the graph is, or why there is none."""
+        if self.graph_path is not None:
+            return f"{self.graph_path} ({self.graph_size / 1e6:.1f} MB)"
+        if self.incomplete:
+            return "none, since the run is not complete (--incomplete)"
+        if not self.wants_graph:
+            return "none was asked for (-o FILE)"
+        return "not written, as quanta are held" if self.n_held else "not written"
+
+    def _total(self, column: str) -> int:
+        return sum(count[column] for count in self.counts.values())
+
+
+def empty(tasks: tuple[str, ...], config: configuration.AggregatorConfig | None = None) -> Summary:
+    """Return a summary in which nothing has happened yet.
+
+    Parameters
+    ----------
+    tasks
+        Task labels in pipeline order.
+    config
+        Options of the run.
+    """
+    config = config or configuration.AggregatorConfig()
+    return Summary(
+        tasks,
+        {task: Counter() for task in tasks},
+        dry_run=config.dry_run,
+        incomplete=config.incomplete,
+        unreadable_fails=config.unreadable == "failed",
+        wants_graph=config.output_path is not None,
+    )
+
+
+def statuses_of(scanned: messages.ShardScanned) -> npt.NDArray[np.int8]:
+    """Return the statuses in a scanner's report."""
+    return np.frombuffer(scanned.statuses, dtype=np.int8)
+
+
+def tasks_of(scanned: messages.ShardScanned) -> npt.NDArray[np.uint16]:
+    """Return the task indices in a scanner's report."""
+    return np.frombuffer(scanned.tasks, dtype="<u2")
+
+
+def check_complete(done: Summary) -> None:
+    """Raise an error if something was left that another run must do.
+
+    Raises
+    ------
+    HeldError
+        If quanta are held.
+    AggregatorError
+        If there are conflicts.
+    """
+    if done.n_conflicts:
+        first = "\n  ".join(done.conflicts)
+        raise errors.AggregatorError(
+            f"{done.n_conflicts} datasets could not be ingested, all others were:\n  {first}"
+        )
+    if done.n_problems and not done.unreadable_fails and not done.incomplete:
+        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems)
+        others = "would be ingested" if done.dry_run else "is saved"
+        raise errors.HeldError(
+            f"{done.n_problems} quanta have files that can't be read; they and what comes after them "
+            f"({done.n_held} in all) are held, everything else {others}. Repair the files and run again, or "
+            f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
+            f"{done.problem_list}; the first ones:\n  {first}"
+        )

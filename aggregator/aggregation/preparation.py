@@ -1,0 +1,178 @@
+"""What has to be known before workers can begin: the division into shards, and what all digests share."""
+
+import dataclasses
+import hashlib
+import logging
+import os
+
+import msgspec
+import numpy as np
+
+from aggregator.aggregation import (
+    aggregation_request,
+    checkpoints,
+    configuration,
+    dictionary,
+    file_plans,
+    shards,
+)
+from aggregator.butler.configuration import locality
+from aggregator.butler.configuration import repository_config as butler_config
+from aggregator.schemas import messages
+from aggregator.schemas.checkpoints import digest, manifest
+from aggregator.schemas.graphs import addresses, predicted
+from aggregator.storage import fault_points
+from aggregator.workers.roles.scanning import scanner
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preparation:
+    """Everything that coordinator and workers need."""
+
+    graph: predicted.PredictedGraph
+    """The predicted graph, open."""
+
+    division: shards.Shards
+    """Its quanta in order."""
+
+    setup: messages.Setup
+    """What every worker is told."""
+
+    checkpoint: checkpoints.Checkpoint
+    """The checkpoint, with a manifest that fits."""
+
+    moved: manifest.Manifest | None
+    """The manifest to be written, once nothing can be refused any more, if the repository is in another place
+    than the one of the checkpoint, or another one."""
+
+
+def prepare(asked: aggregation_request.Request) -> Preparation:
+    """Read the graph's structure, and look whether the checkpoint's content can be used.
+
+    Raises
+    ------
+    RefusedError
+        If the checkpoint belongs to another graph, or the repository's configuration does not say where some
+        outputs go.
+    FormatError
+        If the graph is damaged.
+    """
+    fault_points.reached("start")
+    graph, held = asked.graph, asked.checkpoint
+    _log.info("Reading %s", graph.path)
+    table = graph.address_table()
+    identity = _identity(asked, table)
+    files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
+    held.remove_temporary_files()
+    found = checkpoints.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
+    if found is not None:
+        # To parse them takes seconds for a million quanta.
+        edges = np.frombuffer(held.layout.read_edges(), dtype=np.int32).reshape(-1, 2)
+        division = shards.divide(table, edges, found.shard_size)
+    else:
+        edges = graph.edges(table)
+        division = shards.divide(table, edges)
+        # Samples for the dictionary need the memory.
+        del table
+        found = _fill_checkpoint(asked, files, division, edges.reshape(-1).view(np.uint8).data, identity)
+    _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
+    moved = _moved(found, asked, identity)
+    return Preparation(graph, division, _setup(asked, (moved or found).identity), held, moved)
+
+
+def _identity(asked: aggregation_request.Request, table: addresses.AddressTable) -> digest.Identity:
+    """Return what digests belong to, but for the dictionary."""
+    return digest.Identity(
+        graph=asked.graph.identity(table),
+        settings=_settings_hash(asked.config, asked.repository),
+        dictionary="",
+        repository=locality.describe(asked.repository),
+        devices=locality.devices(asked.repository),
+    )
+
+
+def _moved(
+    found: manifest.Manifest, asked: aggregation_request.Request, identity: digest.Identity
+) -> manifest.Manifest | None:
+    """Return the manifest as it has to be for the repository as it is now; nothing if it is that already."""
+    now = msgspec.structs.replace(identity, dictionary=found.identity.dictionary)
+    if found.identity == now:
+        return None
+    _log.warning(
+        "%s: made with %s, which was moved, or is another repository, or has another database. Every file is "
+        "looked at again before anything of the checkpoint is used",
+        asked.checkpoint.layout.manifest,
+        found.repository,
+    )
+    return msgspec.structs.replace(found, identity=now, repository=asked.repository.path)
+
+
+def _fill_checkpoint(
+    asked: aggregation_request.Request,
+    files: file_plans.FilePlans,
+    division: shards.Shards,
+    edges: memoryview,
+    identity: digest.Identity,
+) -> manifest.Manifest:
+    """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
+    graph, layout = asked.graph, asked.checkpoint.layout
+    packed = files.read_records(graph).pack()
+    trained = dictionary.train(asked.config, graph, division, files.types)
+    fault_points.reached("dictionary")
+    layout.write_records(packed)
+    layout.write_dictionary(trained)
+    layout.write_edges(edges)
+    made = manifest.Manifest(
+        version=manifest.VERSION,
+        predicted_graph=os.path.abspath(graph.path),
+        output_run=graph.header.output_run,
+        repository=asked.repository.path,
+        identity=msgspec.structs.replace(identity, dictionary=checkpoints.checksum(trained)),
+        records=checkpoints.checksum(packed),
+        edges=checkpoints.checksum(edges),
+        shard_size=division.size,
+        n_quanta=len(division.ids),
+    )
+    fault_points.reached("manifest")
+    manifest.write(layout.manifest, made)
+    return made
+
+
+def _setup(asked: aggregation_request.Request, identity: digest.Identity) -> messages.Setup:
+    config = asked.config
+    return messages.Setup(
+        graph_path=asked.graph.path,
+        butler_path=asked.butler_path,
+        checkpoint=asked.checkpoint.layout.directory,
+        verify_checkpoint=config.verify_checkpoint,
+        identity=identity,
+        zstd_level=config.zstd_level,
+        mock_storage_classes=config.mock_storage_classes,
+        output_path=asked.output,
+        incomplete=config.incomplete,
+        dry_run=config.dry_run,
+        promise_ingest_graph=config.promise_ingest_graph,
+        defensive_ingest=config.defensive_ingest,
+        ingest_batch_size=config.ingest_batch_size,
+        register_dataset_types=config.register_dataset_types,
+        update_output_chain=config.update_output_chain,
+        ownership=asked.checkpoint.ownership,
+        protection=asked.protection,
+        worker_log_dir=config.worker_log_dir,
+        worker_log_level=config.worker_log_level,
+        worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,
+    )
+
+
+def _settings_hash(config: configuration.AggregatorConfig, repository: butler_config.RepositoryConfig) -> str:
+    """Return a hash of everything but graph and files that influences the content of digests."""
+    settings = (
+        (digest.FORMAT_VERSION, scanner.LOGIC_VERSION),
+        config.zstd_level,
+        (config.zstd_dict_size, config.zstd_dict_n_inputs, config.zstd_dict_input_max_bytes),
+        config.mock_storage_classes,
+        repository.settings(),
+    )
+    return hashlib.blake2b(msgspec.json.encode(settings, order="sorted"), digest_size=16).hexdigest()

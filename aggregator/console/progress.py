@@ -1,0 +1,134 @@
+"""Shows how far an aggregation is: bars on a terminal, otherwise a line now and then."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Self, TextIO
+
+from aggregator.console import terminal
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 60.0
+
+
+class Progress:
+    """Progress of one aggregation.
+
+    Parameters
+    ----------
+    totals
+        What is counted, in the order of display, with its total.
+    began
+        Time (`time.monotonic`) when the work began.
+    interval
+        Seconds between lines in the log.
+    interactive
+        Whether to show bars instead; by default if standard error is a terminal.
+    """
+
+    def __init__(
+        self, totals: dict[str, int], began: float, interval: float | None, interactive: bool | None
+    ) -> None:
+        self._totals = dict(totals)
+        self._done = dict.fromkeys(totals, 0)
+        self._interval = interval or _INTERVAL_SECONDS
+        self._started = self._last = time.monotonic()
+        self._phase = "starting"
+        self._phase_began = began
+        self.seconds: dict[str, float] = {}
+        """How long each phase took; the last one is added at the end."""
+        self._shows_bars = terminal.is_terminal(sys.stderr) if interactive is None else interactive
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+
+    def _make_bars(self) -> Any:
+        # Only here, since importing it takes as long as a small aggregation.
+        from rich import console, progress
+
+        return progress.Progress(
+            progress.TextColumn("{task.description:>15}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]}"),
+            progress.TimeRemainingColumn(),
+            console=console.Console(stderr=True, highlight=False, soft_wrap=True),
+            # The summary tells more than bars that some quanta never fill.
+            transient=True,
+            redirect_stdout=terminal.is_terminal(sys.stdout),
+        )
+
+    def _move_handlers(self, before: TextIO) -> None:
+        """Let log handlers of this process write above the bars, as everything does that uses sys.stderr."""
+        loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+        for logger in loggers:
+            for handler in getattr(logger, "handlers", ()):
+                if isinstance(handler, logging.StreamHandler) and handler.__dict__.get("stream") is before:
+                    handler.setStream(sys.stderr)
+                    self._moved.append((handler, before))
+
+    def phase(self, name: str) -> None:
+        """Tell that something else begins."""
+        self._end_phase()
+        self._phase = name
+        _log.info("%s", name.capitalize())
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
+
+    def advance(self, name: str, count: int) -> None:
+        """Count."""
+        self._done[name] += count
+        if self._bars is not None:
+            rate = self._done[name] / max(time.monotonic() - self._started, 1e-3)
+            self._bars.update(self._tasks[name], completed=self._done[name], rate=f"{rate:,.0f}/s")
+
+    def beat(self, describe: Callable[[], str]) -> None:
+        """Write lines if it is time.
+
+        Parameters
+        ----------
+        describe
+            Tells what the workers are at.
+        """
+        now = time.monotonic()
+        if self._bars is None and now - self._last >= self._interval:
+            self._last = now
+            _log.info("%s", self.line(now - self._started))
+            _log.info("%s", describe())
+
+    def line(self, elapsed: float) -> str:
+        """Return the state as text, after so many seconds."""
+        parts = []
+        for name, total in self._totals.items():
+            done = self._done[name]
+            rate = done / max(elapsed, 1e-3)
+            left = f", {(total - done) / rate:.0f} s left" if done and done < total else ""
+            parts.append(f"{name} {done} of {total} ({rate:.0f}/s{left})")
+        return f"{self._phase}, {elapsed:.0f} s: {'; '.join(parts)}"
+
+    def __enter__(self) -> Self:
+        if self._shows_bars:
+            before = sys.stderr
+            self._bars = self._make_bars()
+            # No bars are better than no run.
+            with contextlib.suppress(OSError):
+                self._bars.start()
+            self._move_handlers(before)
+            for name, total in self._totals.items():
+                self._tasks[name] = self._bars.add_task(name, total=total, rate="")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end_phase()
+        if self._bars is not None:
+            for handler, stream in self._moved:
+                handler.setStream(stream)
+            with contextlib.suppress(OSError):
+                self._bars.stop()
+            self._bars = None

@@ -1,0 +1,129 @@
+"""Ingestion of a graph as a function (aggregate-and-ingest.md section 6)."""
+
+import contextlib
+import logging
+import os
+import time
+
+from aggregator.console import interruption, progress
+from aggregator.graph_ingestion import ingestion_request, ingestion_summary, ownership, placement, replacement
+from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import errors, fault_points
+from aggregator.workers.engines import memory
+
+_log = logging.getLogger(__name__)
+
+BATCH_SIZE = 10_000
+"""Datasets in a transaction by default."""
+
+
+def ingest_graph(
+    butler_config: str | os.PathLike[str],
+    uri: str | os.PathLike[str] | None = None,
+    *,
+    transfer: str | None = "move",
+    batch_size: int = BATCH_SIZE,
+    output_run: str | None = None,
+    verify: bool = True,
+    interactive_status: bool | None = None,
+    log_status_interval: float | None = None,
+) -> ingestion_summary.Summary:
+    """Make a provenance graph a part of its repository, in place of the metadata, logs and configs it holds.
+
+    Parameters
+    ----------
+    butler_config
+        Repository: its directory, its configuration file, or its alias.
+    uri
+        The provenance graph (`.qg`). It can be left out when its ingestion only has to be finished.
+    transfer
+        How it gets into the datastore: "auto", "link", "symlink", "hardlink", "copy", "move" or
+        "relsymlink"; `None` if it is there already.
+    batch_size
+        Datasets in a transaction.
+    output_run
+        The run, if no graph is given; otherwise the graph has to be of this run.
+    verify
+        Whether to read every block of the graph before the file is deleted that it replaces.
+    interactive_status
+        Whether to show progress bars; by default if the terminal is one.
+    log_status_interval
+        Seconds between progress messages where no bars are shown; 60 by default.
+
+    Returns
+    -------
+    summary
+        What was done.
+
+    Raises
+    ------
+    RefusedError
+        If the request can't be carried out; nothing has been changed.
+    Interrupted
+        If a signal asked to stop; calling again goes on.
+    AggregatorError
+        If something fails, or some files could not be deleted; calling again goes on.
+
+    Errors after the checks have a `summary`: what was done until then.
+    """
+    began = time.monotonic()
+    graph_path = None if uri is None else os.fspath(uri)
+    with contextlib.ExitStack() as stack:
+        stopping = stack.enter_context(interruption.Interruption())
+        asked = stack.enter_context(
+            ingestion_request.check(os.fspath(butler_config), graph_path, transfer, batch_size, output_run)
+        )
+        fault_points.reached("checked")
+        steps = replacement.Replacement(asked, stopping, batch_size, verify)
+        with provenance_graph.ProvenanceGraph(asked.graph_path) as graph:
+            # What can't work has to be refused before anything is touched.
+            if not asked.is_ingested:
+                ownership.check(asked, graph)
+            steps.translator(graph, asked.where)
+            total = 2 * graph.header.n_quanta + len(graph.pipeline.tasks)
+        counted = ("examined", "ingested") if asked.is_ingested else ("examined", "forgotten", "ingested")
+        totals = dict.fromkeys(counted, total)
+        shown = progress.Progress(totals, began, log_status_interval, interactive_status)
+        lock = stack.enter_context(placement.locked(asked.where[0].file))
+        asked.check_again()
+        try:
+            with shown as report, errors.after_changes():
+                steps.run(report, transfer, lock.claim)
+            done = _sum_up(steps, shown, began)
+            _check_complete(done)
+        except errors.AggregatorError as exc:
+            exc.summary = _sum_up(steps, shown, began)
+            raise
+    return done
+
+
+def _sum_up(
+    steps: replacement.Replacement, shown: progress.Progress, began: float
+) -> ingestion_summary.Summary:
+    """Return what was done so far."""
+    done = steps.summary
+    done.elapsed, done.phases = time.monotonic() - began, shown.seconds
+    done.peak = memory.peak(os.getpid())
+    return done
+
+
+def _check_complete(done: ingestion_summary.Summary) -> None:
+    for line in (*done.failures, *done.conflicts, *(f"{path}: was changed" for path in done.changed)):
+        _log.error("%s", line)
+    problems = []
+    if done.n_conflicts:
+        problems.append(
+            f"the repository contradicts {done.n_conflicts} datasets, whose files stay ({done.conflicts[0]})"
+        )
+    if done.n_failed:
+        problems.append(f"{done.n_failed} original files could not be deleted ({done.failures[0]})")
+    if done.n_changed:
+        problems.append(
+            f"{done.n_changed} original files are not what the graph was made from, so they stay; move them "
+            f"away if they are needed, or delete them ({done.changed[0]})"
+        )
+    if problems:
+        raise errors.AggregatorError(
+            f"{done.graph_path}: is ingested, but {'; '.join(problems)}. Mend that, and run the same command "
+            "again."
+        )

@@ -1,0 +1,1 @@
+"""Databases: what they have in common, SQLite, PostgreSQL."""

@@ -1,0 +1,71 @@
+"""Opening a database by its URL: the one place that knows which kinds there are."""
+
+from collections.abc import Callable
+
+import sqlalchemy
+from aggregator.butler.databases import database, sqlite
+from aggregator.storage import errors
+
+
+def connect(
+    url: str,
+    namespace: str | None,
+    *,
+    writeable: bool,
+    create: bool = False,
+    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+    warn: Callable[[str], object] | None = None,
+) -> database.Database:
+    """Open a database, whatever is in it.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: ``registry.db`` of the configuration, with the root filled in.
+    namespace
+        Schema that holds the tables: ``registry.namespace`` of the configuration.
+    writeable
+        Whether to open it for writing. Otherwise nothing in or beside it is changed.
+    create
+        Whether a file may not exist yet, or a schema; they are made with the first tables.
+    busy_timeout_ms
+        How long to wait for another process's lock, milliseconds.
+    warn
+        Told about each transaction that has to be repeated, and why; by default the log.
+
+    Raises
+    ------
+    RefusedError
+        Raised if there is no such database, or it is of an unknown kind.
+    AggregatorError
+        Raised if it can't be used at the moment.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        # What is wrong with it may be a password.
+        raise errors.RefusedError("This is not a database URL; see registry.db in butler.yaml.") from None
+    if parsed.get_backend_name() == "postgresql":
+        # It takes as long to import as all the rest of this package.
+        from aggregator.butler.databases import postgresql
+
+        return postgresql.Postgresql(
+            parsed,
+            namespace,
+            writeable=writeable,
+            create=create,
+            lock_timeout_ms=busy_timeout_ms,
+            warn=warn,
+        )
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() != "sqlite":
+        raise errors.RefusedError(f"{shown}: {parsed.get_backend_name()} is not supported by this version.")
+    if not parsed.database or parsed.database == ":memory:":
+        raise errors.RefusedError(f"{shown}: names no database file; see registry.db in butler.yaml.")
+    if namespace is not None:
+        raise errors.RefusedError(
+            f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
+        )
+    return sqlite.Sqlite(
+        parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms, warn=warn
+    )

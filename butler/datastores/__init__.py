@@ -1,0 +1,1 @@
+"""Where files of datasets are, and what is recorded about them."""

@@ -1,0 +1,1 @@
+"""The dimension universe, and data IDs in it."""

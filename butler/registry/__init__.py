@@ -1,0 +1,1 @@
+"""What a repository's database holds, and how datasets get into it."""

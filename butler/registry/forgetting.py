@@ -1,0 +1,110 @@
+"""Taking datasets out of a repository while their files stay (butler-repository.md section 8)."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy
+from aggregator.butler.registry import collections, tables
+from aggregator.storage import fault_points
+
+Judgement = Callable[[str, str, str, int], bool]
+"""Tells from dataset id, table of file records, path and recorded size (bytes) whether a file is changed."""
+
+
+def forget(
+    registry: tables.Tables,
+    run: str,
+    ids: Iterable[str],
+    kept: Mapping[str, Collection[str]],
+    is_changed: Judgement | None = None,
+) -> int:
+    """Delete all rows of some datasets, in one transaction.
+
+    Parameters
+    ----------
+    registry
+        The repository's tables.
+    run
+        RUN collection; datasets that are not in it are left alone.
+    ids
+        Ids of the datasets, 32 hexadecimal digits each.
+    kept
+        By name of each table of file records: paths whose datasets are left alone, too.
+    is_changed
+        Asked about all other datasets with a recorded size; those whose files are changed are left alone.
+
+    Returns
+    -------
+    count
+        Number of datasets that were there, and are not any more.
+
+    Raises
+    ------
+    AggregatorError
+        If the run does not exist, or the database fails; nothing is deleted then.
+    """
+    rows = [(dataset_id,) for dataset_id in sorted(ids)]
+    if not rows:
+        return 0
+    return registry.db.write(lambda connection: _forget(registry, connection, run, rows, kept, is_changed))
+
+
+def _forget(
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    run: str,
+    rows: Sequence[tuple[str]],
+    kept: Mapping[str, Collection[str]],
+    is_changed: Judgement | None,
+) -> int:
+    run_id = collections.Collections(registry, connection).find_run(run).id
+    with registry.db.staged(connection, [_id_column(registry)], rows) as stage:
+        doomed = _existing(registry, connection, stage, run_id)
+        for name, paths in kept.items():
+            for dataset_id, path, size in _with_paths(registry, connection, stage, name, paths):
+                if path in paths or (is_changed is not None and is_changed(dataset_id, name, path, size)):
+                    doomed.discard(dataset_id)
+    if not doomed:
+        return 0
+    rows = [(dataset_id,) for dataset_id in sorted(doomed)]
+    with registry.db.staged(connection, [_id_column(registry)], rows) as stage:
+        staged = sqlalchemy.select(stage.c.dataset_id)
+        # Tags go with the dataset; locations would keep it.
+        for table in (registry.location, *map(registry.records, sorted(kept))):
+            connection.execute(table.delete().where(table.c.dataset_id.in_(staged)))
+        connection.execute(registry.dataset.delete().where(registry.dataset.c.id.in_(staged)))
+    fault_points.reached("forget")
+    return len(doomed)
+
+
+def _id_column(registry: tables.Tables) -> sqlalchemy.Column[str]:
+    return sqlalchemy.Column("dataset_id", registry.db.uuid_type)
+
+
+def _existing(
+    registry: tables.Tables, connection: sqlalchemy.Connection, stage: sqlalchemy.Table, run_id: int
+) -> set[str]:
+    dataset = registry.dataset
+    query = (
+        sqlalchemy.select(stage.c.dataset_id)
+        .join(dataset, dataset.c.id == stage.c.dataset_id)
+        .where(dataset.c.run_id == run_id)
+    )
+    return set(connection.execute(query).scalars())
+
+
+def _with_paths(
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    stage: sqlalchemy.Table,
+    records_table: str,
+    paths: Collection[str],
+) -> Sequence[sqlalchemy.Row[*tuple[Any, ...]]]:
+    """Return id, path and size of records that have some path, or a size."""
+    records = registry.records(records_table)
+    query = (
+        sqlalchemy.select(stage.c.dataset_id, records.c.path, records.c.file_size)
+        .join(records, records.c.dataset_id == stage.c.dataset_id)
+        .where(records.c.path.in_(paths) | (records.c.file_size >= 0))
+    )
+    return connection.execute(query).all()

@@ -1,0 +1,109 @@
+"""Provenance graphs that are part of a repository (aggregate-and-ingest.md section 6)."""
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+from aggregator.butler.configuration import repository_config
+from aggregator.schemas.graphs import container
+from aggregator.storage import errors
+
+if TYPE_CHECKING:
+    from aggregator.butler.registry import registry as registries
+
+DATASET_TYPE = "run_provenance"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """The file of a graph in one datastore."""
+
+    store: repository_config.FileDatastore
+    """The datastore."""
+
+    recorded: str
+    """Path as file records have it: relative to the datastore's root, or a URI."""
+
+    size: int = -1
+    """Size in bytes that the database knows; negative if it knows none."""
+
+    @property
+    def file(self) -> str:
+        """Local path."""
+        if "://" in self.recorded:
+            # It was ingested where it was.
+            return container.local_path(self.recorded)
+        return os.path.join(self.store.root, self.recorded)
+
+
+Places = tuple[Place, ...]
+"""The places of one graph, in the order of the datastores; there is one, unless datastores are chained."""
+
+
+def places(
+    repository: repository_config.RepositoryConfig, registry: "registries.Registry"
+) -> dict[str, Places]:
+    """Return where the graph of each run is that has one."""
+    found: dict[str, Places] = {}
+    for store in repository.datastores:
+        for run, path, size in registry.files_of_type(DATASET_TYPE, store.name, store.records_table):
+            found[run] = (*found.get(run, ()), Place(store, path, size))
+    return found
+
+
+def find(
+    repository: repository_config.RepositoryConfig,
+    collection: str | None = None,
+    registry: "registries.Registry | None" = None,
+) -> str:
+    """Return the path of the provenance graph of a run.
+
+    Parameters
+    ----------
+    repository
+        Configuration of the repository.
+    collection
+        The run, or a chain: then the first of its runs that has a graph. Can be left out if just one run
+        of the repository has one.
+    registry
+        The repository's open database; otherwise it is opened for reading.
+
+    Raises
+    ------
+    RefusedError
+        If there is none, or more than one to choose from.
+    """
+    if registry is not None:
+        return _find(repository, collection, registry)
+    # Not needed for graphs given by their path, which should open fast.
+    from aggregator.butler.registry import registry as registries
+
+    with registries.open_repository(repository, writeable=False) as opened:
+        return _find(repository, collection, opened)
+
+
+def _find(
+    repository: repository_config.RepositoryConfig, collection: str | None, registry: "registries.Registry"
+) -> str:
+    paths = {run: where[0].file for run, where in places(repository, registry).items()}
+    advice = "; give the path of its provenance graph, or ingest that first"
+    if not paths:
+        raise errors.RefusedError(f"{repository.path}: no run has an ingested provenance graph{advice}")
+    known = f"{', '.join(sorted(paths)[:10])}{', ...' if len(paths) > 10 else ''}"
+    if collection is None:
+        if len(paths) > 1:
+            raise errors.RefusedError(
+                f"{repository.path}: several runs have a graph, name one of them: {known}"
+            )
+        return next(iter(paths.values()))
+    if registry.collection(collection) is None:
+        raise errors.RefusedError(
+            f"{repository.path}: there is no collection {collection!r}; these runs have a graph: {known}"
+        )
+    for run in registry.flatten([collection]):
+        if run in paths:
+            return paths[run]
+    raise errors.RefusedError(
+        f"{repository.path}: {collection} has no ingested provenance graph{advice}; "
+        f"these runs have one: {known}"
+    )

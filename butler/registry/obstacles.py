@@ -1,0 +1,135 @@
+"""What keeps the outputs of a run out of a repository, looked for before anything is done.
+
+Everything is found that can be told without a look at the datasets, so that one refusal names all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import sqlalchemy
+from aggregator.butler.registry import collections, dataset_types, tables
+from aggregator.storage import errors
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputType:
+    """A dataset type of the outputs."""
+
+    name: str
+    """Its name."""
+
+    storage_class: str
+    """Name of its storage class."""
+
+    dimensions: tuple[str, ...]
+    """Its dimensions, required and implied."""
+
+    is_calibration: bool
+    """Whether it is a calibration dataset type."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a run is going to bring."""
+
+    types: Sequence[OutputType]
+    """Dataset types of the outputs."""
+
+    registers: bool
+    """Whether those that are missing are going to be registered."""
+
+    run: str
+    """RUN collection of the outputs, made if need be."""
+
+    chain: str | None
+    """CHAINED collection that the run goes into, made if need be."""
+
+    inputs: Sequence[str]
+    """What goes into the chain as well if that is new."""
+
+    records_tables: frozenset[str]
+    """Tables of the datastores' file records."""
+
+
+def find(registry: tables.Tables, connection: sqlalchemy.Connection, outputs: Outputs) -> list[str]:
+    """Return what keeps outputs out of a repository.
+
+    Parameters
+    ----------
+    registry
+        The repository's tables.
+    connection
+        Connection in a transaction.
+    outputs
+        What there will be.
+
+    Returns
+    -------
+    obstacles
+        What has to be mended, in words; none if all can go in.
+    """
+    wanted, found = _definitions(registry, outputs.types)
+    there = set(sqlalchemy.inspect(connection).get_table_names(schema=registry.db.namespace))
+    if missing := sorted((_tables(registry, wanted) | outputs.records_tables) - there):
+        # Nothing else can be looked at then.
+        return [*found, *(f"there is no table {name}" for name in missing)]
+    registered = dataset_types.find_all(registry, connection, [each.name for each in wanted])
+    found += dataset_types.problems(registry.overrides, wanted, registered)
+    if not outputs.registers:
+        unknown = [each.name for each in wanted if each.name not in registered]
+        found += [f"dataset type {name!r} is not registered, and none is to be" for name in unknown]
+    found += _collections(collections.Collections(registry, connection), outputs)
+    return found
+
+
+def _tables(registry: tables.Tables, wanted: Iterable[dataset_types.Definition]) -> set[str]:
+    """Return the names of the tables that datasets of some types go into, or refer to."""
+    for name in {name for each in wanted for name in each.required if registry.dimensions.has_table(name)}:
+        registry.dimension(name)
+    return {table.name for table in registry.metadata.tables.values()}
+
+
+def _definitions(
+    registry: tables.Tables, types: Iterable[OutputType]
+) -> tuple[list[dataset_types.Definition], list[str]]:
+    """Return the definitions of dataset types in this repository, and why others have none."""
+    wanted: list[dataset_types.Definition] = []
+    problems: list[str] = []
+    for kind in types:
+        try:
+            required = registry.dimensions.group(kind.dimensions).required
+        except errors.AggregatorError as error:
+            problems.append(f"dataset type {kind.name!r}: {error}")
+            continue
+        if other := [name for name in required if name not in kind.dimensions]:
+            problems.append(
+                f"dataset type {kind.name!r} needs dimension {', '.join(other)} here, but not in the graph"
+            )
+        wanted.append(dataset_types.Definition(kind.name, kind.storage_class, required, kind.is_calibration))
+    return wanted, problems
+
+
+def _collections(rows: collections.Collections, outputs: Outputs) -> Iterator[str]:
+    """Yield what is wrong with the collections."""
+    yield from _taken(rows, outputs.run, collections.CollectionType.RUN)
+    if outputs.chain is None:
+        return
+    if outputs.chain == outputs.run:
+        yield f"collection {outputs.run!r} can't be both the run and the chain that it goes into"
+        return
+    yield from _taken(rows, outputs.chain, collections.CollectionType.CHAINED)
+    if rows.find(outputs.chain) is None:
+        missing = [name for name in outputs.inputs if name != outputs.run and rows.find(name) is None]
+        if missing:
+            yield f"there is no collection {', '.join(map(repr, missing))}, an input of the new chain"
+
+
+def _taken(rows: collections.Collections, name: str, wanted: collections.CollectionType) -> Iterator[str]:
+    row = rows.find(name)
+    if row is not None and row.type is not wanted:
+        yield (
+            f"collection {name!r} is a {row.type.name} collection, not a {wanted.name} collection; choose "
+            "another name"
+        )

@@ -1,0 +1,48 @@
+"""Attributes of dimension records that file templates need, from a repository's database.
+
+A provenance graph has no dimension data, unlike the predicted graph (see `butler.dimensions.records`).
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from aggregator.butler.dimensions import records, universe
+from aggregator.butler.registry import batch, registry
+
+Key = tuple[batch.Value, ...]
+"""Values of the dimensions that a record's element requires."""
+
+
+def read(
+    source: registry.Registry,
+    dimensions: universe.Universe,
+    wanted: Mapping[str, Collection[str]],
+    keys: Mapping[str, Collection[Key]],
+) -> records.RecordTable:
+    """Return what is wanted of some records.
+
+    Parameters
+    ----------
+    source
+        The repository's database.
+    dimensions
+        Dimensions of the graph.
+    wanted
+        Names of the attributes wanted of each element.
+    keys
+        Which records of each element.
+    """
+    return records.RecordTable.build(dimensions, wanted, _rows(source, dimensions, keys))
+
+
+def _rows(
+    source: registry.Registry, dimensions: universe.Universe, keys: Mapping[str, Collection[Key]]
+) -> Iterator[tuple[str, list[Any]]]:
+    for element, chosen in keys.items():
+        if not chosen:
+            continue
+        columns, n_keys = dimensions.record_columns(element), len(dimensions.required(element))
+        for record in source.dimension_records(element):
+            row = [record.get(name) for name in columns]
+            if tuple(row[:n_keys]) in chosen:
+                yield element, row

@@ -1,0 +1,1 @@
+"""What a checkpoint holds: digests, parts, manifest, ledger, lists."""

@@ -1,0 +1,133 @@
+"""The layout of a checkpoint directory (docs/operations.md, Checkpoint)."""
+
+import os
+import re
+
+from aggregator.storage import durable_files, leases, local_files
+
+_FILES = frozenset(
+    (
+        "aggregation.lock",
+        "dictionary",
+        "edges",
+        "last-run.json",
+        "ledger",
+        "manifest.json",
+        "partial.jsonl",
+        "records",
+        "unreadable.jsonl",
+    )
+)
+ASIDE = ".old"
+"""End of the names of files that are set aside."""
+
+SHARED = ("manifest.json", "dictionary", "records", "edges", "ledger")
+"""Files that are set aside for those of a run with other ones, the manifest first."""
+
+_ASIDE = frozenset(f"{name}{ASIDE}" for name in SHARED)
+_NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part")
+
+
+def knows(name: str) -> bool:
+    """Return whether a file name is one of a checkpoint's, be it a temporary one."""
+    final = durable_files.final_name(name)
+    return final in _FILES | _ASIDE or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
+
+
+class Layout:
+    """Names of everything in a checkpoint directory.
+
+    Parameters
+    ----------
+    directory
+        Path of the checkpoint.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def _path(self, name: str) -> str:
+        if not knows(name):
+            raise ValueError(f"{name} is no name of a checkpoint's file")
+        return os.path.join(self.directory, name)
+
+    def digest(self, shard: int) -> str:
+        """Return the path of a shard's digest."""
+        return self._path(f"shard-{shard:06d}.digest")
+
+    @property
+    def dictionary(self) -> str:
+        """Compression dictionary: its raw bytes, empty for none."""
+        return self._path("dictionary")
+
+    @property
+    def records(self) -> str:
+        """Attributes of dimension records that file templates name."""
+        return self._path("records")
+
+    @property
+    def edges(self) -> str:
+        """Edges between the graph's quanta: pairs of int32, rows of its address table."""
+        return self._path("edges")
+
+    @property
+    def manifest(self) -> str:
+        """What the checkpoint belongs to, and the sizes of its shards (JSON)."""
+        return self._path("manifest.json")
+
+    @property
+    def ledger(self) -> str:
+        """Which digests the database took in."""
+        return self._path("ledger")
+
+    @property
+    def last_run(self) -> str:
+        """How the checkpoint was used last (JSON)."""
+        return self._path("last-run.json")
+
+    @property
+    def unreadable(self) -> str:
+        """Files that could not be read (JSON lines)."""
+        return self._path("unreadable.jsonl")
+
+    @property
+    def partial_files(self) -> str:
+        """Files that are being written elsewhere (JSON lines)."""
+        return self._path("partial.jsonl")
+
+    @property
+    def lock(self) -> str:
+        """First file of a checkpoint, which makes the directory one; locked while a process works on it."""
+        return self._path("aggregation.lock")
+
+    def output_datasets(self, shard: int) -> str:
+        """Return the path of the part of the graph's dataset section that holds a shard's outputs."""
+        return self._path(f"shard-{shard:06d}.datasets")
+
+    def input_datasets(self, number: int) -> str:
+        """Return the path of a part with overall inputs, for the time of writing a graph."""
+        return self._path(f"inputs-{number:05d}.part")
+
+    def read_dictionary(self) -> bytes:
+        """Return the dictionary."""
+        return local_files.read_part(self.dictionary)
+
+    def read_records(self) -> bytes:
+        """Return the packed record attributes."""
+        return local_files.read_part(self.records)
+
+    def read_edges(self) -> bytes:
+        """Return the edges."""
+        return local_files.read_part(self.edges)
+
+    def write_dictionary(self, data: bytes) -> None:
+        """Store the dictionary."""
+        durable_files.write_atomically(self.dictionary, [data])
+
+    def write_records(self, data: bytes) -> None:
+        """Store the packed record attributes."""
+        durable_files.write_atomically(self.records, [data])
+
+    def write_edges(self, data: memoryview) -> None:
+        """Store the edges."""
+        durable_files.write_atomically(self.edges, [data])

@@ -1,0 +1,67 @@
+"""The manifest of a checkpoint: what it belongs to, and how its graph is divided (JSON)."""
+
+import msgspec
+from aggregator.schemas.checkpoints import digest
+from aggregator.storage import durable_files, errors, local_files
+
+VERSION = 3
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a checkpoint belongs to."""
+
+    version: int
+    """Version of the checkpoint's layout."""
+
+    predicted_graph: str
+    """Path of the graph when the checkpoint was made, for people."""
+
+    output_run: str
+    """RUN collection, for people."""
+
+    repository: str
+    """Configuration file of the repository, for people."""
+
+    identity: digest.Identity
+    """What its digests belong to."""
+
+    records: str
+    """Checksum of the record attributes."""
+
+    edges: str
+    """Checksum of the edges."""
+
+    shard_size: int
+    """Quanta of a shard."""
+
+    n_quanta: int
+    """Quanta of the graph."""
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def read(path: str) -> Manifest:
+    """Return a manifest.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, damaged or of another version.
+    """
+    data = local_files.read_part(path)
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version != VERSION:
+            raise errors.FormatError(path, "", f"layout version {version}, this program knows {VERSION}")
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise errors.FormatError(path, "", f"damaged ({exc})") from exc
+
+
+def write(path: str, manifest: Manifest) -> None:
+    """Store a manifest, durably."""
+    durable_files.write_atomically(
+        path, [msgspec.json.format(msgspec.json.encode(manifest), indent=1), b"\n"]
+    )

@@ -1,0 +1,1 @@
+"""Files that executed quanta leave: logs and task metadata."""

@@ -1,0 +1,352 @@
+"""Task metadata files, and what the aggregation takes from them (execution-files.md section 1)."""
+
+import codecs
+import datetime
+import itertools
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+from aggregator.schemas.execution import caveats as caveat_bits
+from aggregator.schemas.execution import json_depth, lenient_values
+
+Value = float | int | bool | str
+
+
+class TaskMetadata(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A recursive set of names with values."""
+
+    scalars: dict[str, Value] = {}
+    """Single values."""
+    arrays: dict[str, list[Value]] = {}
+    """Lists of values of one kind."""
+    metadata: dict[str, "TaskMetadata"] = {}
+    """Nested sets."""
+
+
+class ExceptionInfo(msgspec.Struct):
+    """An exception as the provenance graph stores it."""
+
+    type_name: str
+    """Full name of its class."""
+    message: str
+    """Its text."""
+    metadata: dict[str, float | int | str | bool | None]
+    """Values attached to it."""
+
+
+class ResourceUsage(msgspec.Struct):
+    """What an attempt used (execution-files.md section 1.1)."""
+
+    memory: float
+    """Largest resident set, bytes."""
+    start: str
+    """When it began, ISO 8601."""
+    prep_time: float
+    """Seconds until the task was constructed."""
+    init_time: float
+    """Seconds of its construction."""
+    run_time: float
+    """Seconds of its run."""
+    run_time_cpu: float
+    """CPU seconds of its run."""
+
+
+_decoder = msgspec.json.Decoder(TaskMetadata)
+
+
+_CHECKED_AT_ONCE = 1 << 20
+"""Bytes."""
+
+_MAX_LEVELS = 90
+"""Sets within each other that nobody's limit forbids; more are looked at exactly."""
+
+_ESCAPE = re.compile(rb"\\(u[dD][89abAB]..(?:\\u[dD][c-fC-F]..)?|u[dD][c-fC-F]..|.)", re.DOTALL)
+"""An escape in a JSON text, with both halves of a surrogate pair."""
+
+_PAIR_SIZE = 11
+
+_ZONE_SECONDS = re.compile(r"([+-]\d\d:\d\d):\d\d(?:\.\d+)?$")
+
+
+def check_text(data: bytes) -> None:
+    """Raise ValueError unless the bytes are UTF-8 text."""
+    if not data.isascii():
+        # In pieces, since text takes up to four times the memory.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for begin in range(0, len(data), _CHECKED_AT_ONCE):
+            decoder.decode(memoryview(data)[begin : begin + _CHECKED_AT_ONCE])
+        decoder.decode(b"", final=True)
+
+
+def parse_lenient(data: bytes) -> Any:
+    """Parse JSON with the constants NaN, Infinity and -Infinity.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or holds text that is no Unicode.
+    """
+    # As text, since from bytes it would guess the encoding, and files are copied into graphs as they are.
+    value = json.loads(data.decode())
+    check_surrogates(data)
+    return value
+
+
+def check_surrogates(data: bytes) -> None:
+    """Raise ValueError if a JSON document has half a surrogate pair, even where nobody looks.
+
+    It can't be written again, and no reader of graphs would take it.
+    """
+    # A search for one byte is many times faster, and mostly enough.
+    if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
+        for escape in _ESCAPE.finditer(data):
+            if len(escape[1]) not in (1, _PAIR_SIZE):
+                raise ValueError(f"half a surrogate pair at {escape.start()}")
+
+
+def parse(data: bytes, outside: int = json_depth.ATTEMPTS) -> TaskMetadata:
+    """Return validated metadata from the content of a file, or from a part of a log's extra.
+
+    Parameters
+    ----------
+    data
+        Its text.
+    outside
+        Lists and objects that it lies in, in its file or in a graph.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON or no task metadata.
+    """
+    check_text(data)
+    check_surrogates(data)
+    try:
+        result = _decoder.decode(data)
+    except msgspec.DecodeError:
+        result = convert(parse_lenient(data))
+        json_depth.check(data, outside)
+    else:
+        if check_arrays(result) > _MAX_LEVELS:
+            json_depth.check(data, outside)
+    return result
+
+
+def without_nulls(data: bytes) -> bytes:
+    """Return the text of metadata with NaN for null, as older writers put it (quantum-graph-format.md 7.4).
+
+    Graphs get the constant, which all readers take.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON.
+    """
+    if b"null" not in data:
+        return data
+    before = parse_lenient(data)
+    after = nulls_replaced(before)
+    return data if after == before else json.dumps(after, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def nulls_replaced(metadata: Any) -> Any:
+    """Return parsed metadata with NaN for null; what is no metadata stays as it is."""
+    if not isinstance(metadata, dict):
+        return metadata
+    result = dict(metadata)
+    if isinstance(scalars := result.get("scalars"), dict):
+        result["scalars"] = {name: math.nan if v is None else v for name, v in scalars.items()}
+    if isinstance(arrays := result.get("arrays"), dict):
+        result["arrays"] = {
+            name: [math.nan if v is None else v for v in values] if isinstance(values, list) else values
+            for name, values in arrays.items()
+        }
+    if isinstance(nested := result.get("metadata"), dict):
+        result["metadata"] = {name: nulls_replaced(m) for name, m in nested.items()}
+    return result
+
+
+def convert(value: Any) -> TaskMetadata:
+    """Return validated metadata from a parsed document.
+
+    Raises
+    ------
+    ValueError
+        If it is no task metadata.
+    """
+    result = msgspec.convert(_known(value), TaskMetadata)
+    check_arrays(result)
+    return result
+
+
+def _known(value: Any) -> Any:
+    """Return parsed metadata without what nobody knows, which readers ignore."""
+    if not isinstance(value, dict):
+        return value
+    result = {name: part for name, part in value.items() if name in TaskMetadata.__struct_fields__}
+    if isinstance(nested := result.get("metadata"), dict):
+        result["metadata"] = {name: _known(inner) for name, inner in nested.items()}
+    return result
+
+
+def check_arrays(metadata: TaskMetadata) -> int:
+    """Raise ValueError if an array mixes numbers, flags and texts; return how many sets lie in each other."""
+    for name, values in metadata.arrays.items():
+        if len(values) > 1 and len(kinds := set(map(type, values))) > 1 and kinds != {int, float}:
+            raise ValueError(f"array {name!r} holds values of different kinds")
+    levels = 0
+    for nested in metadata.metadata.values():
+        below = check_arrays(nested)
+        if below > levels:
+            levels = below
+    return levels + 1
+
+
+def item(metadata: TaskMetadata, name: str) -> Value | TaskMetadata:
+    """Return the value of a name; of an array, the last element.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    if name in metadata.scalars:
+        return metadata.scalars[name]
+    if name in metadata.metadata:
+        return metadata.metadata[name]
+    values = metadata.arrays[name]
+    if not values:
+        raise KeyError(name)
+    return values[-1]
+
+
+def _section(metadata: TaskMetadata, name: str) -> TaskMetadata | None:
+    if name in metadata.scalars or name not in metadata.metadata:
+        if name in metadata.scalars or metadata.arrays.get(name):
+            raise ValueError(f"{name!r} is not a section of metadata")
+        return None
+    return metadata.metadata[name]
+
+
+def _time(section: TaskMetadata, name: str) -> datetime.datetime | None:
+    try:
+        value = item(section, name)
+    except KeyError:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"quantum.{name} is not a time: {value!r}")
+    return datetime.datetime.fromisoformat(value)
+
+
+def _number(section: TaskMetadata, name: str, as_text: bool = False) -> float | None:
+    try:
+        value = item(section, name)
+    except KeyError:
+        return None
+    if isinstance(value, str) and not as_text:
+        raise ValueError(f"quantum.{name} is not a number: {value!r}")
+    try:
+        return lenient_values.number(value)
+    except ValueError as exc:
+        raise ValueError(f"quantum.{name} is {exc}") from None
+
+
+def resource_usage(metadata: TaskMetadata) -> ResourceUsage | None:
+    """Return what an attempt used, or nothing without a `quantum` section (section 1.1).
+
+    Raises
+    ------
+    ValueError
+        If the section lacks its first or last time or its memory, or holds values of other types.
+    """
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    end, start = _time(section, "endUtc"), _time(section, "prepUtc")
+    memory = _number(section, "endMaxResidentSetSize", as_text=True)
+    if end is None or start is None or memory is None:
+        raise ValueError("the quantum section lacks prepUtc, endUtc or endMaxResidentSetSize")
+    begin_init = _time(section, "initUtc") or end
+    begin_run = _time(section, "startUtc") or end
+    end_cpu, begin_cpu = _number(section, "endCpuTime"), _number(section, "startCpuTime")
+    try:
+        times = (start, begin_init, begin_run, end)
+        steps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
+    except TypeError as exc:
+        raise ValueError(f"times of the quantum section mix time zones ({exc})") from exc
+    return ResourceUsage(
+        memory=memory,
+        start=_time_text(start),
+        prep_time=steps[0],
+        init_time=steps[1],
+        run_time=steps[2],
+        run_time_cpu=0.0 if end_cpu is None or begin_cpu is None else end_cpu - begin_cpu,
+    )
+
+
+def _time_text(time: datetime.datetime) -> str:
+    """Return a time as graphs have it, where zones have no seconds."""
+    text = time.isoformat()
+    return text[:-6] + "Z" if text.endswith("+00:00") else _ZONE_SECONDS.sub(r"\1", text)
+
+
+def caveats(metadata: TaskMetadata) -> int | None:
+    """Return the caveat bits of a success (section 1.2).
+
+    Raises
+    ------
+    ValueError
+        If there are unknown bits, or the value is no integer.
+    """
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    try:
+        value = item(section, "caveats")
+    except KeyError:
+        return None
+    if isinstance(value, TaskMetadata):
+        raise ValueError("quantum.caveats is not a number")
+    try:
+        bits = int(value)
+    except OverflowError as exc:
+        raise ValueError("quantum.caveats is infinite") from exc
+    if not -caveat_bits.ALL - 1 <= bits <= caveat_bits.ALL:
+        raise ValueError(f"quantum.caveats {bits} has unknown bits")
+    return bits & caveat_bits.ALL
+
+
+def failure(metadata: TaskMetadata, task_label: str) -> ExceptionInfo | None:
+    """Return the exception of a success with partial outputs (section 1.2)."""
+    section = _section(metadata, task_label)
+    annotation = _section(section, "failure") if section is not None else None
+    if annotation is None:
+        return None
+    try:
+        type_name, message = item(annotation, "type"), item(annotation, "message")
+    except KeyError:
+        return None
+    if not isinstance(type_name, str) or not isinstance(message, str):
+        raise ValueError("the failure annotation's type and message are not texts")
+    nested = _section(annotation, "metadata")
+    return ExceptionInfo(type_name, message, dict(nested.scalars) if nested is not None else {})
+
+
+def listed_outputs(metadata: TaskMetadata) -> list[str] | None:
+    """Return the ids of the outputs that were put, or nothing if the metadata does not list them."""
+    section = _section(metadata, "quantum")
+    if section is None:
+        return None
+    if "outputs" in section.arrays:
+        values = section.arrays["outputs"]
+    elif "outputs" in section.scalars:
+        values = [section.scalars["outputs"]]
+    else:
+        return None
+    texts = [v for v in values if isinstance(v, str)]
+    if len(texts) != len(values):
+        raise ValueError("quantum.outputs holds values that are not ids")
+    return texts

@@ -1,0 +1,217 @@
+"""The `.qg` container: a zip archive of stored members (quantum-graph-format.md section 1)."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import struct
+import urllib.parse
+import zipfile
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from aggregator.schemas.graphs import blocks
+from aggregator.storage import errors, local_files
+
+DICTIONARY = "compression_dict"
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_SIGNATURE = b"PK\x03\x04"
+
+
+def local_path(uri: str) -> str:
+    """Return the path of a local file given as path or `file:` URI.
+
+    Raises
+    ------
+    RefusedError
+        If the URI is remote.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme == "file":
+        return local_files.named(urllib.parse.unquote(parts.path))
+    if parts.scheme and "://" in uri:
+        raise errors.RefusedError(f"{uri}: only local files are supported by this version")
+    return local_files.named(uri)
+
+
+def single(name: str) -> str:
+    """Return the member name of a single-block component."""
+    return f"{name}.json.zst"
+
+
+class Container:
+    """A `.qg` file opened for reading at any place, without a shared file position.
+
+    Parameters
+    ----------
+    path
+        Local path of the file.
+
+    Raises
+    ------
+    RefusedError
+        If the file is missing or no zip archive.
+    """
+
+    fingerprint: str
+    """Hash of all members' names, sizes and checksums: the same for every copy, another for other content."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._fd = local_files.open_file(path)
+        except OSError as exc:
+            raise errors.RefusedError(f"{path}: can't open the graph ({exc.strerror})") from exc
+        except local_files.UnusableError as exc:
+            raise errors.RefusedError(f"{path}: can't open the graph: {exc}") from exc
+        try:
+            self._members = self._find_members()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._codec: blocks.Codec | None = None
+        self._inflated: dict[str, bytes] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _find_members(self) -> dict[str, tuple[int, int]]:
+        """Return (payload offset, size) of each member; the offset is -1 if it must be inflated."""
+        try:
+            with self._archive() as archive:
+                members = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
+                self.fingerprint = hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()
+                return {info.filename: self._place(info) for info in archive.infolist()}
+        except errors.MachineError:
+            raise
+        except Exception as exc:
+            # The library tells of damage with errors of many kinds, down to struct.error.
+            raise errors.RefusedError(
+                f"{self.path}: not a quantum graph file, or truncated ({exc}); copy or build it again"
+            ) from exc
+
+    @contextlib.contextmanager
+    def _archive(self) -> Iterator[zipfile.ZipFile]:
+        with (
+            local_files.watched(self.path),
+            os.fdopen(os.dup(self._fd), "rb") as stream,
+            zipfile.ZipFile(stream) as archive,
+        ):
+            yield archive
+
+    def _place(self, info: zipfile.ZipInfo) -> tuple[int, int]:
+        if info.compress_type != zipfile.ZIP_STORED:
+            return -1, info.file_size
+        local = os.pread(self._fd, _LOCAL_HEADER.size, info.header_offset)
+        if len(local) < _LOCAL_HEADER.size:
+            raise zipfile.BadZipFile("local header is cut off")
+        signature, n_name, n_extra = _LOCAL_HEADER.unpack(local)
+        if signature != _LOCAL_SIGNATURE:
+            raise zipfile.BadZipFile("local header is damaged")
+        return info.header_offset + _LOCAL_HEADER.size + n_name + n_extra, info.file_size
+
+    def __contains__(self, member: str) -> bool:
+        return member in self._members
+
+    def size(self, member: str) -> int:
+        """Return the size of a member in bytes."""
+        return self._find(member)[1]
+
+    def _find(self, member: str) -> tuple[int, int]:
+        try:
+            return self._members[member]
+        except KeyError:
+            raise errors.FormatError(self.path, member, "member is missing") from None
+
+    def read(self, member: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Return bytes of a member.
+
+        Parameters
+        ----------
+        member
+            Name in the archive.
+        offset, size
+            Range in the member, in bytes; all of it by default.
+
+        Raises
+        ------
+        FormatError
+            If the member is missing, or shorter than asked for.
+        """
+        start, total = self._find(member)
+        size = total - offset if size is None else size
+        if not 0 <= offset <= offset + size <= total:
+            problem = f"has {total} bytes, {size} at {offset} are needed"
+            raise errors.FormatError(self.path, member, problem)
+        if start < 0:
+            return self._inflate(member)[offset : offset + size]
+        pieces, place, left = [], start + offset, size
+        while left:
+            # One call returns at most 2 GiB.
+            with local_files.watched(self.path):
+                piece = os.pread(self._fd, left, place)
+            if not piece:
+                raise errors.FormatError(self.path, member, "file is truncated")
+            pieces.append(piece)
+            place += len(piece)
+            left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _inflate(self, member: str) -> bytes:
+        """Return a member that the archive holds compressed; kept, since it can't be read in part."""
+        if member not in self._inflated:
+            try:
+                with self._archive() as archive:
+                    self._inflated[member] = archive.read(member)
+            except errors.MachineError:
+                raise
+            except Exception as exc:
+                raise errors.FormatError(self.path, member, f"damaged ({exc})") from exc
+        return self._inflated[member]
+
+    @property
+    def codec(self) -> blocks.Codec:
+        """Codec with the dictionary of this file; every block needs it, the header too."""
+        if self._codec is None:
+            dictionary = self.read(DICTIONARY) if DICTIONARY in self else b""
+            try:
+                self._codec = blocks.Codec(dictionary, 3)
+            except Exception as exc:
+                raise errors.FormatError(self.path, DICTIONARY, f"damaged dictionary ({exc})") from exc
+        return self._codec
+
+    def read_block(self, name: str) -> bytes:
+        """Return the JSON document of a single-block component."""
+        member = single(name)
+        try:
+            return self.codec.decompress(self.read(member))
+        except ValueError as exc:
+            raise errors.FormatError(self.path, member, str(exc)) from exc
+
+    def stream_block(self, name: str) -> Iterator[bytes]:
+        """Yield the JSON document of a single-block component in pieces."""
+        member = single(name)
+        try:
+            yield from self.codec.stream(self.read(member))
+        except ValueError as exc:
+            raise errors.FormatError(self.path, member, str(exc)) from exc
+
+
+def graph_path(uri: str) -> str:
+    """Return the local path of a graph, refusing names that are not of this format."""
+    path = local_path(uri)
+    if pathlib.PurePath(path).suffix != ".qg":
+        raise errors.RefusedError(f"{path}: a quantum graph file must have the extension .qg")
+    return path

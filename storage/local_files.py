@@ -1,0 +1,330 @@
+"""Files that others make: opened without hanging, and told apart from trouble of the machine.
+
+A path that somebody gives, or that a repository's templates make, can lead anywhere: to a pipe that nobody
+writes to, through a link to a file system that is not mounted, over a server that has just been restarted.
+Everything here says one of four things: here is the file; it is certainly not there; it is there and no use
+(`UnusableError`); or nobody knows (`errors.MachineError`).
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from aggregator.storage import errors
+
+T = TypeVar("T")
+
+_OF_THE_FILE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.EILSEQ,
+        errno.EOVERFLOW,
+        errno.EFBIG,
+        # Sockets, and devices without a driver.
+        errno.ENXIO,
+        errno.ENODEV,
+    }
+)
+"""Errors that the next attempt, and every other machine, would meet as well. All others are the machine's:
+a list of those could never be complete."""
+
+_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds to wait before another attempt: a restarted server or a crowd of open files may pass."""
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class UnusableError(Exception):
+    """There is something at a path that is no readable file; says what."""
+
+
+def reason(exc: OSError | UnusableError) -> str:
+    """Return what is wrong, without the path."""
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
+
+
+def named(path: str) -> str:
+    """Return a path, if it can be stored in graphs, databases and checkpoints.
+
+    Raises
+    ------
+    RefusedError
+        If it, or the working directory that it starts from, is no Unicode text.
+    """
+    whole = path
+    if not os.path.isabs(path):
+        with contextlib.suppress(OSError):
+            whole = os.path.join(os.getcwd(), path)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(whole).decode("ascii", "backslashreplace")
+        raise errors.RefusedError(
+            f"{shown}: a path that is not UTF-8 can't be stored; rename it, or give a link to it."
+        ) from None
+    return path
+
+
+def is_machine_trouble(exc: OSError) -> bool:
+    """Return whether an error says nothing about the file that it was met at."""
+    return exc.errno not in _OF_THE_FILE
+
+
+def explain(exc: OSError | UnicodeError, path: str) -> errors.AggregatorError | None:
+    """Return trouble of the machine as an error to be raised; nothing if it is a property of the file."""
+    if isinstance(exc, UnicodeError):
+        return errors.MachineError(path, "has characters that this locale can't write; set LC_ALL=C.UTF-8")
+    if is_machine_trouble(exc):
+        return errors.MachineError(path, exc.strerror or str(exc))
+    return None
+
+
+@contextlib.contextmanager
+def watched(path: str) -> Iterator[None]:
+    """Turn trouble of the machine while a file is used into an error that says so.
+
+    Raises
+    ------
+    MachineError
+        If there is such trouble; other errors stay as they are.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if is_machine_trouble(exc):
+            raise errors.MachineError(path, exc.strerror or str(exc)) from exc
+        raise
+
+
+def attempt(path: str, action: Callable[[], T]) -> T:
+    """Return what an action gives, repeated a few times as long as the machine is in trouble.
+
+    Raises
+    ------
+    OSError
+        What the action raises, if it is a property of the file.
+    MachineError
+        If the trouble stays.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            return action()
+        except (OSError, UnicodeError) as exc:
+            trouble = explain(exc, path)
+            if trouble is None:
+                raise
+            if pause is None or isinstance(exc, UnicodeError):
+                raise trouble from exc
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def open_file(path: str) -> int:
+    """Return a descriptor of a regular file, open for reading; never waits for what is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is certainly not there.
+    UnusableError
+        If something else is there, or it can't be opened.
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        fd = attempt(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
+    except (FileNotFoundError, NotADirectoryError):
+        check_missing(path)
+        raise
+    except OSError as exc:
+        _check_way(path, exc)
+        raise UnusableError(f"can't open it ({exc.strerror})") from exc
+    try:
+        check_regular(os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_regular(status: os.stat_result) -> None:
+    """Raise UnusableError if something is no regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableError(f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}")
+
+
+def read(path: str) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    FileNotFoundError, UnusableError, MachineError
+        As for `open_file`.
+    """
+    fd = open_file(path)
+    try:
+        return read_all(fd, os.fstat(fd).st_size, path)
+    finally:
+        os.close(fd)
+
+
+def read_part(path: str) -> bytes:
+    """Return the content of a file without which nothing can be done with what it is a part of.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, or can't be read.
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        return read(path)
+    except OSError as exc:
+        raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc
+    except UnusableError as exc:
+        raise errors.FormatError(path, "", f"can't read it: {exc}") from exc
+
+
+def read_all(fd: int, size: int, path: str) -> bytes:
+    """Return the content of an open file from its beginning, whatever became of its size meanwhile.
+
+    Raises
+    ------
+    UnusableError
+        If it can't be read.
+    MachineError
+        If the machine is in trouble.
+    """
+
+    def action() -> bytes:
+        data = os.pread(fd, size + 1, 0)
+        if len(data) != size:
+            with os.fdopen(os.dup(fd), "rb") as stream:
+                stream.seek(0)
+                data = stream.read()
+        return data
+
+    try:
+        return attempt(path, action)
+    except OSError as exc:
+        raise UnusableError(f"can't read it ({exc.strerror})") from exc
+
+
+def status(path: str) -> os.stat_result | None:
+    """Return the status of what is at a path, links followed; nothing if there is certainly nothing.
+
+    Raises
+    ------
+    UnusableError
+        If it can't be looked at.
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        return attempt(path, lambda: os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        check_missing(path)
+        return None
+    except OSError as exc:
+        _check_way(path, exc)
+        raise UnusableError(f"can't look at it ({exc.strerror})") from exc
+
+
+def _check_way(path: str, exc: OSError) -> None:
+    """Raise MachineError if not the file refuses access, but the way to it.
+
+    Then nobody knows whether there is a file. An expired ticket of a network file system looks like that.
+    """
+    if exc.errno not in (errno.EACCES, errno.EPERM):
+        return
+    try:
+        attempt(path, lambda: os.lstat(path))
+    except (PermissionError, FileNotFoundError) as again:
+        raise errors.MachineError(path, f"can't look there ({exc.strerror})") from again
+
+
+def exists(path: str) -> bool:
+    """Return whether there is anything at a path; unlike `os.path.exists`, only if that is certain.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be found out.
+    """
+    try:
+        return status(path) is not None
+    except UnusableError as exc:
+        raise errors.AggregatorError(f"{path}: {exc}. Mend that, and run the same command again.") from exc
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is anything at the end of a path; where links lead nowhere, there is nothing.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        return status(path) is not None
+    except UnusableError:
+        return False
+
+
+def check_missing(path: str) -> None:
+    """Make sure that a path, which could not be found, does not end at a link that leads nowhere.
+
+    Raises
+    ------
+    UnusableError
+        If it does, or if a directory on the way is none.
+    MachineError
+        If the machine is in trouble.
+    """
+    place = path
+    while True:
+        try:
+            mode = attempt(place, lambda place=place: os.lstat(place)).st_mode  # type: ignore[misc]
+        except (FileNotFoundError, NotADirectoryError):
+            above = os.path.dirname(place)
+            if above in (place, ""):
+                return
+            place = above
+            continue
+        except OSError as exc:
+            _check_way(place, exc)
+            raise UnusableError(f"can't look at {place} ({exc.strerror})") from exc
+        break
+    if stat.S_ISLNK(mode):
+        if _leads_somewhere(place, place != path):
+            return
+        which = "is" if place == path else f"{place} is"
+        raise UnusableError(f"{which} a link to {os.readlink(place)}, which is not there")
+    if place != path and not stat.S_ISDIR(mode):
+        raise UnusableError(f"{place} is no directory")
+
+
+def _leads_somewhere(link: str, directory: bool) -> bool:
+    try:
+        mode = attempt(link, lambda: os.stat(link)).st_mode
+    except OSError:
+        return False
+    return stat.S_ISDIR(mode) or not directory

@@ -1,0 +1,1 @@
+"""How work gets done: in this process or in others."""

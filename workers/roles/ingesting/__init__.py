@@ -1,0 +1,1 @@
+"""Ingesting: from digests to rows in the database."""

@@ -1,0 +1,50 @@
+"""What a run needs to be registered before its datasets can be ingested."""
+
+import contextlib
+
+from aggregator.butler.registry import registry
+from aggregator.schemas import messages
+from aggregator.schemas.graphs import pipeline
+from aggregator.storage import errors
+
+
+def register(
+    target: registry.Registry,
+    setup: messages.Setup,
+    header: pipeline.Header,
+    source: pipeline.Pipeline,
+) -> None:
+    """Register dataset types and collections; all of it can be repeated.
+
+    Parameters
+    ----------
+    target
+        The repository's database, open for writing.
+    setup
+        Says what is to be registered.
+    header
+        Names the run, the chain and the inputs.
+    source
+        Has the dataset types.
+
+    Raises
+    ------
+    RefusedError
+        If one can't be registered; nothing has been changed.
+    AggregatorError
+        If something fails later.
+    """
+    with contextlib.ExitStack() as begun:
+        if setup.register_dataset_types:
+            target.register_dataset_types(
+                [
+                    target.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
+                    for t in source.dataset_types
+                    if t.is_produced
+                ]
+            )
+            begun.enter_context(errors.after_changes())
+        target.register_run(header.output_run)
+        begun.enter_context(errors.after_changes())
+        if setup.update_output_chain and header.output is not None:
+            target.update_output_chain(header.output, header.output_run, header.inputs)

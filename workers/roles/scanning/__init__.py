@@ -1,0 +1,1 @@
+"""Scanning: from the files of a shard's quanta to its digest."""

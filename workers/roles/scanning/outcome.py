@@ -1,0 +1,189 @@
+"""From the files of a quantum to what happened to it (execution-files.md section 4)."""
+
+import dataclasses
+import re
+import uuid
+
+import msgspec
+from aggregator.schemas.execution import json_depth, lenient_values, log_records, statuses, task_metadata
+from aggregator.schemas.graphs import nodes, pipeline, predicted
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """What happened to a quantum."""
+
+    attempts: list[nodes.Attempt] = dataclasses.field(default_factory=list)
+    """All attempts, oldest first."""
+
+    logs: list[nodes.Part] = dataclasses.field(default_factory=list)
+    """JSON list of log records of each attempt, if known."""
+
+    metadata: list[bytes | None] = dataclasses.field(default_factory=list)
+    """JSON of the task metadata of each attempt, if known."""
+
+    listed: list[str] | None = None
+    """Ids of the outputs that the last attempt put, if it says so."""
+
+    @property
+    def status(self) -> int:
+        """Status of the last attempt."""
+        return self.attempts[-1].status
+
+    def logs_block(self) -> list[bytes | memoryview]:
+        """Return the JSON of the quantum's log block, in pieces."""
+        return nodes.attempt_pieces(self.logs)
+
+    def metadata_block(self) -> list[bytes | memoryview]:
+        """Return the JSON of the quantum's metadata block, in pieces."""
+        return nodes.attempt_pieces(self.metadata)
+
+
+def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> Outcome:
+    """Return what happened to a quantum.
+
+    Parameters
+    ----------
+    quantum
+        The predicted quantum.
+    log, metadata
+        Content of its log and metadata files; nothing if a file is missing.
+
+    Raises
+    ------
+    LogError, MetadataError
+        If the file's content is invalid.
+    """
+    outcome = Outcome()
+    last = nodes.Attempt(attempt=0, status=statuses.FAILED)
+    last_metadata: task_metadata.TaskMetadata | None = None
+    if log is not None:
+        try:
+            last_metadata = _add_log(outcome, log_records.parse(log), last)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise LogError(str(exc)) from exc
+    if metadata is not None:
+        try:
+            last_metadata = _add_metadata(outcome, metadata, last, quantum.task_label)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise MetadataError(str(exc)) from exc
+    last.attempt = len(outcome.attempts)
+    outcome.attempts.append(last)
+    if len(outcome.logs) < len(outcome.attempts):
+        outcome.logs.append(None)
+        last.status = statuses.FAILED if metadata is None else statuses.ABORTED_SUCCESS
+    if len(outcome.metadata) < len(outcome.attempts):
+        outcome.metadata.append(None)
+        last_metadata = None
+    if last_metadata is not None:
+        _take_listed(outcome, last_metadata, from_log=metadata is None)
+    return outcome
+
+
+class LogError(Exception):
+    """The content of the log file is invalid."""
+
+
+class MetadataError(Exception):
+    """The content of the metadata file is invalid."""
+
+
+def _take_listed(outcome: Outcome, metadata: task_metadata.TaskMetadata, from_log: bool) -> None:
+    try:
+        listed = task_metadata.listed_outputs(metadata)
+        outcome.listed = None if listed is None else [_dashed(text) for text in listed]
+    except ValueError as exc:
+        raise (LogError if from_log else MetadataError)(str(exc)) from exc
+
+
+def _add_log(
+    outcome: Outcome, log: log_records.Log, last: nodes.Attempt
+) -> task_metadata.TaskMetadata | None:
+    for previous in log.extra.previous_attempts:
+        _add_previous(outcome, previous, 1)
+    found = None
+    if log.extra.exception is not None or bytes(log.extra.metadata) != b"null":
+        last.exception = log.extra.exception
+        found = _add_extra_metadata(outcome, log.extra, last, 0)
+    last.previous_process_quanta = list(map(lenient_values.dashed_id, log.extra.previous_process_quanta))
+    outcome.logs.append(log.records)
+    return found
+
+
+def _add_previous(outcome: Outcome, extra: log_records.Extra, depth: int) -> None:
+    """Add an earlier attempt, which by definition failed; those before it come first.
+
+    Parameters
+    ----------
+    outcome
+        What to add it to.
+    extra
+        What is stored of it.
+    depth
+        In how many others it lies.
+    """
+    for previous in extra.previous_attempts:
+        _add_previous(outcome, previous, depth + 1)
+    attempt = nodes.Attempt(attempt=len(outcome.attempts), status=statuses.FAILED, exception=extra.exception)
+    records = bytes(extra.logs)
+    log_records.check_records(records)
+    outcome.logs.append(records)
+    outcome.attempts.append(attempt)
+    _add_extra_metadata(outcome, extra, attempt, depth)
+    attempt.previous_process_quanta = list(map(lenient_values.dashed_id, extra.previous_process_quanta))
+
+
+def _add_extra_metadata(
+    outcome: Outcome, extra: log_records.Extra, attempt: nodes.Attempt, depth: int
+) -> task_metadata.TaskMetadata | None:
+    text = bytes(extra.metadata)
+    if text == b"null":
+        outcome.metadata.append(None)
+        return None
+    text = task_metadata.without_nulls(text)
+    # Each attempt lies in a list in an object; in a graph there are as many around it as around the last one.
+    metadata = task_metadata.parse(text, max(2 * depth + 1, json_depth.ATTEMPTS))
+    attempt.resource_usage = task_metadata.resource_usage(metadata)
+    outcome.metadata.append(text)
+    return metadata
+
+
+def _add_metadata(
+    outcome: Outcome, data: bytes, last: nodes.Attempt, task_label: str
+) -> task_metadata.TaskMetadata:
+    data = task_metadata.without_nulls(data)
+    metadata = task_metadata.parse(data)
+    last.status = statuses.SUCCESSFUL
+    last.caveats = task_metadata.caveats(metadata)
+    # A success can still have the exception that its log told of, if it has none of its own.
+    last.exception = task_metadata.failure(metadata, task_label) or last.exception
+    last.resource_usage = task_metadata.resource_usage(metadata)
+    outcome.metadata.append(data)
+    return metadata
+
+
+def _dashed(text: str) -> str:
+    """Return a UUID in its usual form; raise ValueError if it is none."""
+    return text if _UUID.fullmatch(text) else str(uuid.UUID(text))
+
+
+def quantum_block(quantum: predicted.Quantum, attempts: list[nodes.Attempt]) -> bytes:
+    """Return the JSON of a quantum's block (quantum-graph-format.md section 7.2)."""
+    node = nodes.Quantum(
+        quantum.quantum_id,
+        quantum.task_label,
+        quantum.data_coordinate,
+        {name: [d.dataset_id for d in datasets] for name, datasets in quantum.inputs.items()},
+        {name: [d.dataset_id for d in datasets] for name, datasets in quantum.outputs.items()},
+        attempts,
+    )
+    return nodes.encode_quantum(node)
+
+
+def special_outputs(quantum: predicted.Quantum) -> tuple[predicted.Dataset, predicted.Dataset]:
+    """Return the predicted log and metadata of a regular quantum."""
+    (log,) = quantum.outputs[pipeline.LOG_CONNECTION]
+    (metadata,) = quantum.outputs[pipeline.METADATA_CONNECTION]
+    return log, metadata

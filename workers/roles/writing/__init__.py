@@ -1,0 +1,1 @@
+"""Writing: from digests to the provenance graph."""
