@@ -264,8 +264,8 @@ def test_help_starts_fast_and_lists_all_commands() -> None:
         option in help_text for parameter in show.show.params for option in parameter.opts if "-" in option
     )
     code = (
-        "import sys\nfrom aggregator import command_line\n"
-        "try:\n    command_line.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom aggregator.command_line import main\n"
+        "try:\n    main.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "loaded = [m for m in ('numpy', 'aggregator.command_line.show', 'sqlalchemy') if m in sys.modules]\n"
         "print(loaded, file=sys.stderr)"
     )

@@ -4,15 +4,16 @@ from typing import Any
 
 import click
 
-from aggregator.command_line import next_commands, shared
+from aggregator.command_line import invocations, next_commands, options
 from aggregator.console import terminal
+from aggregator.workers.engines import thread_pools
 
 _VIEWS = ("logs", "metadata", "upstream", "downstream")
 _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
 
 
 @click.command("show")
-@click.argument("graph_or_repo", metavar="GRAPH|REPO")
+@options.path("graph_or_repo", metavar="GRAPH|REPO")
 @click.argument("run", required=False)
 @click.option("--quantum", "quantum_id", metavar="ID", help="The quantum with this id.")
 @click.option(
@@ -55,8 +56,9 @@ _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True,
     help="Text for people, or JSON.",
 )  # fmt: skip
+@options.defaults_file
 @click.pass_obj
-def show(command: next_commands.Command, /, graph_or_repo: str, run: str | None, **options: Any) -> None:
+def show(invocation: invocations.Invocation, /, graph_or_repo: str, run: str | None, **chosen: Any) -> None:
     """Tell what a provenance graph knows.
 
     GRAPH is a provenance graph. REPO is a repository in which one was ingested: its directory, its
@@ -70,36 +72,36 @@ def show(command: next_commands.Command, /, graph_or_repo: str, run: str | None,
       aggregator show GRAPH --why calexp --data-id "visit=102, detector=5"
       aggregator show REPO u/me/run --failed --format json
     """
-    _check(options)
-    module = shared.import_single_threaded("aggregator.show.answer")
-    provenance = shared.import_single_threaded("aggregator.reading.provenance")
-    request = shared.import_single_threaded("aggregator.show.question").Request(**options)
-    with provenance.Provenance(graph_or_repo, run) as found:
+    _check(chosen)
+    module = thread_pools.import_module("aggregator.show.answer")
+    reading = thread_pools.import_module("aggregator.reading.provenance")
+    request = thread_pools.import_module("aggregator.show.question").Request(**chosen)
+    with reading.Provenance(graph_or_repo, run) as provenance:
         output = terminal.Output()
-        module.Answer(found, request, output).run()
+        module.Answer(provenance, request, output).run()
         output.flush()
-    if not any(options[name] for name in _CHOICES) and options["output_format"] == "table":
+    if not any(chosen[name] for name in _CHOICES) and chosen["output_format"] == "table":
         place = [graph_or_repo, *([run] if run else [])]
-        shared.hint(next_commands.after_graph(command, *place, failures=True))
+        invocation.hint(next_commands.after_graph(invocation.command, *place, failures=True))
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(given: dict[str, Any]) -> None:
     """Refuse options that mean nothing together."""
-    chosen = [name for name in _CHOICES if options[name]]
+    chosen = [name for name in _CHOICES if given[name]]
     if chosen == ["task", "failed"]:
         chosen = ["failed"]
     names = {"quantum_id": "--quantum", **{name: f"--{name}" for name in _CHOICES[1:]}}
     if len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(names[name] for name in chosen)} can't be combined.")
     choice = chosen[0] if chosen else None
-    if options["data_id"] is not None and (
-        choice in (None, "quantum_id") or (options["failed"] and not options["task"])
+    if given["data_id"] is not None and (
+        choice in (None, "quantum_id") or (given["failed"] and not given["task"])
     ):
         raise click.UsageError("--data-id needs --task, or a dataset type with --dataset or --why.")
-    views = [f"--{name}" for name in _VIEWS if options[name]]
+    views = [f"--{name}" for name in _VIEWS if given[name]]
     if views and choice not in ("quantum_id", "dataset", "task"):
         raise click.UsageError(f"{views[0]} needs --quantum, --dataset or --task.")
-    if options["attempt"] is not None and not (options["logs"] or options["metadata"]):
+    if given["attempt"] is not None and not (given["logs"] or given["metadata"]):
         raise click.UsageError("--attempt needs --logs or --metadata.")
-    if options["depth"] is not None and not (options["upstream"] or options["downstream"]):
+    if given["depth"] is not None and not (given["upstream"] or given["downstream"]):
         raise click.UsageError("--depth needs --upstream or --downstream.")

@@ -6,23 +6,27 @@ import os
 import time
 
 from aggregator.console import interruption, progress
-from aggregator.graph_ingestion import ingestion_request, ingestion_summary, ownership, placement, replacement
+from aggregator.graph_ingestion import (
+    ingestion_request,
+    ingestion_summary,
+    ownership,
+    placement,
+    replacement,
+    transfers,
+)
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import errors, fault_points
 from aggregator.workers.engines import memory
 
 _log = logging.getLogger(__name__)
 
-BATCH_SIZE = 10_000
-"""Datasets in a transaction by default."""
-
 
 def ingest_graph(
     butler_config: str | os.PathLike[str],
     uri: str | os.PathLike[str] | None = None,
     *,
-    transfer: str | None = "move",
-    batch_size: int = BATCH_SIZE,
+    transfer: str | None = transfers.DEFAULT,
+    batch_size: int = transfers.BATCH_SIZE,
     output_run: str | None = None,
     verify: bool = True,
     interactive_status: bool | None = None,

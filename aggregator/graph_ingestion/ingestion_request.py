@@ -8,7 +8,7 @@ from typing import Self
 from aggregator import ranges, repository_files
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import collections, ingested_graphs, new_ids, registry
-from aggregator.graph_ingestion import placement, places
+from aggregator.graph_ingestion import placement, places, transfers
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, pipeline, provenance_graph
 from aggregator.storage import errors, local_files
@@ -88,8 +88,8 @@ def check(
     RefusedError
         If it can't; the message says why.
     """
-    if transfer is not None and transfer not in placement.MODES:
-        raise errors.RefusedError(f"transfer must be one of {', '.join(placement.MODES)}, not {transfer!r}")
+    if transfer is not None and transfer not in transfers.MODES:
+        raise errors.RefusedError(f"transfer must be one of {', '.join(transfers.MODES)}, not {transfer!r}")
     if transfer == "direct":
         raise errors.RefusedError(
             "transfer 'direct' can't work: datasets can only share a graph that is inside the repository."

@@ -10,9 +10,6 @@ from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container
 from aggregator.storage import durable_files, errors, fault_points, local_files, locks
 
-MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
-"""Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
-
 _ORIGIN = "user.aggregator.moved_from"
 """Extended attribute of a file that was moved: where it was. Not all file systems keep it."""
 

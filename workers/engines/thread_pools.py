@@ -1,8 +1,10 @@
 """Keeps numerical libraries from starting threads of their own."""
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 _VARIABLES = (
     "OMP_NUM_THREADS",
@@ -31,3 +33,9 @@ def single_threaded() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def import_module(name: str) -> Any:
+    """Import a module whose libraries would otherwise start threads."""
+    with single_threaded():
+        return importlib.import_module(name)

@@ -1,0 +1,25 @@
+"""The command ``create``."""
+
+import click
+
+from aggregator.command_line import options
+from aggregator.workers.engines import thread_pools
+
+
+@click.command("create")
+@options.path("repo")
+@options.database
+@options.namespace
+@click.option(
+    "--dimension-config", "dimension_path", type=options.PATH, metavar="FILE",
+    help="YAML or JSON file with the dimension universe [default: one for synthetic runs].",
+)  # fmt: skip
+@options.defaults_file
+def create(repo: str, database: str | None, namespace: str | None, dimension_path: str | None) -> None:
+    """Make an empty repository in the directory REPO."""
+    creation = thread_pools.import_module("aggregator.butler.creation")
+    dimensions = None
+    if dimension_path is not None:
+        yaml_files = thread_pools.import_module("aggregator.butler.configuration.yaml_files")
+        dimensions = yaml_files.read(dimension_path)
+    creation.create_repository(repo, database_url=database, namespace=namespace, dimension_config=dimensions)

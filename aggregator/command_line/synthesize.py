@@ -1,0 +1,56 @@
+"""The command ``synthesize``."""
+
+from typing import Any
+
+import click
+
+from aggregator.command_line import invocations, next_commands, options
+from aggregator.synthesis import parameters
+from aggregator.workers.engines import thread_pools
+
+_run = options.Fields(parameters.Parameters)
+
+
+@click.command("synthesize")
+@options.path("out")
+@click.option("--quanta", type=click.IntRange(min=1), required=True, help="Number of quanta.")
+@options.processes
+@_run.option("--seed", type=click.IntRange(min=0), help="Seed of all content.")
+@click.option("--small-files", is_flag=True, help="Logs and metadata of 2.6 kB, unless given otherwise.")
+@_run.option("--log-size", type=int, help="Mean size of logs in bytes.")
+@_run.option("--metadata-size", type=int, help="Mean size of metadata in bytes.")
+@_run.option("--output-size", type=int, help="Size of other outputs in bytes.")
+@_run.option("--failed", type=float, help="Share of quanta that fail.")
+@_run.option("--blocked", type=float, help="Share of quanta below failed ones.")
+@_run.option("--retried", type=float, help="Share that fails at first.")
+@_run.option("--caveats", type=float, help="Share that succeeds with caveats.")
+@_run.option("--aborted", type=float, help="Share without log, metadata, or both.")
+@_run.option("--corrupt", type=float, help="Share with an unreadable file.")
+@options.database
+@options.namespace
+@options.bars
+@options.defaults_file
+@click.pass_context
+def synthesize(
+    context: click.Context,
+    /,
+    out: str,
+    n_processes: int,
+    small_files: bool,
+    interactive_status: bool | None,
+    **fields: Any,
+) -> None:
+    """Make an executed run without executing it: repository, predicted graph, and all files, in OUT."""
+    invocation: invocations.Invocation = context.obj
+    campaign = thread_pools.import_module("aggregator.synthesis.campaign")
+    if small_files:
+        unset = click.core.ParameterSource.DEFAULT
+        fields |= {
+            n: size for n, size in parameters.SMALL.items() if context.get_parameter_source(n) is unset
+        }
+    asked = parameters.Parameters(**fields)
+    made = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive_status)
+    text = invocation.command.other(
+        "aggregate-graph", made.predicted, made.root, "-o", "provenance.qg", "-j", "2"
+    )
+    invocation.last_words(made, [next_commands.Next(text, "to aggregate it")])

@@ -1,0 +1,10 @@
+"""How a graph can be brought into a repository, and what is done unless something else is asked for."""
+
+MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
+"""Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""
+
+DEFAULT = "move"
+"""The mode unless another one is given."""
+
+BATCH_SIZE = 10_000
+"""Datasets in a transaction by default."""
