@@ -18,7 +18,7 @@ setup: $(VENV)/development
 
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
-	tests/get_browser.sh
+	tests/browser/get_browser.sh
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/development
@@ -66,12 +66,12 @@ bench-large: $(VENV)/benchmarks
 # way with each database; runs graphs of hardly any quanta often.
 kills: $(VENV)/development
 	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 \
-		$(BIN)/python -m pytest tests/test_kills.py tests/test_small_graphs.py \
-		tests/test_ingest_graph_kills.py tests/test_ingest_graph_oracle.py
+		$(BIN)/python -m pytest tests/kills/test_aggregation.py tests/system/test_small_graphs.py \
+		tests/kills/test_graph_ingestion.py tests/oracle/test_graph_ingestion.py
 
 # Compares with the newest reference, which needs Python 3.12 or newer: ten minutes and an environment of its own.
 oracle-newest:
-	tests/newest/compare.sh
+	tests/oracle/newest/compare.sh
 
 clean:
 	rm -rf $(VENV) .venv-newest demo bench-out build *.egg-info

@@ -22,10 +22,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from oracle import compare, reference
-
 from benchmarks import campaigns, measure
-from tests import databases, postgresql_server
+from tests.helpers import databases, postgresql_server
+from tests.helpers.oracle import compare, reference
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 

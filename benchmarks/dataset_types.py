@@ -15,7 +15,7 @@ import time
 from aggregator.butler.registry import obstacles, registry
 
 from benchmarks import ingest_rows
-from tests import databases
+from tests.helpers import databases
 
 DETECTOR = ("band", "instrument", "day_obs", "detector", "physical_filter", "visit")
 OUTPUTS = (

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from aggregator.butler.registry import batch, registry
 
-from tests import databases, postgresql_repository, postgresql_server, registry_rows
+from tests.helpers import databases, postgresql_repository, postgresql_server, registry_rows
 
-SAMPLE = pathlib.Path(__file__).parents[1] / "tests" / "data" / "sample.zip"
+SAMPLE = pathlib.Path(__file__).parents[1] / "tests" / "helpers" / "data" / "sample.zip"
 RUN = "u/sample/benchmark"
 DETECTORS = 50
 """Detectors of a visit; each has two datasets, and the visit has one more."""

@@ -1,6 +1,6 @@
 """Points at which tests stop a process, to kill it there from outside.
 
-Nothing happens unless the environment names a point; see tests/test_kills.py.
+Nothing happens unless the environment names a point; see tests/kills/test_aggregation.py.
 """
 
 import os

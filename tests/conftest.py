@@ -1,32 +1,14 @@
 """Fixtures shared by all tests."""
 
-import dataclasses
-import json
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests import databases, postgresql_server
+from tests.helpers import databases, postgresql_server, samples
 
-DATA = pathlib.Path(__file__).parent / "data"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """The sample run: an executed repository, graphs written by the reference, expected results."""
-
-    root: pathlib.Path
-    """Directory with everything that the archive holds."""
-
-    repo: pathlib.Path
-    """The executed repository, before aggregation."""
-
-    expected: dict[str, Any]
-    """What the reference makes of it."""
+pytest_plugins = ["tests.helpers.oracle.fixtures", "tests.helpers.graph_ingestion_fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,22 +21,15 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Pat
 
 
 @pytest.fixture
-def sample(tmp_path: pathlib.Path) -> Sample:
-    return _unpack(tmp_path)
+def sample(tmp_path: pathlib.Path) -> samples.Sample:
+    return samples.unpack(tmp_path)
 
 
 @pytest.fixture
-def aggregated_sample(sample: Sample) -> Sample:
+def aggregated_sample(sample: samples.Sample) -> samples.Sample:
     """Return the sample after its aggregation by the reference."""
     shutil.copy(sample.root / "after_aggregate.sqlite3", sample.repo / "gen3.sqlite3")
     return sample
-
-
-def _unpack(directory: pathlib.Path) -> Sample:
-    with zipfile.ZipFile(DATA / "sample.zip") as archive:
-        archive.extractall(directory)
-    expected = json.loads((DATA / "expected.json").read_text())
-    return Sample(directory, directory / "repo", expected)
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +45,9 @@ def postgresql_samples(
 ) -> tuple[databases.Postgresql, databases.Postgresql]:
     """Return the sample before and after its aggregation, in databases that are not to be changed."""
     pytest.importorskip("lsst.daf.butler")
-    from tests import postgresql_repository
+    from tests.helpers import postgresql_repository
 
-    root = _unpack(tmp_path_factory.mktemp("sample")).root
+    root = samples.unpack(tmp_path_factory.mktemp("sample")).root
     files = root / "repo" / "gen3.sqlite3", root / "after_aggregate.sqlite3"
     before, after = (postgresql_repository.load(postgresql, file) for file in files)
     return before, after
@@ -80,7 +55,7 @@ def postgresql_samples(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def sample_databases(
-    request: pytest.FixtureRequest, sample: Sample
+    request: pytest.FixtureRequest, sample: samples.Sample
 ) -> Iterator[tuple[databases.Database, databases.Database]]:
     """Return a copy of the sample's database before its aggregation, and one from after it to be read."""
     if request.param == "sqlite":

@@ -1,1 +1,0 @@
-"""The reference as oracle: real runs made and aggregated with it, and comparisons with ours."""

@@ -1,0 +1,55 @@
+"""Fixtures: a run made once per session, and what the reference makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from tests.helpers import postgresql_server
+from tests.helpers.oracle import reference, runs
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Aggregated:
+    """A copy of the run that the reference has aggregated; to be read only."""
+
+    run: runs.OracleRun
+    """The copy."""
+
+    provenance: pathlib.Path
+    """The provenance graph."""
+
+
+@pytest.fixture(scope="session")
+def oracle_run(tmp_path_factory: pytest.TempPathFactory) -> runs.OracleRun:
+    """Return an executed run of 311 quanta with all kinds of trouble; work on copies (`runs.copy_run`)."""
+    pytest.importorskip("lsst.pipe.base")
+    return runs.make_oracle_run(tmp_path_factory.mktemp("oracle") / "run")
+
+
+@pytest.fixture(scope="session")
+def postgresql_oracle_run(oracle_run: runs.OracleRun, postgresql: postgresql_server.Server) -> runs.OracleRun:
+    """Return `oracle_run` with a PostgreSQL database; work on copies."""
+    from tests.helpers import postgresql_repository
+
+    database = postgresql_repository.load(postgresql, oracle_run.database)
+    return dataclasses.replace(oracle_run, postgresql=database)
+
+
+@pytest.fixture(scope="session")
+def clean_oracle_run(tmp_path_factory: pytest.TempPathFactory) -> runs.OracleRun:
+    """Return an executed run of 40 quanta in which nothing has failed; work on copies."""
+    pytest.importorskip("lsst.pipe.base")
+    workdir = tmp_path_factory.mktemp("clean_oracle") / "run"
+    return runs.make_oracle_run(workdir, visits=3, detectors=2, patches=2, trouble=False)
+
+
+@pytest.fixture(scope="session")
+def reference_result(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Aggregated:
+    """Return a copy of `oracle_run` as the reference aggregates it."""
+    directory = tmp_path_factory.mktemp("reference")
+    copy = runs.copy_run(oracle_run, directory / "repo")
+    reference.aggregate(copy, directory / "provenance.qg")
+    return Aggregated(copy, directory / "provenance.qg")

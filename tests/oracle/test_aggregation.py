@@ -1,0 +1,238 @@
+"""The reference aggregates one copy of a run and this project another: the results are the same."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aggregator
+from tests.helpers.oracle import compare, reference, runs
+
+if TYPE_CHECKING:
+    from tests.helpers.oracle import fixtures
+
+
+def aggregate(run: runs.OracleRun, output: pathlib.Path | None = None, **config: Any) -> Any:
+    """Aggregate a copy of a run with this project; same arguments as `reference.aggregate`."""
+    config.setdefault("mock_storage_classes", True)
+    options = aggregator.AggregatorConfig(output_path=None if output is None else str(output), **config)
+    return aggregator.aggregate_graph(str(run.predicted_path), str(run.root), options)
+
+
+class Pair:
+    """Two copies of a run, one for each tool."""
+
+    def __init__(self, run: runs.OracleRun, directory: pathlib.Path) -> None:
+        self.theirs = runs.copy_run(run, directory / "theirs")
+        self.ours = runs.copy_run(run, directory / "ours")
+        self.their_graph = directory / "theirs.qg"
+        self.our_graph = directory / "ours.qg"
+
+    def aggregate(self, graph: bool = True, our_processes: int = 1, **config: Any) -> None:
+        reference.aggregate(self.theirs, self.their_graph if graph else None, **config)
+        aggregate(self.ours, self.our_graph if graph else None, n_processes=our_processes, **config)
+
+    def check(self, graph: bool = True) -> None:
+        compare.assert_databases_equal(self.theirs.tables, self.ours.tables)
+        if graph:
+            compare.assert_provenance_equal(self.their_graph, self.our_graph, self.ours.root)
+
+
+@pytest.fixture
+def pair(
+    request: pytest.FixtureRequest, oracle_run: runs.OracleRun, tmp_path: pathlib.Path
+) -> Iterator[Pair]:
+    run = oracle_run
+    if getattr(request, "param", "sqlite") == "postgresql":
+        run = request.getfixturevalue("postgresql_oracle_run")
+    made = Pair(run, tmp_path)
+    yield made
+    for each in (made.theirs, made.ours):
+        runs.remove_database(each)
+
+
+on_both = pytest.mark.parametrize("pair", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test on both kinds of databases."""
+
+
+@pytest.fixture(scope="module")
+def ours(
+    oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[runs.OracleRun, pathlib.Path]:
+    """Return a copy of the run as this project aggregates it by default, and its graph."""
+    directory = tmp_path_factory.mktemp("ours")
+    copy = runs.copy_run(oracle_run, directory / "repo")
+    aggregate(copy, directory / "provenance.qg")
+    return copy, directory / "provenance.qg"
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 3])
+def test_defaults(
+    reference_result: fixtures.Aggregated,
+    oracle_run: runs.OracleRun,
+    tmp_path: pathlib.Path,
+    n_processes: int,
+) -> None:
+    copy = runs.copy_run(oracle_run, tmp_path / "repo")
+    done = aggregate(copy, tmp_path / "ours.qg", n_processes=n_processes)
+    compare.assert_databases_equal(reference_result.run.database, copy.database)
+    compare.assert_provenance_equal(reference_result.provenance, tmp_path / "ours.qg", copy.root)
+    assert done.n_ingested > 1000
+    assert done.n_skipped == 0
+    # Nothing is left beside what was asked for.
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ours.qg", "repo"]
+    assert not list(copy.root.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"promise_ingest_graph": True},
+        {"update_output_chain": False},
+        {"defensive_ingest": True},
+        {"zstd_dict_size": 0},
+        {"zstd_dict_size": 2048, "zstd_dict_n_inputs": 40},
+        {"ingest_batch_size": 10},
+        {"zstd_level": 10},
+    ],
+    ids=lambda config: ",".join(f"{k}={v}" for k, v in config.items()),
+)
+def test_option(pair: Pair, config: dict[str, Any]) -> None:
+    pair.aggregate(**config)
+    pair.check()
+
+
+@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"our_processes": 1},
+        {"promise_ingest_graph": True},
+        {"update_output_chain": False},
+        {"defensive_ingest": True},
+        {"ingest_batch_size": 10},
+        {"dry_run": True},
+    ],
+    ids=lambda config: ",".join(f"{k}={v}" for k, v in config.items()),
+)
+def test_postgresql(pair: Pair, config: dict[str, Any]) -> None:
+    pair.aggregate(**config)
+    pair.check()
+    assert not list(pair.ours.root.glob("gen3.sqlite3*"))
+
+
+@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
+def test_butler_gets_every_dataset_from_postgresql(pair: Pair) -> None:
+    pair.aggregate(our_processes=2)
+    pair.check()
+    assert (
+        compare.butler_gets_everything(pair.ours.root, pair.ours.run, pair.ours.marks["missing_files"]) > 1000
+    )
+
+
+def test_dry_run_changes_nothing_but_writes_the_graph(pair: Pair, oracle_run: runs.OracleRun) -> None:
+    pair.aggregate(dry_run=True, our_processes=2)
+    pair.check()
+    assert pair.ours.database.read_bytes() == oracle_run.database.read_bytes()
+
+
+@on_both
+def test_incomplete(pair: Pair) -> None:
+    pair.aggregate(graph=False, incomplete=True)
+    pair.check(graph=False)
+
+
+@on_both
+def test_incomplete_then_complete(pair: Pair) -> None:
+    for run in (pair.theirs, pair.ours):
+        runs.show(run, stage="pass1", fraction=0.5)
+    pair.aggregate(graph=False, incomplete=True)
+    pair.check(graph=False)
+    for run in (pair.theirs, pair.ours):
+        runs.show(run)
+    pair.aggregate()
+    pair.check()
+
+
+@on_both
+def test_dataset_types_registered_before(pair: Pair) -> None:
+    for run in (pair.theirs, pair.ours):
+        _register_dataset_types(run)
+    pair.aggregate(register_dataset_types=False)
+    pair.check()
+
+
+def _register_dataset_types(run: runs.OracleRun) -> None:
+    from lsst.daf.butler import Butler
+    from lsst.pipe.base.pipeline_graph import TaskImportMode
+    from lsst.pipe.base.quantum_graph import PredictedQuantumGraphReader
+
+    mode = TaskImportMode.DO_NOT_IMPORT
+    with (
+        PredictedQuantumGraphReader.open(str(run.predicted_path), import_mode=mode) as reader,
+        Butler.from_config(str(run.root), writeable=True) as butler,
+    ):
+        reader.components.pipeline_graph.register_dataset_types(
+            butler, include_inputs=False, include_packages=True, include_configs=True, include_logs=True
+        )
+
+
+def test_dataset_types_missing_is_an_error_that_names_them(
+    oracle_run: runs.OracleRun, tmp_path: pathlib.Path
+) -> None:
+    copy = runs.copy_run(oracle_run, tmp_path / "repo")
+    with pytest.raises(aggregator.AggregatorError, match="is not registered, and none is to be"):
+        aggregate(copy, register_dataset_types=False)
+
+
+@on_both
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_second_run_skips_everything(pair: Pair, n_processes: int) -> None:
+    pair.aggregate()
+    before = compare.database_rows(pair.ours.tables)
+    pair.our_graph.unlink()
+    pair.their_graph.unlink()
+    reference.aggregate(pair.theirs, pair.their_graph)
+    done = aggregate(pair.ours, pair.our_graph, n_processes=n_processes)
+    pair.check()
+    assert done.n_ingested == 0
+    assert done.n_skipped > 1000
+    assert compare.database_rows(pair.ours.tables) == before
+
+
+@on_both
+def test_reference_takes_over_after_us_and_we_after_the_reference(pair: Pair) -> None:
+    for first, second in ((aggregate, reference.aggregate), (reference.aggregate, aggregate)):
+        run = pair.ours if first is aggregate else pair.theirs
+        first(run)
+        second(run)
+    pair.check(graph=False)
+
+
+def test_butler_gets_every_dataset(ours: tuple[runs.OracleRun, pathlib.Path]) -> None:
+    run, _ = ours
+    assert compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"]) > 1000
+
+
+def test_reference_ingests_and_reports_on_our_graph(
+    ours: tuple[runs.OracleRun, pathlib.Path], reference_result: fixtures.Aggregated, tmp_path: pathlib.Path
+) -> None:
+    run, graph = ours
+    theirs = runs.copy_run(reference_result.run, tmp_path / "theirs")
+    copy = runs.copy_run(run, tmp_path / "ours")
+    reports = []
+    for each, path in ((copy, graph), (theirs, reference_result.provenance)):
+        reports.append(reference.provenance_report(path, status_report=tmp_path / f"{each.root.name}.json"))
+        reference.ingest_graph(each, path, transfer="copy")
+    assert reports[0] == reports[1]
+    assert "TOTAL" in reports[0]
+    # Without content there is no file to read a log from: the reference's own ingestion lists them, too.
+    missing = [*run.marks["missing_files"], *run.marks["logs_without_content"]]
+    # All of them are read in the tests of our own ingestion.
+    assert compare.butler_gets_everything(copy.root, copy.run, missing, step=7) > 1000
+    # The run is closed now: files that the graph replaced would be taken for missing.
+    with pytest.raises(aggregator.RefusedError, match="holds its provenance graph"):
+        aggregate(copy)

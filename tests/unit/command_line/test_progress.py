@@ -1,0 +1,129 @@
+"""Progress on a terminal: bars come and go, and every log line stays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import sys
+import time
+
+import pytest
+from aggregator.schemas import messages
+from aggregator.workers.engines import process
+
+import aggregator
+from aggregator.console import progress
+from tests.helpers import samples
+from tests.unit.command_line import test_last_words, test_terminal
+
+_CODES = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
+
+
+def screen(output: str) -> list[str]:
+    """Return the lines of a terminal after some output."""
+    lines, row, column = [""], 0, 0
+    for number, code, back, feed, text in _CODES.findall(output):
+        if back:
+            column = 0
+        elif feed:
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif text:
+            lines[row] = lines[row].ljust(column)[:column] + text + lines[row][column + len(text) :]
+            column += len(text)
+        elif code == "A":
+            row -= int(number or 1)
+            assert row >= 0
+        elif code == "K":
+            lines[row] = ""
+        else:
+            assert code in "mhl", code
+    return lines
+
+
+def test_log_lines_stay_and_bars_go(sample: samples.Sample) -> None:
+    arguments = test_last_words.aggregation(sample, "--interactive-status")
+    code, output = test_terminal.on_terminal(*arguments)
+    assert code == 0
+    assert "━" in output
+    assert re.search("ingested.*0/20", output)
+    lines = screen(output)
+    for message in ("Scanning", "20 quanta in", "Reading "):
+        assert [line for line in lines if line.startswith("INFO") and message in line]
+    assert not [line for line in lines if "━" in line]
+    assert [line for line in lines if line.startswith("Task  ")]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_all_that_is_written_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of handlers that had the stream before, of libraries, warnings, and what follows."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    handler = logging.StreamHandler(stream)
+    library = logging.getLogger("some.library")
+    library.addHandler(handler)
+    library.setLevel(logging.INFO)
+    try:
+        with progress.Progress({"scanned": 10}, time.monotonic(), None, None) as shown:
+            shown.advance("scanned", 5)
+            library.info("from a [bold]library[/bold] :smile: %s", "x" * 300)
+            print("from somebody", file=sys.stderr)
+            time.sleep(0.3)
+            shown.advance("scanned", 5)
+        library.info("after it")
+        assert handler.stream is stream
+    finally:
+        library.removeHandler(handler)
+    lines = screen(stream.getvalue())
+    assert "━" in stream.getvalue()
+    assert not [line for line in lines if "━" in line]
+    assert f"from a [bold]library[/bold] :smile: {'x' * 300}" in lines
+    assert "from somebody" in lines
+    assert "after it" in lines
+    # The cursor is shown again.
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+def test_a_terminal_without_room_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.suppress(OSError), open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress.Progress({"scanned": 10}, time.monotonic(), None, True) as shown:
+            shown.advance("scanned", 10)
+        reached = True
+        monkeypatch.undo()
+    assert reached
+
+
+def test_without_standard_error_there_are_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress.Progress({"scanned": 10}, time.monotonic(), None, None) as shown:
+        shown.advance("scanned", 10)
+
+
+def test_what_libraries_say_in_workers_comes_through_the_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the terminal itself, bars would cover it."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
+    worker = process.ProcessWorker(
+        "scanner", "scanner-000", os.open(os.devnull, os.O_RDONLY), process.Clock()
+    )
+    try:
+        # A worker that was not set up says so, as an error.
+        worker.send(messages.ScanShard(1, b"", b"", b""))
+        with pytest.raises(aggregator.AggregatorError, match="not set up"):
+            worker.receive()
+    finally:
+        worker.end()
+        worker.join(5.0)
+    assert "failed in ScanShard" in [record.getMessage() for record in caplog.records][-1]
+    assert caplog.records[-1].getMessage().startswith("scanner-000: ")
+    assert capfd.readouterr().err == ""

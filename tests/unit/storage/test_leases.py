@@ -1,0 +1,273 @@
+"""File systems without locks: leases, among them those of other hosts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from aggregator.schemas.checkpoints import ledger
+from aggregator.storage import errors, leases, locks
+
+import aggregator
+from aggregator.aggregation import checkpoint_status, checkpoints
+from tests.helpers import lease_hosts, samples
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file system be without locks."""
+
+    def flock(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_run_without_locks_says_so_and_is_whole(
+    sample: samples.Sample, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples.aggregate(sample)
+    assert "its file system has no locks" in caplog.text
+    assert sorted(p.name for p in sample.repo.iterdir() if "checkpoint" in p.name) == []
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.ordering("C5", "C7")
+@pytest.mark.parametrize("host", ["first", "second"])
+def test_lease_of_a_living_process_is_not_taken(
+    sample: samples.Sample, hosts: lease_hosts.Hosts, host: str
+) -> None:
+    directory = sample.repo / "predicted.qg.checkpoint"
+    with checkpoints.Checkpoint(str(directory)) as held:
+        assert held.lock.claim is not None
+        if host == "second":
+            lease_hosts.grow_old(held.lock.claim.path, leases.STALE_SECONDS - 30)
+        else:
+            # On its own host it is known to live, however long it could not write.
+            lease_hosts.grow_old(held.lock.claim.path)
+        hosts.go_to(host)
+        before = samples.tree(sample.root)
+        with pytest.raises(errors.InUseError, match=f"process {os.getpid()} on first, since 20") as caught:
+            samples.aggregate(sample)
+        assert caught.value.exit_code == 1
+        assert samples.tree(sample.root) == before
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.ordering("C4")
+def test_lease_of_another_host_is_taken_over_when_it_is_not_renewed(
+    sample: samples.Sample, hosts: lease_hosts.Hosts
+) -> None:
+    """The first host was out of reach for a while; when it is back, it does not go on."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    with checkpoints.Checkpoint(str(directory)) as first:
+        assert first.lock.claim is not None
+        lease_hosts.grow_old(first.lock.claim.path)
+        hosts.go_to("second")
+        with checkpoints.Checkpoint(str(directory)) as second:
+            leases.check(second.lock.claim)
+            with pytest.raises(errors.AggregatorError, match="the lease was taken over") as caught:
+                leases.check(first.lock.claim)
+            assert caught.value.exit_code == 1
+            # Nor does it take away what is the other's by now.
+            first.remove()
+            leases.check(second.lock.claim)
+            assert os.path.exists(second.layout.lock)
+            second.remove()
+    assert not directory.exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.ordering("C4")
+@pytest.mark.parametrize("step", ["digest", "ledger", "publication"])
+def test_what_relies_on_a_lease_looks_again(
+    sample: samples.Sample, hosts: lease_hosts.Hosts, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The lease is taken over right before a step: it is not done, and the second host can do it all."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    point = {"digest": "shard", "ledger": "report", "publication": "output"}[step]
+    taken: list[leases.Lease] = []
+
+    def reached(name: str) -> None:
+        if name == point and not taken:
+            [lease] = directory.glob("*.lease")
+            lease_hosts.grow_old(str(lease))
+            hosts.go_to("second")
+            taken.append(leases.take(str(directory / "aggregation.lock"), ""))
+
+    monkeypatch.setattr("aggregator.storage.fault_points.reached", reached)
+    with pytest.raises(errors.AggregatorError, match=r"the lease was taken over by process .* on second"):
+        samples.aggregate(sample)
+    assert not (sample.root / "out.qg").exists()
+    if step != "publication":
+        assert ledger.read_all(str(directory / "ledger")) == []
+    if step == "digest":
+        assert list(directory.glob("*.digest")) == []
+    taken[0].release()
+    samples.aggregate(sample)
+    assert (sample.root / "out.qg").exists()
+
+
+_HOLD = """
+import sys, os, errno
+from aggregator.storage import leases, locks
+def flock(*_):
+    raise OSError(errno.ENOLCK, "no locks")
+locks.fcntl.flock = flock
+lease = leases.take(sys.argv[1], "")
+if len(sys.argv) > 2:
+    # A worker: it has nothing but what it inherits.
+    os.set_inheritable(lease.descriptor, True)
+    import subprocess
+    worker = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
+    print(worker.pid, flush=True)
+else:
+    print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def _hold(subject: pathlib.Path, *arguments: str) -> Any:
+    command = [sys.executable, "-c", _HOLD, str(subject), *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.ordering("C5")
+def test_lease_of_a_killed_process_is_free_when_its_workers_are_gone(tmp_path: pathlib.Path) -> None:
+    subject = tmp_path / "aggregation.lock"
+    with _hold(subject, "worker") as running:
+        worker = int(running.stdout.readline())
+        running.kill()
+        running.wait()
+        try:
+            assert f"process {running.pid} on" in leases.holder(str(subject))
+            with pytest.raises(errors.InUseError):
+                leases.take(str(subject), "")
+        finally:
+            os.kill(worker, 9)
+        while leases.holder(str(subject)):
+            pass
+        leases.take(str(subject), "").release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_host_with_locks_respects_a_lease(sample: samples.Sample) -> None:
+    """Not every host has the file system mounted in the same way."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    samples.aggregate(sample, dry_run=True)
+    with _hold(directory / "aggregation.lock") as running:
+        running.stdout.readline()
+        with pytest.raises(aggregator.InUseError, match=f"process {running.pid} on"):
+            samples.aggregate(sample)
+        assert f"process {running.pid} on" in checkpoint_status.read(str(directory)).process
+        running.kill()
+    samples.aggregate(sample)
+    assert not directory.exists()
+
+
+def test_lease_is_renewed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEWAL_SECONDS", 0.01)
+    lease = leases.take(str(tmp_path / "subject"), "")
+    lease_hosts.grow_old(lease.path)
+    old = os.stat(lease.path).st_mtime
+    for _ in range(1000):
+        if os.stat(lease.path).st_mtime != old:
+            break
+        lease._is_released.wait(0.01)
+    assert os.stat(lease.path).st_mtime > old + leases.STALE_SECONDS
+    lease.release()
+
+
+def test_of_two_that_take_over_at_once_one_gives_way(
+    tmp_path: pathlib.Path, hosts: lease_hosts.Hosts
+) -> None:
+    """The other one took over, finished, and somebody began anew, all between our look and our lease."""
+    subject = str(tmp_path / "subject")
+    stale = leases.take(subject, "")
+    lease_hosts.grow_old(stale.path)
+    hosts.go_to("second")
+    original, calls = leases.Lease, []
+
+    def slow(path: str) -> leases.Lease:
+        if not calls:
+            calls.append(path)
+            os.unlink(stale.path)
+            calls.append(original(f"{subject}.000001.lease"))
+        return original(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leases, "Lease", slow)
+        with pytest.raises(errors.InUseError):
+            leases.take(subject, "")
+    leases.check(calls[1].claim)
+    assert os.listdir(tmp_path) == ["subject.000001.lease"]
+    calls[1].release()
+    stale.release()
+
+
+def test_lease_that_gives_way_hides_no_other(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one in the list may be gone when it is read, and one before it be held all the same."""
+    subject = str(tmp_path / "subject")
+    held = leases.take(subject, "")
+    passing = f"{subject}.000002.lease"
+    original = leases._read
+
+    def read(path: str) -> Any:
+        if path == passing:
+            os.unlink(path)
+        return original(path)
+
+    monkeypatch.setattr(leases, "_read", read)
+    pathlib.Path(passing).write_bytes(b"")
+    with pytest.raises(errors.InUseError):
+        leases.take(subject, "")
+    pathlib.Path(passing).write_bytes(b"")
+    assert leases.holder(subject)
+    leases.check(held.claim)
+    held.release()
+
+
+_STRESS = """
+import errno, os, sys
+from aggregator.aggregation.aggregate import checkpoints
+from aggregator.storage import errors, leases, locks
+kind, directory = sys.argv[1:]
+locks._PATIENCE = 0
+def flock(*_):
+    raise OSError(errno.ENOLCK, "no locks")
+if kind != "lock":
+    locks.fcntl.flock = flock
+if kind == "hosts":
+    leases.system = lambda: str(os.getpid())
+n_held = 0
+while n_held < 40:
+    try:
+        held = checkpoints.Checkpoint(directory)
+    except errors.InUseError:
+        continue
+    probe = directory + ".probe"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL))
+    open(held.layout.ledger, "w").close()
+    os.unlink(probe)
+    if n_held % 3:
+        held.remove()
+    held.lock.release()
+    n_held += 1
+"""
+
+
+@pytest.mark.ordering("C3", "C5", "T1")
+@pytest.mark.parametrize("kind", ["lock", "lease", "hosts"])
+def test_many_that_want_one_checkpoint(tmp_path: pathlib.Path, kind: str) -> None:
+    """It is made, held, removed and left by three processes at once; no two ever have it."""
+    command = [sys.executable, "-c", _STRESS, kind, str(tmp_path / "checkpoint")]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    complaints = [each.communicate(timeout=60)[1] for each in running]
+    assert [each.returncode for each in running] == [0, 0, 0], complaints
+    assert not (tmp_path / "checkpoint.probe").exists()

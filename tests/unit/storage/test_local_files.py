@@ -1,0 +1,265 @@
+"""What can be where a file should be, and trouble of the machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aggregator.storage import errors, local_files
+
+import aggregator
+from tests.helpers import small_runs
+
+TROUBLE = [
+    *("ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EIO", "EINTR", "ETIMEDOUT", "EAGAIN", "ENOBUFS", "ENETDOWN"),
+    *("EHOSTDOWN", "ECONNRESET", "EREMOTEIO", "EBUSY", "ENOLINK", "EKEYEXPIRED", "ENOTCONN", "ESHUTDOWN"),
+]
+PROPERTIES = ["ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "EACCES", "EPERM", "ENXIO"]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_files, "_PAUSES", (0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def clean_run(tmp_path_factory: pytest.TempPathFactory) -> small_runs.SmallRun:
+    return small_runs.make(tmp_path_factory.mktemp("clean") / "run")
+
+
+@pytest.fixture
+def run(clean_run: small_runs.SmallRun, tmp_path: pathlib.Path) -> small_runs.SmallRun:
+    return small_runs.copy(clean_run, tmp_path / "run")
+
+
+def test_every_error_is_of_the_file_or_of_the_machine() -> None:
+    for name in TROUBLE:
+        assert local_files.is_machine_trouble(OSError(getattr(errno, name), "")), name
+    for name in PROPERTIES:
+        assert not local_files.is_machine_trouble(OSError(getattr(errno, name), "")), name
+
+
+def test_an_error_of_the_machine_crosses_processes() -> None:
+    error = errors.MachineError("a/b", "Stale file handle")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.exit_code) == (str(error), 1)
+
+
+def make_socket(path: pathlib.Path) -> None:
+    # The address of a socket must be short.
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])",
+            path.name,
+        ],
+        cwd=path.parent,
+        check=True,
+    )
+    assert path.is_socket()
+
+
+def link_parent(path: pathlib.Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to("/nowhere/purged")
+
+
+def file_as_parent(path: pathlib.Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"")
+
+
+def link_to_link(path: pathlib.Path) -> None:
+    path.symlink_to("other")
+    path.with_name("other").symlink_to("gone")
+
+
+def loop(path: pathlib.Path) -> None:
+    path.symlink_to(path.name)
+
+
+ODDITIES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
+    "pipe": (os.mkfifo, "is a pipe"),
+    "socket": (make_socket, "can't open it .No such device"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
+    "directory": (os.mkdir, "is a directory"),
+    "dangling link": (lambda path: path.symlink_to("/nowhere/purged"), "is a link to /nowhere/purged, which"),
+    "link to a link": (link_to_link, "is a link to other, which is not there"),
+    "dangling parent": (link_parent, "is a link to /nowhere/purged, which"),
+    "parent that is a file": (file_as_parent, "is no directory"),
+    "loop": (loop, "Too many levels"),
+}
+
+
+@pytest.mark.parametrize("name", ODDITIES)
+def test_what_is_no_file_is_neither_read_nor_missing(name: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "parent" / "file.json"
+    path.parent.mkdir()
+    make, message = ODDITIES[name]
+    make(path)
+    with pytest.raises(local_files.UnusableError, match=message):
+        local_files.read(str(path))
+
+
+@pytest.mark.parametrize("name", ["dangling link", "dangling parent", "parent that is a file", "loop"])
+def test_what_can_not_be_looked_at_is_not_missing(name: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "parent" / "file.json"
+    path.parent.mkdir()
+    ODDITIES[name][0](path)
+    with pytest.raises(local_files.UnusableError):
+        local_files.status(str(path))
+    with pytest.raises(errors.AggregatorError, match="Mend that"):
+        local_files.exists(str(path))
+
+
+def test_what_is_not_there_is_missing(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for path in (tmp_path / "a", tmp_path / "a" / "b" / "c", tmp_path / "link" / "a" / "b"):
+        assert not local_files.exists(str(path))
+        with pytest.raises(FileNotFoundError):
+            local_files.read(str(path))
+    assert not local_files.exists("relative/path")
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, code: int, part: str, times: int = 10**9) -> None:
+    """Let opening and looking at paths fail."""
+    left = [times]
+
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(path, str) and part in path and left[0] > 0:
+                left[0] -= 1
+                raise OSError(code, os.strerror(code))
+            return call(path, *args, **kwargs)
+
+        return wrapped
+
+    for name in ("open", "stat", "lstat"):
+        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
+
+
+@pytest.mark.ordering("D3")
+@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", "ENOMEM", "EIO", "ETIMEDOUT", "ENETDOWN"])
+def test_trouble_of_the_machine_is_no_failure(
+    name: str, run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, getattr(errno, name), run.files("isr_metadata_*")[0].name)
+        with pytest.raises(aggregator.AggregatorError, match="trouble of the machine") as caught:
+            run.aggregate(unreadable="failed")
+    assert caught.value.exit_code == 1
+    assert not run.output.exists()
+    done = run.aggregate(unreadable="failed")
+    assert sum(count["Failed"] for count in done.counts.values()) == 0
+
+
+def test_trouble_that_passes_is_nothing(run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, errno.ESTALE, run.files("isr_metadata_*")[0].name, times=2)
+        done = run.aggregate()
+    assert sum(count["Successful"] for count in done.counts.values()) == 60
+
+
+@pytest.mark.ordering("D3")
+def test_trouble_does_not_cost_a_checkpoint(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.aggregate(dry_run=True)
+    for part in ("manifest.json", "edges", "shard-000001.digest"):
+        with monkeypatch.context() as patch:
+            failing(patch, errno.EMFILE, f"checkpoint/{part}")
+            with pytest.raises(aggregator.AggregatorError, match="trouble of the machine"):
+                run.aggregate()
+    assert run.aggregate().n_reused == 60
+
+
+def test_trouble_with_the_graph_is_worth_another_attempt(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code, exit_code in ((errno.ESTALE, 1), (errno.ELOOP, 2)):
+        with monkeypatch.context() as patch:
+            failing(patch, code, "predicted.qg")
+            with pytest.raises(aggregator.AggregatorError) as caught:
+                run.aggregate()
+        assert caught.value.exit_code == exit_code
+
+
+@pytest.mark.ordering("D2")
+@pytest.mark.parametrize("name", ["pipe", "dangling link", "dangling parent", "device"])
+def test_what_is_no_file_is_held(name: str, run: small_runs.SmallRun) -> None:
+    path = run.files("isr_metadata_*")[0]
+    saved = path.parent.with_name("saved")
+    shutil.copytree(path.parent, saved)
+    path.unlink()
+    ODDITIES[name][0](path)
+    with pytest.raises(aggregator.AggregatorError, match="files that can't be read"):
+        run.aggregate()
+    assert not run.output.exists()
+    if path.parent.is_symlink():
+        path.parent.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    saved.rename(path.parent)
+    assert sum(count["Successful"] for count in run.aggregate().counts.values()) == 60
+
+
+@pytest.mark.ordering("D2")
+def test_an_output_behind_a_dangling_link_is_held(run: small_runs.SmallRun) -> None:
+    # Nobody lists the outputs of a quantum without log and metadata, so they are looked for.
+    for path in (run.files("isr_metadata_*")[0], run.files("isr_log_*")[0]):
+        path.unlink()
+    produced = sorted(
+        p for p in run.run_directory.iterdir() if not p.name.endswith(("_log", "_metadata", "_config"))
+    )
+    for directory in produced:
+        shutil.rmtree(directory) if directory.is_dir() else directory.unlink()
+        directory.symlink_to("/nowhere/purged")
+    with pytest.raises(aggregator.AggregatorError, match="which is not there"):
+        run.aggregate()
+
+
+TIMES = [2**63 // 10**9 + 5, 13569465600, -1, -(2**31), 2**33]
+
+
+@pytest.mark.parametrize("seconds", TIMES)
+def test_any_modification_time_is_accepted(seconds: int, run: small_runs.SmallRun) -> None:
+    metadata, log = run.files("isr_metadata_*")[0], run.files("isr_log_*")[0]
+    metadata.unlink()
+    os.utime(log, (seconds, seconds))
+    assert run.aggregate(keep_checkpoint=True).counts["isr"]["Failed"] == 1
+    assert run.aggregate(keep_checkpoint=True).n_reused == 60
+    os.utime(log, (seconds + 1, seconds + 1))
+    assert run.aggregate().n_reused == 59
+
+
+def test_a_directory_that_refuses_access_is_no_fact(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "closed" / "file.json"
+    path.parent.mkdir()
+    path.write_bytes(b"{}")
+    script = (
+        "import os, sys\nfrom schemas import local_files, errors\nos.setuid(65534)\n"
+        "try: local_files.read(sys.argv[1])\n"
+        "except (errors.MachineError, local_files.UnusableError) as exc: print(type(exc).__name__)\n"
+    )
+    for directory in (tmp_path, *tmp_path.parents):
+        if pathlib.Path(tempfile.gettempdir()) in directory.parents:
+            directory.chmod(0o755)
+    for mode, file_mode, expected in ((0o755, 0, "UnusableError"), (0o600, 0o644, "MachineError")):
+        path.chmod(file_mode)
+        path.parent.chmod(mode)
+        found = subprocess.run(
+            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, cwd=pathlib.Path.cwd()
+        )
+        assert found.stdout.strip() == expected, found.stderr
+    path.parent.chmod(0o755)
