@@ -235,7 +235,7 @@ def test_lease_that_gives_way_hides_no_other(tmp_path: pathlib.Path, monkeypatch
 
 _STRESS = """
 import errno, os, sys
-from aggregator.aggregation.aggregate import checkpoints
+from aggregator.aggregation import checkpoints
 from aggregator.storage import errors, leases, locks
 kind, directory = sys.argv[1:]
 locks._PATIENCE = 0
