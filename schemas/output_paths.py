@@ -23,6 +23,8 @@ class Kind(enum.Enum):
     REPORT = "report"
     LOG = "log"
     PROFILE = "profile"
+    SUMMARY = "summary"
+    METRICS = "file of metrics"
 
 
 class Protection(msgspec.Struct, frozen=True):
@@ -50,6 +52,12 @@ _REPORTS = re.compile(
 
 _LOGS = re.compile(rb'[A-Z]{4,} |\{"name": ')
 """Begin of logs, as text and as JSON lines."""
+
+_SUMMARIES = b'{"format":"aggregator-summary",'
+"""Begin of a summary document."""
+
+_METRICS = b"# HELP aggregator_"
+"""Begin of a file of metrics."""
 
 _PROFILES = re.compile(rb"[{\xfb]")
 """Begin of a profile: a dictionary, marshalled."""
@@ -98,6 +106,75 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
             f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
             "or move it away."
         )
+
+
+class Output:
+    """A file that somebody is going to write who does not know yet what must not be written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Its kind.
+
+    Raises
+    ------
+    RefusedError
+        If something is there that is of another kind, or its directory can't be written.
+    """
+
+    def __init__(self, path: str, kind: Kind) -> None:
+        self.path = os.path.abspath(path)
+        self._kind = kind
+        self._protection: Protection | None = Protection()
+        check(self.path, kind, self._protection)
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise errors.RefusedError(f"{path}: its directory does not exist. Choose another path.")
+        check_writeable(os.path.dirname(self.path))
+
+    def check(self, protection: Protection) -> None:
+        """Refuse it if it must not be written; then nothing is ever written there.
+
+        Raises
+        ------
+        RefusedError
+            If that is so.
+        """
+        self._protection = None
+        check(self.path, self._kind, protection)
+        self._protection = protection
+
+    def remove(self) -> None:
+        """Remove what an earlier command has written, so that nobody takes it for this one's."""
+        with durable_files.writing(self.path), contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(self.path):
+                os.unlink(self.path)
+
+    def write(self, content: bytes) -> None:
+        """Write it, so that it appears complete, or not at all; nothing if it was refused.
+
+        Raises
+        ------
+        AggregatorError
+            If it must not be written any more, or can't be.
+        """
+        if self._protection is not None:
+            write(self.path, [content], self._kind, self._protection)
+
+
+def check_all(outputs: Iterable[Output], protection: Protection) -> None:
+    """Refuse files that must not be written, and two in one place.
+
+    Raises
+    ------
+    RefusedError
+        If there are some.
+    """
+    for output in outputs:
+        output.check(protection)
+        files = {**protection.files, output.path: "another output of this command"}
+        protection = msgspec.structs.replace(protection, files=files)
 
 
 def check_again(path: str, kind: Kind, protection: Protection) -> None:
@@ -214,6 +291,10 @@ def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:
             return is_shared or _LOGS.match(head) is not None
         case Kind.PROFILE:
             return path.endswith(".profile") and _PROFILES.match(head) is not None
+        case Kind.SUMMARY:
+            return head.startswith(_SUMMARIES)
+        case Kind.METRICS:
+            return head.startswith(_METRICS)
 
 
 def _is_provenance_graph(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Account(Protocol):
@@ -10,6 +10,13 @@ class Account(Protocol):
 
     def lines(self) -> list[str]:
         """Return it as text."""
+
+    @property
+    def outcome(self) -> str:
+        """What it is called if nothing went wrong: "complete", or what else was asked for."""
+
+    def document(self) -> Any:
+        """Return it as programs read it (a `Details` of docs/outputs.md)."""
 
 
 class AggregatorError(Exception):

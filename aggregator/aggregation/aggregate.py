@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import os
-import resource
 import tempfile
 import time
+from collections.abc import Sequence
 
 from aggregator.aggregation import (
     aggregation_request,
@@ -17,16 +17,20 @@ from aggregator.aggregation import (
     preparation,
 )
 from aggregator.console import interruption, progress
+from aggregator.schemas import output_paths
 from aggregator.schemas.checkpoints import last_run, unreadable
 from aggregator.storage import errors, fault_points, locks
+from aggregator.workers.engines import processor_time
 
 _log = logging.getLogger(__name__)
 
-_ALL_PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-
 
 def aggregate_graph(
-    predicted_path: str, butler_path: str, config: configuration.AggregatorConfig | None = None
+    predicted_path: str,
+    butler_path: str,
+    config: configuration.AggregatorConfig | None = None,
+    *,
+    outputs: Sequence[output_paths.Output] = (),
 ) -> aggregation_summary.Summary:
     """Ingest the outputs of an executed graph and write its provenance graph.
 
@@ -38,6 +42,8 @@ def aggregate_graph(
         Repository: its directory, its configuration file, or its alias.
     config
         Options.
+    outputs
+        Files that the caller is going to write: refused if they would replace what must stay.
 
     Returns
     -------
@@ -58,12 +64,15 @@ def aggregate_graph(
     Each error has a `summary` if scanning had begun: what was done until then.
     """
     config = config or configuration.AggregatorConfig()
-    started, cpu = time.monotonic(), _cpu_seconds()
+    started, cpu = time.monotonic(), processor_time.seconds()
     with (
         interruption.Interruption() as stopping,
-        aggregation_request.check(predicted_path, butler_path, config) as asked,
+        aggregation_request.check(predicted_path, butler_path, config, outputs) as asked,
     ):
         done = aggregation_summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
+        done.run, done.predicted_graph = asked.graph.header.output_run, os.path.abspath(asked.graph.path)
+        done.repository = asked.repository.path
+        done.checkpoint = asked.checkpoint.layout.directory if config.checkpoint else None
         listing = unreadable.Listing(asked.checkpoint.layout.directory)
         try:
             try:
@@ -76,7 +85,7 @@ def aggregate_graph(
                 asked.checkpoint.leave()
                 raise
             finally:
-                done.elapsed, done.cpu = time.monotonic() - started, _cpu_seconds() - cpu
+                done.elapsed, done.cpu = time.monotonic() - started, processor_time.seconds() - cpu
             _publish(listing, asked, done)
             aggregation_summary.check_complete(done)
         except errors.AggregatorError as exc:
@@ -91,6 +100,7 @@ def aggregate_graph(
         fault_points.reached("complete")
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
             asked.checkpoint.remove()
+            done.checkpoint = None
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
 
@@ -105,11 +115,6 @@ def _publish(
         path = os.path.join(tempfile.mkdtemp(prefix="aggregation-"), os.path.basename(path))
     listing.publish(path)
     done.problem_list = path
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU time of this process and of those that it has waited for."""
-    return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in _ALL_PROCESSES)
 
 
 def _aggregate(
@@ -139,8 +144,7 @@ def _aggregate(
                 coordinator.Coordinator(
                     config, prepared, workers, judge, report, stopping, done, listing
                 ).run()
-                done.peaks = workers.peaks()
         finally:
-            done.phases = shown.seconds
+            done.phases, done.peaks = shown.seconds, workers.peaks()
     finally:
         workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)

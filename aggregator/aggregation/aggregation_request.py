@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
@@ -53,8 +54,13 @@ class Request:
         self.open_things.close()
 
 
-def check(predicted_path: str, butler_path: str, config: configuration.AggregatorConfig) -> Request:
-    """Return a request that can be carried out.
+def check(
+    predicted_path: str,
+    butler_path: str,
+    config: configuration.AggregatorConfig,
+    outputs: Sequence[output_paths.Output] = (),
+) -> Request:
+    """Return a request that can be carried out, together with what the caller is going to write.
 
     Raises
     ------
@@ -72,6 +78,7 @@ def check(predicted_path: str, butler_path: str, config: configuration.Aggregato
         if config.checkpoint:
             directory = checkpoints.directory_for(graph.path, output, config.checkpoint_dir)
         protection = _check_paths(config, graph, repository, output, directory)
+        output_paths.check_all(outputs, _with_outputs(protection, config, output))
         held = open_things.enter_context(_open_checkpoint(directory))
         _make_directories(config, held)
         return Request(
@@ -116,6 +123,19 @@ def _check_paths(
         for path in paths:
             output_paths.check(path, kind, protection)
     return protection
+
+
+def _with_outputs(
+    protection: output_paths.Protection, config: configuration.AggregatorConfig, output: str | None
+) -> output_paths.Protection:
+    """Return what must stay as it is, with what an aggregation writes itself."""
+    written = [
+        *_worker_files(config.worker_log_dir, "log", config),
+        *_worker_files(config.worker_profile_dir, "profile", config),
+        *([] if output is None else [output]),
+    ]
+    own = dict.fromkeys(written, "another output of this command")
+    return msgspec.structs.replace(protection, files={**protection.files, **own})
 
 
 def _check_apart(directory: str, outputs: list[str]) -> None:

@@ -1,13 +1,14 @@
 """What an aggregation did, for its last words and for callers."""
 
 import dataclasses
+import os
 from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.aggregation import configuration
-from aggregator.schemas import messages, verdicts
+from aggregator.schemas import messages, summary_document, verdicts
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.execution import statuses as status_codes
 from aggregator.storage import errors
@@ -37,6 +38,15 @@ class Summary:
 
     counts: dict[str, Counter[str]]
     """Number of quanta of each task by what became of them."""
+
+    run: str = ""
+    """The run."""
+
+    predicted_graph: str = ""
+    """The predicted graph."""
+
+    repository: str = ""
+    """Configuration of the repository."""
 
     dry_run: bool = False
     """Whether the database was to be left as it was."""
@@ -94,6 +104,9 @@ class Summary:
 
     problem_list: str | None = None
     """File that lists all of them."""
+
+    checkpoint: str | None = None
+    """Where the checkpoint is; nothing if it was removed, or is a temporary one."""
 
     graph_path: str | None = None
     """Where the provenance graph is; nothing if none was written."""
@@ -190,6 +203,60 @@ class Summary:
             cells = [str(count[c]).rjust(len(c)) for c in columns]
             result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
         return result
+
+    @property
+    def outcome(self) -> str:
+        """What it is called if nothing went wrong."""
+        return "dry run" if self.dry_run else "incomplete" if self.incomplete else "complete"
+
+    def task_counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of quanta of each task by status or verdict, by the names that programs read."""
+        return {
+            task: {
+                title.upper().replace(" ", "_"): n for title in _COLUMNS if (n := self.counts[task][title])
+            }
+            for task in self.tasks
+        }
+
+    def status_counts(self) -> dict[str, int]:
+        """Return the same for all tasks together."""
+        return dict(sum(map(Counter, self.task_counts().values()), Counter()))
+
+    def document(self) -> summary_document.Aggregation:
+        """Return it as programs read it."""
+        return summary_document.Aggregation(
+            run=self.run,
+            predicted_graph=self.predicted_graph,
+            repository=self.repository,
+            dry_run=self.dry_run,
+            incomplete=self.incomplete,
+            quanta=self.n_quanta,
+            quanta_judged=self.n_counted,
+            quanta_reused=self.n_reused,
+            quanta_held=self.n_held,
+            quanta_unreadable=self.n_problems,
+            statuses=self.status_counts(),
+            tasks=self.task_counts(),
+            datasets_ingested=self.n_ingested,
+            datasets_skipped=self.n_skipped,
+            datasets_again=self.n_again,
+            datasets_stale=self.n_stale,
+            stale=self.stale,
+            datasets_conflicting=self.n_conflicts,
+            conflicts=self.conflicts,
+            unreadable=[summary_document.Unreadable(p.path, p.reason) for p in self.problems],
+            unreadable_list=self._listing(),
+            warnings=self.warnings,
+            provenance_graph=self.graph_path,
+            provenance_graph_size=self.graph_size,
+            checkpoint=self.checkpoint,
+            phases=self.phases,
+            peaks=self.peaks,
+        )
+
+    def _listing(self) -> str | None:
+        """Return the list of files that can't be read, unless it has gone with the checkpoint."""
+        return self.problem_list if self.problem_list and os.path.exists(self.problem_list) else None
 
     def lines(self) -> list[str]:
         """Return the table of tasks and the totals, as text."""

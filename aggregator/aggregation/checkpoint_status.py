@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from aggregator.aggregation import aggregation_summary, checkpoints, judgement, shards
+from aggregator.schemas import status_document
 from aggregator.schemas.checkpoints import checkpoint, digest, last_run, ledger, manifest
 from aggregator.schemas.graphs import container, predicted, provenance_graph
 from aggregator.storage import errors, local_files, locks
@@ -47,11 +48,10 @@ class Status:
 
     def lines(self) -> list[str]:
         """Return it as text."""
-        n_shards = 1 - (-self.found.n_quanta // self.found.shard_size)
         result = [
             f"Checkpoint of {self.found.predicted_graph}, run {self.found.output_run}",
             f"State: {self._state()}",
-            f"Shards done: {self.n_done} of {n_shards} ({self.found.shard_size} quanta each)",
+            f"Shards done: {self.n_done} of {self._n_shards} ({self.found.shard_size} quanta each)",
             f"Datasets ingested: {self.n_ingested}",
             f"Last activity: {self.last_activity:%Y-%m-%d %H:%M:%S}",
             *(f"Will be scanned again: {reason}" for reason in self.damaged),
@@ -62,26 +62,122 @@ class Status:
         left = self.found.n_quanta - self.counts.n_counted
         return result + self.counts.task_lines() + [f"Quanta not scanned yet: {left}"] * (left > 0)
 
+    def document(self) -> status_document.Status:
+        """Return it as programs read it."""
+        last, counts = self.last_run, self.counts
+        state = self._state_name()
+        return status_document.Status(
+            state=state,
+            error=last.end if last is not None and state == "failed" else None,
+            process=self.process or None,
+            checkpoint=self.directory,
+            run=self.found.output_run,
+            predicted_graph=self.found.predicted_graph,
+            provenance_graph=last.output if last is not None else None,
+            quanta=self.found.n_quanta,
+            quanta_scanned=None if counts is None else counts.n_counted,
+            shards=self._n_shards,
+            shards_done=self.n_done,
+            statuses=None if counts is None else counts.status_counts(),
+            tasks=None if counts is None else counts.task_counts(),
+            datasets_ingested=self.n_ingested,
+            damaged=self.damaged,
+            last_activity=self.last_activity.astimezone(datetime.UTC).isoformat(timespec="milliseconds"),
+        )
+
+    @property
+    def _n_shards(self) -> int:
+        return 1 - (-self.found.n_quanta // self.found.shard_size)
+
+    def _state_name(self) -> str:
+        """Return how far the last run came, in one word."""
+        last = self.last_run
+        if self.process:
+            return "running"
+        if last is None:
+            return "not begun"
+        if last.end != last_run.COMPLETE:
+            return "failed" if last.end else "killed"
+        return "dry run" if last.dry_run else "incomplete" if last.incomplete else "complete"
+
     def _state(self) -> str:
         """Return how far the last run came."""
         last = self.last_run
-        if self.process:
-            return f"running, in use by {self.process}"
-        if last is None:
-            return "not in use; no run has come as far as scanning. The same command goes on"
-        if not last.end:
-            return "not in use; the last run was killed. The same command goes on"
-        if last.end != last_run.COMPLETE:
-            return f"not in use; the last run did not finish: {last.end}"
-        if last.dry_run:
-            return "not in use; the last run was a dry run and did all it was asked for"
-        if last.incomplete:
-            return "not in use; the last run ingested what had succeeded, for a run that goes on"
-        return f"complete; provenance graph: {last.output or 'none was asked for'}"
+        return {
+            "running": f"running, in use by {self.process}",
+            "not begun": "not in use; no run has come as far as scanning. The same command goes on",
+            "killed": "not in use; the last run was killed. The same command goes on",
+            "failed": f"not in use; the last run did not finish: {last and last.end}",
+            "dry run": "not in use; the last run was a dry run and did all it was asked for",
+            "incomplete": "not in use; the last run ingested what had succeeded, for a run that goes on",
+            "complete": f"complete; provenance graph: {(last and last.output) or 'none was asked for'}",
+        }[self._state_name()]
 
 
-def describe(path: str) -> list[str]:
-    """Return how far an aggregation is, as text.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Starting:
+    """A run that has not written yet what its checkpoint belongs to."""
+
+    directory: str
+    """Where the checkpoint is."""
+
+    process: str
+    """Process that works on it."""
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        return [f"{self.directory}: a run is starting, in use by {self.process}"]
+
+    def document(self) -> status_document.Status:
+        """Return it as programs read it."""
+        return status_document.Status(state="starting", process=self.process, checkpoint=self.directory)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WithoutCheckpoint:
+    """A graph that has no checkpoint beside it."""
+
+    path: str
+    """The graph."""
+
+    run: str
+    """Its run."""
+
+    quanta: int
+    """Number of its quanta."""
+
+    n_datasets: int | None
+    """Number of its datasets, of a provenance graph."""
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        if self.n_datasets is not None:
+            return [
+                f"Provenance graph of run {self.run}: {self.path}",
+                f"State: complete; {self.quanta} quanta, {self.n_datasets} datasets",
+            ]
+        return [
+            f"Predicted graph of run {self.run}: {self.path}",
+            f"State: there is no checkpoint ({checkpoints.directory_beside(self.path)}). No aggregation has "
+            "begun, or one was complete and removed it, or it is elsewhere (--checkpoint-dir, "
+            "--no-checkpoint, or beside the output, if nothing could be written here): give that, or the "
+            "provenance graph.",
+        ]
+
+    def document(self) -> status_document.Status:
+        """Return it as programs read it."""
+        is_complete, path = self.n_datasets is not None, os.path.abspath(self.path)
+        return status_document.Status(
+            state="complete" if is_complete else "unknown",
+            run=self.run,
+            quanta=self.quanta,
+            predicted_graph=None if is_complete else path,
+            provenance_graph=path if is_complete else None,
+        )
+
+
+def find(path: str) -> Status | Starting | WithoutCheckpoint:
+    """Return how far an aggregation is.
 
     Parameters
     ----------
@@ -97,32 +193,23 @@ def describe(path: str) -> list[str]:
         path = container.local_path(path)
         beside = checkpoints.directory_beside(path)
         if not os.path.isdir(beside):
-            return _describe_graph(path, beside)
+            return _read_graph(path)
         path = beside
     layout = checkpoint.Layout(path)
     process = locks.holder(layout.lock)
     if process and not local_files.exists(layout.manifest):
-        return [f"{path}: a run is starting, in use by {process}"]
-    return read(path).lines()
+        return Starting(path, process)
+    return read(path)
 
 
-def _describe_graph(path: str, beside: str) -> list[str]:
-    """Return what a graph tells that has no checkpoint beside it."""
+def _read_graph(path: str) -> WithoutCheckpoint:
     try:
         with provenance_graph.ProvenanceGraph(path) as graph:
-            return [
-                f"Provenance graph of run {graph.header.output_run}: {path}",
-                f"State: complete; {graph.header.n_quanta} quanta, {graph.header.n_datasets} datasets",
-            ]
+            header = graph.header
+            return WithoutCheckpoint(path, header.output_run, header.n_quanta, header.n_datasets)
     except errors.RefusedError:
         with predicted.PredictedGraph(path) as other:
-            run = other.header.output_run
-    return [
-        f"Predicted graph of run {run}: {path}",
-        f"State: there is no checkpoint ({beside}). No aggregation has begun, or one was complete and "
-        "removed it, or it is elsewhere (--checkpoint-dir, --no-checkpoint, or beside the output, if "
-        "nothing could be written here): give that, or the provenance graph.",
-    ]
+            return WithoutCheckpoint(path, other.header.output_run, other.header.n_quanta, None)
 
 
 def read(directory: str) -> Status:

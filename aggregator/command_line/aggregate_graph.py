@@ -72,6 +72,7 @@ _config = options.Fields(configuration.AggregatorConfig)
     "--unreadable", type=click.Choice(configuration.UNREADABLE_CHOICES),
     help="Hold quanta whose files can't be read for another run, or record them as failed.",
 )  # fmt: skip
+@options.summary
 @options.defaults_file
 @click.pass_obj
 def aggregate_graph(
@@ -80,5 +81,5 @@ def aggregate_graph(
     """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
     aggregation = thread_pools.import_module("aggregator.aggregation.aggregate")
     config = configuration.AggregatorConfig(**fields)
-    summary = aggregation.aggregate_graph(predicted_graph, repo, config)
+    summary = aggregation.aggregate_graph(predicted_graph, repo, config, outputs=invocation.outputs())
     invocation.last_words(summary, next_commands.after_aggregation(invocation.command, repo, summary))

@@ -69,6 +69,7 @@ class Group(click.Group):
         try:
             result = super().main(args, prog_name, complete_var, False, obj=invocation, **extra)
             code = result if isinstance(result, int) else 0
+            invocation.end(None)
         except Exception as exc:
             code = invocation.end(exc)
         terminal.end()

@@ -26,6 +26,7 @@ from aggregator.workers.engines import thread_pools
     help="Read every block of the graph before the file is deleted that it replaces.",
 )  # fmt: skip
 @options.progress
+@options.summary
 @options.defaults_file
 @click.pass_obj
 def ingest_graph(
@@ -33,6 +34,6 @@ def ingest_graph(
 ) -> None:
     """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
     ingestion = thread_pools.import_module("aggregator.graph_ingestion.ingest")
-    summary = ingestion.ingest_graph(repo, provenance_graph, **arguments)
+    summary = ingestion.ingest_graph(repo, provenance_graph, outputs=invocation.outputs(), **arguments)
     following = next_commands.after_graph(invocation.command, repo, summary.run, failures=True)
     invocation.last_words(summary, following)

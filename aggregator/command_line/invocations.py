@@ -1,87 +1,200 @@
 """One call of a command: what it says, and how it ends."""
 
-import dataclasses
+import datetime
 import io
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Sequence
 
 import click
+import msgspec
 
 from aggregator.command_line import next_commands
 from aggregator.console import terminal
+from aggregator.schemas import output_paths
 from aggregator.storage import errors
+from aggregator.workers.engines import processor_time
 
 _log = logging.getLogger(__name__)
+
+_SIGNALLED = 128
+"""Exit codes above this tell which signal has ended a command."""
 
 _INTERRUPTED = 130
 
 
-@dataclasses.dataclass(slots=True)
 class Invocation:
-    """One call of a command."""
+    """One call of a command.
 
-    command: next_commands.Command
-    """The command that was given."""
+    Parameters
+    ----------
+    command
+        The command that was given.
+    """
 
-    def last_words(self, summary: errors.Account, following: Sequence[next_commands.Next] = ()) -> None:
+    def __init__(self, command: next_commands.Command) -> None:
+        self.command = command
+        self.formatter: logging.Formatter | None = None
+        """Makes records of what is said on standard error, if that is read by a program."""
+        self._started, self._began = _now(), time.monotonic()
+        self._cpu = processor_time.seconds()
+        self._file: output_paths.Output | None = None
+        self._prints_summary = False
+        self._account: errors.Account | None = None
+        self._following: Sequence[next_commands.Next] = ()
+
+    def summarize_to(self, path: str) -> None:
+        """Write a summary to a file when the command ends, or to standard output if its path is "-".
+
+        Raises
+        ------
+        RefusedError
+            If it can't be written there.
+        """
+        self._prints_summary = path == "-"
+        if not self._prints_summary:
+            self._file = output_paths.Output(path, output_paths.Kind.SUMMARY)
+
+    def outputs(self) -> list[output_paths.Output]:
+        """Return the files that are written when the command ends; those of an earlier one are removed."""
+        if self._file is None:
+            return []
+        self._file.remove()
+        return [self._file]
+
+    def last_words(self, account: errors.Account, following: Sequence[next_commands.Next] = ()) -> None:
         """Print what was done by a command that has done it, whether or not that can be printed.
 
         Parameters
         ----------
-        summary
+        account
             What was done.
         following
             Commands that may come next.
         """
-        self._tell([*summary.lines(), *next_commands.lines(following)])
+        self._account, self._following = account, following
+        self._tell([*account.lines(), *next_commands.lines(following)])
 
     def _tell(self, lines: Iterable[str]) -> None:
+        if self._prints_summary:
+            for line in lines:
+                self._complain(line, logging.INFO)
+            return
         try:
             terminal.tell(lines)
         except terminal.OutputError as exc:
             _log.warning("Everything is done, but the summary could not be printed: %s", exc)
 
+    def _complain(self, text: str, level: int = logging.ERROR) -> None:
+        """Print a text to standard error."""
+        if self.formatter is not None:
+            record = logging.makeLogRecord(
+                {
+                    "name": "aggregator",
+                    "levelno": level,
+                    "levelname": logging.getLevelName(level),
+                    "msg": text,
+                }
+            )
+            text = self.formatter.format(record)
+        terminal.complain(text)
+
     def hint(self, following: Sequence[next_commands.Next]) -> None:
         """Tell people which commands may come next, where the output itself is for whoever reads it."""
-        if terminal.is_terminal(sys.stderr) and terminal.is_terminal(sys.stdout):
+        if self.formatter is None and terminal.is_terminal(sys.stderr) and terminal.is_terminal(sys.stdout):
             for line in next_commands.lines(following):
                 terminal.complain(line)
 
-    def end(self, error: BaseException) -> int:
-        """Tell what went wrong; return the exit code."""
+    def end(self, error: Exception | None) -> int:
+        """Tell what went wrong, if anything did; write the summary; return the exit code."""
+        code, text = 0, None
+        if error is not None:
+            code, text = self._explain(error)
+        if error is not None or self._account is not None:
+            self._summarize(error, code, text)
+        return code
+
+    def _explain(self, error: Exception) -> tuple[int, str | None]:
+        """Tell what went wrong; return the exit code and a text."""
+        code, text = errors.AggregatorError.exit_code, str(error)
         match error:
             case terminal.OutputError(is_quiet=True):
-                return error.exit_code
+                return error.exit_code, text
             case errors.AggregatorError():
-                self._explain(error)
-                return error.exit_code
+                self._recount(error)
+                code = error.exit_code
             case click.Abort():
-                terminal.complain("Error: interrupted.")
-                return _INTERRUPTED
+                code, text = _INTERRUPTED, "interrupted."
             case click.ClickException():
-                text = io.StringIO()
-                error.show(text)
-                terminal.complain(text.getvalue().rstrip("\n"))
-                return error.exit_code
+                shown = io.StringIO()
+                error.show(shown)
+                self._complain(shown.getvalue().rstrip("\n"))
+                return error.exit_code, error.format_message()
             case OSError(strerror=str(reason)):
                 _log.debug("%s", "".join(traceback.format_exception(error)))
-                terminal.complain(f"Error: {f'{error.filename}: ' if error.filename else ''}{reason}")
+                text = f"{f'{error.filename}: ' if error.filename else ''}{reason}"
             case MemoryError():
-                terminal.complain("Error: there is not enough memory.")
+                text = "there is not enough memory."
             case _:
-                terminal.complain("".join(traceback.format_exception(error)).rstrip("\n"))
-                terminal.complain(
+                self._complain("".join(traceback.format_exception(error)).rstrip("\n"))
+                self._complain(
                     "Error: this is a fault of the program; please report it with the lines above."
                 )
-        return errors.AggregatorError.exit_code
+                return code, "".join(traceback.format_exception_only(error)).strip()
+        self._complain(f"Error: {text}")
+        for line in next_commands.lines(self._following):
+            self._complain(line, logging.INFO)
+        return code, text
 
-    def _explain(self, error: errors.AggregatorError) -> None:
+    def _recount(self, error: errors.AggregatorError) -> None:
+        """Tell what was done before something went wrong."""
         for note in getattr(error, "__notes__", ()):
             logging.getLogger("aggregator").debug("%s", note)
-        if error.summary is not None:
-            self._tell(error.summary.lines())
-        terminal.complain(f"Error: {error}")
-        for line in next_commands.lines(self.command.after(error)):
-            terminal.complain(line)
+        self._account, self._following = error.summary, self.command.after(error)
+        if self._account is not None:
+            self._tell(self._account.lines())
+
+    def _summarize(self, error: Exception | None, code: int, text: str | None) -> None:
+        """Write the summary, if one was asked for; that it can't be written changes nothing else."""
+        if self._file is None and not self._prints_summary:
+            return
+        from aggregator.schemas import summary_document as documents
+
+        summary = documents.Summary(
+            command=self.command.name or "",
+            outcome=self._outcome(error, code),
+            exit_code=code,
+            error=text,
+            started=self._started,
+            ended=_now(),
+            elapsed=time.monotonic() - self._began,
+            cpu=processor_time.seconds() - self._cpu,
+            done=None if self._account is None else self._account.document(),
+            next=[documents.Command(each.text, each.purpose) for each in self._following],
+        )
+        content = msgspec.json.encode(summary) + b"\n"
+        try:
+            if self._file is not None:
+                self._file.write(content)
+            else:
+                output = terminal.Output()
+                output.write(content.decode())
+                output.flush()
+        except errors.AggregatorError as exc:
+            self._complain(f"Error: the summary could not be written: {exc}")
+
+    def _outcome(self, error: Exception | None, code: int) -> str:
+        """Return in one word how the command ended."""
+        if error is None and self._account is not None:
+            return self._account.outcome
+        if isinstance(error, errors.HeldError):
+            return "held"
+        return {errors.RefusedError.exit_code: "refused"}.get(
+            code, "interrupted" if code > _SIGNALLED else "failed"
+        )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -59,6 +59,10 @@ def _labels(context: click.Context, parameter: click.Parameter, given: tuple[str
     help="Level of log messages, of all or of one logger: CRITICAL, ERROR, WARNING, INFO, VERBOSE, DEBUG, "
     "TRACE; may be repeated [default: INFO].",
 )  # fmt: skip
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="How standard error tells of messages and errors: as text, or as JSON, one record a line.",
+)  # fmt: skip
 @click.option("--long-log", is_flag=True, help="Log messages with time, process and logger.")
 @click.option(
     "--log-file", multiple=True, metavar="FILE", callback=_split,
@@ -84,12 +88,17 @@ def main(
     log_file: tuple[str, ...],
     log_label: dict[str, str],
     progress: bool | None,
+    log_format: str,
     long_log: bool,
     log_tty: bool,
 ) -> None:
     """Ingest and record what quantum graphs have produced."""
     group.check_directory()
-    logs.set_up(log_level, log_file, log_label, long=long_log, terminal=log_tty)
+    json_lines = log_format == "json"
+    if json_lines:
+        context.obj.formatter = logs.JsonFormatter(log_label)
+        progress = progress or False
+    logs.set_up(log_level, log_file, log_label, long=long_log, terminal=log_tty, json_lines=json_lines)
     if progress is not None:
         context.default_map = {name: {"interactive_status": progress} for name in _WITH_PROGRESS}
 

@@ -87,6 +87,18 @@ defaults_file = click.option(
     help="YAML file with defaults of these options, in a section named after the command.",
 )  # fmt: skip
 
+
+def _take_summary(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Note where the summary goes before any other option can be wrong."""
+    if value is not None and not context.resilient_parsing:
+        context.obj.summarize_to(value)
+
+
+summary = click.option(
+    "--summary-json", type=PATH, metavar="FILE", expose_value=False, is_eager=True, callback=_take_summary,
+    help="Write what was done, or went wrong, as a JSON document; - for standard output.",
+)  # fmt: skip
+
 processes = click.option(
     "-j", "--processes", "n_processes", type=click.IntRange(min=1), default=1, show_default=True,
     help="Number of processes.",

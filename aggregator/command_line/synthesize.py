@@ -1,10 +1,12 @@
 """The command ``synthesize``."""
 
+import os
 from typing import Any
 
 import click
 
 from aggregator.command_line import invocations, next_commands, options
+from aggregator.schemas import output_paths
 from aggregator.synthesis import parameters
 from aggregator.workers.engines import thread_pools
 
@@ -29,6 +31,7 @@ _run = options.Fields(parameters.Parameters)
 @options.database
 @options.namespace
 @options.bars
+@options.summary
 @options.defaults_file
 @click.pass_context
 def synthesize(
@@ -49,6 +52,8 @@ def synthesize(
             n: size for n, size in parameters.SMALL.items() if context.get_parameter_source(n) is unset
         }
     asked = parameters.Parameters(**fields)
+    made_there = output_paths.Protection(directories={os.path.abspath(out): "where the run is made"})
+    output_paths.check_all(invocation.outputs(), made_there)
     made = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive_status)
     text = invocation.command.other(
         "aggregate-graph", made.predicted, made.root, "-o", "provenance.qg", "-j", "2"

@@ -13,7 +13,13 @@ _BRIEF = "{levelname} {message}"
 
 
 def set_up(
-    levels: Sequence[str], paths: Sequence[str], labels: Mapping[str, str], *, long: bool, terminal: bool
+    levels: Sequence[str],
+    paths: Sequence[str],
+    labels: Mapping[str, str],
+    *,
+    long: bool,
+    terminal: bool,
+    json_lines: bool = False,
 ) -> None:
     """Let messages go where they shall; this replaces what an earlier call has set up.
 
@@ -29,6 +35,8 @@ def set_up(
         Whether messages on the terminal tell time, process and logger.
     terminal
         Whether there are any.
+    json_lines
+        Whether they are JSON, one record a line.
 
     Raises
     ------
@@ -51,7 +59,8 @@ def set_up(
     full = _full(labels)
     if terminal:
         shown = log_handlers.Terminal()
-        shown.setFormatter(log_handlers.Formatter(full if long else _BRIEF, style="{"))
+        plain = log_handlers.Formatter(full if long else _BRIEF, style="{")
+        shown.setFormatter(JsonFormatter(labels) if json_lines else plain)
         root.addHandler(shown)
     else:
         # Otherwise Python would print warnings on its own.

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 
 from aggregator.console import interruption, progress
 from aggregator.graph_ingestion import (
@@ -14,6 +15,7 @@ from aggregator.graph_ingestion import (
     replacement,
     transfers,
 )
+from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import errors, fault_points
 from aggregator.workers.engines import memory
@@ -31,6 +33,7 @@ def ingest_graph(
     verify: bool = True,
     interactive_status: bool | None = None,
     log_status_interval: float | None = None,
+    outputs: Sequence[output_paths.Output] = (),
 ) -> ingestion_summary.Summary:
     """Make a provenance graph a part of its repository, in place of the metadata, logs and configs it holds.
 
@@ -53,6 +56,8 @@ def ingest_graph(
         Whether to show progress bars; by default if the terminal is one.
     log_status_interval
         Seconds between progress messages where no bars are shown; 60 by default.
+    outputs
+        Files that the caller is going to write: refused if they would replace what must stay.
 
     Returns
     -------
@@ -77,6 +82,7 @@ def ingest_graph(
         asked = stack.enter_context(
             ingestion_request.check(os.fspath(butler_config), graph_path, transfer, batch_size, output_run)
         )
+        output_paths.check_all(outputs, asked.protection)
         fault_points.reached("checked")
         steps = replacement.Replacement(asked, stopping, batch_size, verify)
         with provenance_graph.ProvenanceGraph(asked.graph_path) as graph:

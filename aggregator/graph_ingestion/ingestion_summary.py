@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from aggregator.schemas import summary_document
+
 
 @dataclasses.dataclass(slots=True)
 class Summary:
@@ -12,6 +14,9 @@ class Summary:
 
     graph_path: str
     """Where its graph is."""
+
+    repository: str
+    """Configuration of the repository."""
 
     n_forgotten: int = 0
     """Datasets backed by files of their own that were taken out of the database."""
@@ -60,6 +65,32 @@ class Summary:
 
     peak: int = 0
     """Largest memory in bytes."""
+
+    outcome = "complete"
+    """If nothing goes wrong, everything that was asked for is done."""
+
+    def document(self) -> summary_document.GraphIngestion:
+        """Return it as programs read it."""
+        return summary_document.GraphIngestion(
+            run=self.run,
+            repository=self.repository,
+            provenance_graph=self.graph_path,
+            datasets_forgotten=self.n_forgotten,
+            datasets_ingested=self.n_ingested,
+            datasets_present=self.n_present,
+            datasets_conflicting=self.n_conflicts,
+            conflicts=self.conflicts,
+            files_deleted=self.n_deleted,
+            files_missing=self.n_missing,
+            files_failed=self.n_failed,
+            failures=self.failures,
+            files_changed=self.n_changed,
+            changed=self.changed,
+            directories_removed=self.n_directories,
+            directories_left=self.left,
+            phases=self.phases,
+            peaks={"all": self.peak},
+        )
 
     def lines(self) -> list[str]:
         """Return it as text."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aggregator.console import interruption, progress
+from aggregator.schemas import summary_document
 from aggregator.schemas.graphs import blocks as block_format
 from aggregator.storage import errors
 from aggregator.synthesis import (
@@ -23,6 +24,7 @@ from aggregator.synthesis import (
     survey,
     survey_pipeline,
 )
+from aggregator.workers.engines import memory
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ class Campaign:
     seconds: float
     """Time that was needed; 0 if it was there already."""
 
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds that each phase took, in order."""
+
+    outcome = "complete"
+    """It is complete whenever it is one."""
+
     @property
     def predicted(self) -> str:
         """The predicted graph."""
@@ -58,6 +66,21 @@ class Campaign:
             f"Quanta: {special}",
             f"Datasets: {counts['datasets']}, inputs and outputs of quanta: {counts['edges']}",
         ]
+
+    def document(self) -> summary_document.Synthesis:
+        """Return them as programs read them."""
+        peaks = {"coordinator": memory.peak(os.getpid()), "workers": memory.largest_child()}
+        return summary_document.Synthesis(
+            repository=self.root,
+            predicted_graph=self.predicted,
+            quanta=self.counts["quanta"],
+            tasks=self.counts["tasks"],
+            outcomes=self.counts["fates"],
+            datasets=self.counts["datasets"],
+            edges=self.counts["edges"],
+            phases=self.phases,
+            peaks={name: size for name, size in peaks.items() if size},
+        )
 
 
 def synthesize(
@@ -108,8 +131,8 @@ def _synthesize(
             held.undo()
             raise
         with errors.after_changes():
-            _make(root, asked, held, chosen, started, n_processes, interactive)
-        return Campaign(root, held.counts or {}, time.monotonic() - started)
+            phases = _make(root, asked, held, chosen, started, n_processes, interactive)
+        return Campaign(root, held.counts or {}, time.monotonic() - started, phases)
 
 
 def _make(
@@ -120,8 +143,8 @@ def _make(
     started: float,
     n_processes: int,
     interactive: bool | None,
-) -> None:
-    """Make everything in the repository, and the graph."""
+) -> dict[str, float]:
+    """Make everything in the repository, and the graph; return how long each phase took."""
     plan = chunk_workers.Plan(root, asked)
     begin(plan, held, chosen)
     totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
@@ -131,6 +154,7 @@ def _make(
         path = os.path.join(root, GRAPH)
         graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
     held.finish(count(plan.graph, held.parts.read_fates()))
+    return shown.seconds
 
 
 def begin(plan: chunk_workers.Plan, held: state.State, chosen: quantum_outcomes.Fates) -> None:

@@ -93,10 +93,10 @@ def test_a_checkpoint_of_another_graph_has_no_verdicts(sample: samples.Sample) -
 def test_status_of_a_run_that_is_starting(tmp_path: pathlib.Path) -> None:
     directory = str(tmp_path / "p.qg.checkpoint")
     with checkpoints.Checkpoint(directory):
-        [line] = checkpoint_status.describe(directory)
+        [line] = checkpoint_status.find(directory).lines()
         assert line.startswith(f"{directory}: a run is starting, in use by process {os.getpid()}")
     with pytest.raises(errors.RefusedError, match="not a checkpoint"):
-        checkpoint_status.describe(directory)
+        checkpoint_status.find(directory)
 
 
 @pytest.mark.ordering("C6")
@@ -104,7 +104,7 @@ def test_status_leaves_nothing_locked(sample: samples.Sample) -> None:
     invoke(*aggregation(sample, "--incomplete"))
     directory = sample.repo / "predicted.qg.checkpoint"
     before = {path.name: path.stat() for path in directory.iterdir()}
-    checkpoint_status.describe(str(directory))
+    checkpoint_status.find(str(directory))
     assert {path.name: path.stat() for path in directory.iterdir()}.keys() == before.keys()
     with open(directory / "aggregation.lock", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -244,7 +244,7 @@ def test_a_fault_of_the_program_ends_in_one_place(monkeypatch: pytest.MonkeyPatc
         raise LookupError(EVIL)
 
     monkeypatch.setattr(terminal, "tell", fail)
-    monkeypatch.setattr("aggregator.aggregation.checkpoint_status.describe", fail)
+    monkeypatch.setattr("aggregator.aggregation.checkpoint_status.find", fail)
     text = invoke("status", "nothing", code=1)
     assert text.splitlines()[-1].startswith("Error: this is a fault of the program")
     assert not steering(text)
