@@ -123,14 +123,12 @@ def parse(data: bytes) -> Log:
     ValueError
         If it has none of the four layouts, or its content is invalid.
     """
-    task_metadata.check_text(data)
     if not data:
         return Log(b"[]", Extra())
-    if data.startswith((b"[", _V2_START)):
-        task_metadata.check_surrogates(data)
-        if data.startswith(b"["):
-            check_records(data)
-            return Log(data, Extra())
+    if data.startswith(b"["):
+        check_records(data)
+        return Log(data, Extra())
+    if data.startswith(_V2_START):
         return _parse_v2(data)
     if data.startswith((b"{", _EXTRA_DELIMITER)):
         return _parse_streaming(data)
@@ -139,6 +137,8 @@ def parse(data: bytes) -> Log:
 
 def check_records(data: bytes | memoryview) -> int:
     """Return how many records a JSON list holds.
+
+    All of it is looked at, so afterwards it is certain to be Unicode text, too.
 
     Raises
     ------
@@ -206,6 +206,7 @@ def _parse_v2(data: bytes) -> Log:
             raise ValueError("the log file does not begin as it goes on")
         _generalize(parsed)
         records, extra = _kept(parsed.records), cast(Extra, parsed)
+        _check_around(data, records)
     except msgspec.DecodeError as exc:
         _check_whole(exc)
         document = task_metadata.parse_lenient(data)
@@ -218,6 +219,19 @@ def _parse_v2(data: bytes) -> Log:
     check_records(records)
     check_extra(extra)
     return Log(records, extra)
+
+
+def _check_around(data: bytes, records: bytes | memoryview) -> None:
+    """Raise ValueError if a document is no Unicode text somewhere else than in its records.
+
+    They are most of it, and are looked at anyway.
+    """
+    around, begin = data, data.find(b"[")
+    if isinstance(records, bytes) and data.startswith(records, begin):
+        # With something in between, since halves of a character must not come together.
+        around = b"%b %b" % (data[:begin], data[begin + len(records) :])
+    task_metadata.check_text(around)
+    task_metadata.check_surrogates(around)
 
 
 def _generalize(extra: _Extra) -> None:

@@ -73,7 +73,11 @@ _ZONE_SECONDS = re.compile(r"([+-]\d\d:\d\d):\d\d(?:\.\d+)?$")
 
 def check_text(data: bytes) -> None:
     """Raise ValueError unless the bytes are UTF-8 text."""
-    if not data.isascii():
+    if data.isascii():
+        return
+    if len(data) <= _CHECKED_AT_ONCE:
+        data.decode()
+    else:
         # In pieces, since text takes up to four times the memory.
         decoder = codecs.getincrementaldecoder("utf-8")()
         for begin in range(0, len(data), _CHECKED_AT_ONCE):
@@ -122,29 +126,42 @@ def parse(data: bytes, outside: int = json_depth.ATTEMPTS) -> TaskMetadata:
     ValueError
         If it is no JSON or no task metadata.
     """
-    check_text(data)
-    check_surrogates(data)
+    return _parse_strictly(data, outside) or _parse_leniently(data, outside)
+
+
+def parse_for_graph(data: bytes, outside: int = json_depth.ATTEMPTS) -> tuple[bytes, TaskMetadata]:
+    """Return the text of metadata as graphs get it, and what it says; else like `parse`.
+
+    For null, as older writers put it, graphs get NaN, which all readers take (quantum-graph-format.md 7.4).
+    """
+    # What this takes has no null for a value.
+    if (metadata := _parse_strictly(data, outside)) is not None:
+        return data, metadata
+    data = _without_nulls(data)
+    return data, _parse_leniently(data, outside)
+
+
+def _parse_strictly(data: bytes, outside: int) -> TaskMetadata | None:
+    """Return metadata as nearly all is; nothing if it may be some that only other parsers take.
+
+    There is no part that it skips, so none is left in which a text could be no Unicode.
+    """
     try:
         result = _decoder.decode(data)
     except msgspec.DecodeError:
-        result = convert(parse_lenient(data))
+        return None
+    if check_arrays(result) > _MAX_LEVELS:
         json_depth.check(data, outside)
-    else:
-        if check_arrays(result) > _MAX_LEVELS:
-            json_depth.check(data, outside)
     return result
 
 
-def without_nulls(data: bytes) -> bytes:
-    """Return the text of metadata with NaN for null, as older writers put it (quantum-graph-format.md 7.4).
+def _parse_leniently(data: bytes, outside: int) -> TaskMetadata:
+    result = convert(parse_lenient(data))
+    json_depth.check(data, outside)
+    return result
 
-    Graphs get the constant, which all readers take.
 
-    Raises
-    ------
-    ValueError
-        If it is no JSON.
-    """
+def _without_nulls(data: bytes) -> bytes:
     if b"null" not in data:
         return data
     before = parse_lenient(data)

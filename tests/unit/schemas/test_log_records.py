@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from typing import Any
@@ -253,6 +254,35 @@ def test_records_that_are_none_are_refused(changes: dict[str, Any]) -> None:
     for data in in_layouts(record(**changes)):
         with pytest.raises(INVALID):
             log_records.parse(data)
+
+
+NO_TEXT = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\\ud83d", b"\\uDC00"]
+
+
+def test_what_is_no_unicode_is_refused_wherever_it_is() -> None:
+    marked = record(message="@", MDC={"@": "@"}, funcName="@", exc_info="@")
+    metadata = {"scalars": {"@": "@"}, "arrays": {"x": ["@"]}, "metadata": {"@": {}}}
+    attempt = {**PREVIOUS, "exception": {**EXCEPTION, "message": "@"}, "metadata": metadata, "logs": [marked]}
+    extra = {**attempt, "logs": [], "previous_attempts": [attempt], "previous_process_quanta": ["@"]}
+    whole = v2([marked], extra)
+    for data in (
+        compact([marked]),
+        whole,
+        whole[:-1] + b',"records":[]}',
+        v2([], {"metadata": {"a": "@[]@"}}),
+    ):
+        log_records.parse(data)
+        places = [i for i, byte in enumerate(data) if byte == ord("@")]
+        for place, wrong in itertools.product(places, NO_TEXT):
+            with pytest.raises(INVALID):
+                log_records.parse(data[:place] + wrong + data[place + 1 :])
+
+
+def test_halves_of_a_character_on_both_sides_of_a_copy_of_the_records_are_none() -> None:
+    for halves in ((b"\xc3", b"\xbc"), (b"\\ud83d", b"\\ude00")):
+        text = b"[]".join(halves)
+        with pytest.raises(INVALID):
+            log_records.parse(b'{"extended":true,"version":2,"metadata":{"a":"%b"},"records":[]}' % text)
 
 
 @pytest.mark.parametrize("name", BROKEN)

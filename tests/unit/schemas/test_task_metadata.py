@@ -99,6 +99,31 @@ def nested(found: Any, wanted: Any) -> dict[str, Any]:
     }
 
 
+def test_what_is_no_unicode_is_refused_wherever_it_is() -> None:
+    inner = b'{"scalars":{"@":"@"},"arrays":{"@":["@","@"]},"metadata":{"@":{"scalars":{"@":1}}}}'
+    for data in (inner, b'{"metadata":{"a":%b}}' % inner, b'{"other":"@","scalars":{"a":null,"@":NaN}}'):
+        task_metadata.parse_for_graph(data)
+        for place in [i for i, byte in enumerate(data) if byte == ord("@")]:
+            for wrong in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\\ud83d", b"\\uDC00"):
+                with pytest.raises(INVALID):
+                    task_metadata.parse_for_graph(data[:place] + wrong + data[place + 1 :])
+
+
+def test_graphs_get_nan_for_null() -> None:
+    for data, wanted in [
+        (b'{"scalars":{"null":"null"}}', b'{"scalars":{"null":"null"}}'),
+        (b'{ "scalars":{"a":NaN}}', b'{ "scalars":{"a":NaN}}'),
+        (
+            b'{"scalars": {"a":null},"arrays":{"b":[1.5,null]}}',
+            b'{"scalars":{"a":NaN},"arrays":{"b":[1.5,NaN]}}',
+        ),
+        (b'{"metadata": {"m":{"scalars":{"a":null}}}}', b'{"metadata":{"m":{"scalars":{"a":NaN}}}}'),
+    ]:
+        text, metadata = task_metadata.parse_for_graph(data)
+        assert text == wanted
+        assert same(builtins(metadata), builtins(task_metadata.parse(wanted)))
+
+
 def test_the_reference_takes_and_refuses_the_same() -> None:
     reference = pytest.importorskip("lsst.pipe.base").TaskMetadata
     for text in ACCEPTED:

@@ -142,9 +142,9 @@ def _add_extra_metadata(
     if text == b"null":
         outcome.metadata.append(None)
         return None
-    text = task_metadata.without_nulls(text)
     # Each attempt lies in a list in an object; in a graph there are as many around it as around the last one.
-    metadata = task_metadata.parse(text, max(2 * depth + 1, json_depth.ATTEMPTS))
+    outside = max(2 * depth + 1, json_depth.ATTEMPTS)
+    text, metadata = task_metadata.parse_for_graph(text, outside)
     attempt.resource_usage = task_metadata.resource_usage(metadata)
     outcome.metadata.append(text)
     return metadata
@@ -153,8 +153,7 @@ def _add_extra_metadata(
 def _add_metadata(
     outcome: Outcome, data: bytes, last: nodes.Attempt, task_label: str
 ) -> task_metadata.TaskMetadata:
-    data = task_metadata.without_nulls(data)
-    metadata = task_metadata.parse(data)
+    data, metadata = task_metadata.parse_for_graph(data)
     last.status = statuses.SUCCESSFUL
     last.caveats = task_metadata.caveats(metadata)
     # A success can still have the exception that its log told of, if it has none of its own.
