@@ -12,10 +12,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from aggregator.storage import errors
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _OF_THE_FILE = frozenset(
@@ -41,6 +42,8 @@ a list of those could never be complete."""
 
 _PAUSES = (0.05, 0.2, 0.5)
 """Seconds to wait before another attempt: a restarted server or a crowd of open files may pass."""
+
+_TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -113,8 +116,15 @@ def watched(path: str) -> Iterator[None]:
         raise
 
 
-def attempt(path: str, action: Callable[[], T]) -> T:
+def attempt(path: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what an action gives, repeated a few times as long as the machine is in trouble.
+
+    Parameters
+    ----------
+    path
+        What to name if the trouble stays.
+    action, args, kwargs
+        What to call with what.
 
     Raises
     ------
@@ -123,17 +133,18 @@ def attempt(path: str, action: Callable[[], T]) -> T:
     MachineError
         If the trouble stays.
     """
-    for pause in (*_PAUSES, None):
+    for pause in _PAUSES:
         try:
-            return action()
+            return action(*args, **kwargs)
         except (OSError, UnicodeError) as exc:
             trouble = explain(exc, path)
             if trouble is None:
                 raise
-            if pause is None or isinstance(exc, UnicodeError):
+            if isinstance(exc, UnicodeError):
                 raise trouble from exc
             time.sleep(pause)
-    raise AssertionError("unreachable")
+    with watched(path):
+        return action(*args, **kwargs)
 
 
 def open_file(path: str) -> int:
@@ -148,8 +159,13 @@ def open_file(path: str) -> int:
     MachineError
         If the machine is in trouble.
     """
+    return open_with_status(path)[0]
+
+
+def open_with_status(path: str) -> tuple[int, os.stat_result]:
+    """Return what `open_file` returns, and the status of what was opened."""
     try:
-        fd = attempt(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
+        fd = attempt(path, os.open, path, _TO_READ)
     except (FileNotFoundError, NotADirectoryError):
         check_missing(path)
         raise
@@ -157,11 +173,12 @@ def open_file(path: str) -> int:
         _check_way(path, exc)
         raise UnusableError(f"can't open it ({exc.strerror})") from exc
     try:
-        check_regular(os.fstat(fd))
+        found = os.fstat(fd)
+        check_regular(found)
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return fd, found
 
 
 def check_regular(status: os.stat_result) -> None:
@@ -178,9 +195,9 @@ def read(path: str) -> bytes:
     FileNotFoundError, UnusableError, MachineError
         As for `open_file`.
     """
-    fd = open_file(path)
+    fd, found = open_with_status(path)
     try:
-        return read_all(fd, os.fstat(fd).st_size, path)
+        return read_all(fd, found.st_size, path)
     finally:
         os.close(fd)
 
@@ -213,19 +230,17 @@ def read_all(fd: int, size: int, path: str) -> bytes:
     MachineError
         If the machine is in trouble.
     """
-
-    def action() -> bytes:
-        data = os.pread(fd, size + 1, 0)
-        if len(data) != size:
-            with os.fdopen(os.dup(fd), "rb") as stream:
-                stream.seek(0)
-                data = stream.read()
-        return data
-
     try:
-        return attempt(path, action)
+        data = attempt(path, os.pread, fd, size + 1, 0)
+        return data if len(data) == size else attempt(path, _read_changed, fd)
     except OSError as exc:
         raise UnusableError(f"can't read it ({exc.strerror})") from exc
+
+
+def _read_changed(fd: int) -> bytes:
+    with os.fdopen(os.dup(fd), "rb") as stream:
+        stream.seek(0)
+        return stream.read()
 
 
 def status(path: str) -> os.stat_result | None:
@@ -239,7 +254,7 @@ def status(path: str) -> os.stat_result | None:
         If the machine is in trouble.
     """
     try:
-        return attempt(path, lambda: os.stat(path))
+        return attempt(path, os.stat, path)
     except (FileNotFoundError, NotADirectoryError):
         check_missing(path)
         return None
@@ -256,7 +271,7 @@ def _check_way(path: str, exc: OSError) -> None:
     if exc.errno not in (errno.EACCES, errno.EPERM):
         return
     try:
-        attempt(path, lambda: os.lstat(path))
+        attempt(path, os.lstat, path)
     except (PermissionError, FileNotFoundError) as again:
         raise errors.MachineError(path, f"can't look there ({exc.strerror})") from again
 
@@ -302,7 +317,7 @@ def check_missing(path: str) -> None:
     place = path
     while True:
         try:
-            mode = attempt(place, lambda place=place: os.lstat(place)).st_mode  # type: ignore[misc]
+            mode = attempt(place, os.lstat, place).st_mode
         except (FileNotFoundError, NotADirectoryError):
             above = os.path.dirname(place)
             if above in (place, ""):
@@ -324,7 +339,7 @@ def check_missing(path: str) -> None:
 
 def _leads_somewhere(link: str, directory: bool) -> bool:
     try:
-        mode = attempt(link, lambda: os.stat(link)).st_mode
+        mode = attempt(link, os.stat, link).st_mode
     except OSError:
         return False
     return stat.S_ISDIR(mode) or not directory

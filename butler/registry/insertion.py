@@ -147,7 +147,8 @@ def _run_id(
     if not found.is_complete_run(run):
         raise UnregisteredError(f"{registry.db.place}: there is no run {run!r}. Run the same command again.")
     table = registry.dataset_type
-    types = {kind.id: registry.overrides.stored_name(kind.name) for _, kind, _ in offered.datasets}
+    kinds = {kind.id: kind.name for _, kind, _ in offered.datasets}
+    types = {key: registry.overrides.stored_name(name) for key, name in kinds.items()}
     names = sqlalchemy.select(table.c.id, table.c.name).where(table.c.id.in_(types))
     if {row.id: row.name for row in connection.execute(names)} != types:
         raise UnregisteredError(

@@ -263,6 +263,8 @@ def _number(section: TaskMetadata, name: str, as_text: bool = False) -> float | 
         value = item(section, name)
     except KeyError:
         return None
+    if type(value) is float:
+        return value
     if isinstance(value, str) and not as_text:
         raise ValueError(f"quantum.{name} is not a number: {value!r}")
     try:

@@ -103,7 +103,7 @@ class ExecutionFiles:
 
     def _read(self, path: str, name: str) -> bytes | None:
         try:
-            fd = local_files.open_file(path)
+            fd, status = local_files.open_with_status(path)
         except (FileNotFoundError, NotADirectoryError):
             self.looked.append((name, *_MISSING))
             return None
@@ -111,7 +111,6 @@ class ExecutionFiles:
             self.looked.append((name, *_UNKNOWN))
             raise UnreadableError(path, str(exc)) from exc
         try:
-            status = os.fstat(fd)
             self.looked.append((name, *_numbers(status)))
             return local_files.read_all(fd, status.st_size, path)
         except local_files.UnusableError as exc:
@@ -163,4 +162,7 @@ class ExecutionFiles:
 
 def _numbers(status: os.stat_result) -> tuple[int, int, int]:
     """Return size, time and inode as a digest has room for them: times far off wrap around."""
-    return status.st_size, (status.st_mtime_ns + _HALF) % (2 * _HALF) - _HALF, status.st_ino
+    time = status.st_mtime_ns
+    if not -_HALF <= time < _HALF:
+        time = (time + _HALF) % (2 * _HALF) - _HALF
+    return status.st_size, time, status.st_ino
