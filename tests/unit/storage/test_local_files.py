@@ -248,7 +248,7 @@ def test_a_directory_that_refuses_access_is_no_fact(tmp_path: pathlib.Path) -> N
     path.parent.mkdir()
     path.write_bytes(b"{}")
     script = (
-        "import os, sys\nfrom schemas import local_files, errors\nos.setuid(65534)\n"
+        "import os, sys\nfrom aggregator.storage import errors, local_files\nos.setuid(65534)\n"
         "try: local_files.read(sys.argv[1])\n"
         "except (errors.MachineError, local_files.UnusableError) as exc: print(type(exc).__name__)\n"
     )
