@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable
 
-from aggregator.butler.configuration import repository_config
+from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_paths
 
@@ -32,8 +32,7 @@ def protection(
         repository.path: "the configuration of the repository",
         os.path.join(repository.root, "butler.yaml"): "the configuration of the repository",
     }
-    if repository.database.startswith("sqlite:///"):
-        database = repository.database.removeprefix("sqlite:///").partition("?")[0]
+    if database := sqlite_urls.path(repository.database):
         files |= {f"{database}{end}": "the database of the repository" for end in _BESIDE}
     roots = [store.root for store in repository.datastores]
     directories = {os.path.join(root, run): f"where the files of run {run} are" for root in roots if run}

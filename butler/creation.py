@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy
 import yaml
-from aggregator.butler.configuration import repository_config, yaml_files
+from aggregator.butler.configuration import repository_config, sqlite_urls, yaml_files
 from aggregator.butler.databases import connections, database
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import managers, tables
@@ -69,7 +69,7 @@ def create_repository(
     text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
     with (
         _directory(directory),
-        _database(url.replace(repository_config.ROOT_TAG, directory), namespace) as db,
+        _database(repository_config.filled_in(url, directory), namespace) as db,
     ):
         schema = tables.Tables(db, universe.Universe.from_config(dimensions))
         schema.define_all()
@@ -114,14 +114,23 @@ def _check_url(url: str, root: str) -> None:
                 "Give an absolute path (sqlite:////...), or one that begins with "
                 f"{repository_config.ROOT_TAG}."
             )
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            path = parsed.database.replace(repository_config.ROOT_TAG, root)
+        if path := sqlite_urls.path(repository_config.filled_in(url, root)):
+            _check_characters(path)
             output_paths.check_directory(os.path.dirname(path), output_paths.Protection())
         if parsed.password is not None or "password" in parsed.query:
             raise errors.RefusedError(
                 f"{parsed.render_as_string(hide_password=True)}: the database URL goes into butler.yaml, "
                 "where everybody could read the password. Leave it out, and use db-auth.yaml or PGPASSWORD."
             )
+
+
+def _check_characters(path: str) -> None:
+    """Refuse a file that the reference would look for elsewhere."""
+    if found := [char for char in sqlite_urls.SPECIAL if char in path]:
+        raise errors.RefusedError(
+            f"{path}: not all that reads the URL of a database finds one whose path has {found[0]!r} in it. "
+            "Choose another directory."
+        )
 
 
 def _parse(dimension_config: Mapping[str, Any]) -> dict[str, Any]:

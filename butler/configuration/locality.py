@@ -3,7 +3,7 @@
 import hashlib
 import os
 
-from aggregator.butler.configuration import repository_config
+from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.schemas.checkpoints import ledger
 
 _ABSENT = (0, 0)
@@ -23,9 +23,8 @@ def describe(repository: repository_config.RepositoryConfig) -> str:
     places: list[tuple[str, int, int]] = []
     for root in (repository.root, *(store.root for store in repository.datastores)):
         places.append((os.path.realpath(root), *_inode(root)))
-    scheme, _, path = repository.database.partition(":///")
-    if scheme.startswith("sqlite"):
-        path = path.partition("?")[0]
+    path = sqlite_urls.path(repository.database)
+    if path is not None:
         places.append((os.path.realpath(path), *_inode(path)))
     else:
         places.append((ledger.place(repository.database, repository.namespace), *_ABSENT))

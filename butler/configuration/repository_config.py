@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from aggregator.butler.configuration import repository_index, type_overrides, yaml_files
+from aggregator.butler.configuration import repository_index, sqlite_urls, type_overrides, yaml_files
 from aggregator.storage import errors, local_files
 
 ROOT_TAG: Final = "<butlerRoot>"
@@ -167,6 +167,11 @@ def _shipped() -> dict[str, Any]:
     return table
 
 
+def filled_in(url: str, root: str) -> str:
+    """Return a database URL with a repository's root in it."""
+    return url.replace(ROOT_TAG, sqlite_urls.escaped(root) if url.startswith("sqlite") else root)
+
+
 class _Reader:
     """Puts the configuration of one repository together."""
 
@@ -198,7 +203,7 @@ class _Reader:
         url = registry.get("db")
         if not isinstance(url, str):
             raise errors.RefusedError(f"{self.path}: 'registry: db' is {url!r}; it has to be a database URL.")
-        url = url.replace(ROOT_TAG, self.root)
+        url = filled_in(url, self.root)
         if "://" not in url:
             # What was wrong with it may be a password.
             raise errors.RefusedError(f"{self.path}: 'registry: db' is not a database URL.")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import sqlalchemy
+from aggregator.butler.configuration import sqlite_urls
 from aggregator.butler.databases import database, sqlite
 from aggregator.storage import errors
 
@@ -60,12 +61,11 @@ def connect(
     shown = parsed.render_as_string(hide_password=True)
     if parsed.get_backend_name() != "sqlite":
         raise errors.RefusedError(f"{shown}: {parsed.get_backend_name()} is not supported by this version.")
-    if not parsed.database or parsed.database == ":memory:":
+    path = sqlite_urls.path(url)
+    if path is None or path == ":memory:":
         raise errors.RefusedError(f"{shown}: names no database file; see registry.db in butler.yaml.")
     if namespace is not None:
         raise errors.RefusedError(
             f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
         )
-    return sqlite.Sqlite(
-        parsed.database, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms, warn=warn
-    )
+    return sqlite.Sqlite(path, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms, warn=warn)

@@ -215,6 +215,15 @@ def test_another_place_for_the_sqlite_file(tmp_path: pathlib.Path) -> None:
     assert os.listdir(tmp_path / "repo") == ["butler.yaml"]
 
 
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b"])
+def test_refuse_a_directory_that_the_reference_would_not_find(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(errors.RefusedError, match="URL of a database"):
+        creation.create_repository(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    creation.create_repository(tmp_path / name, database_url=f"sqlite:///{tmp_path}/elsewhere.sqlite3")
+    assert {path.name for path in tmp_path.iterdir()} == {name, "elsewhere.sqlite3"}
+
+
 def test_a_directory_with_other_files_is_kept(tmp_path: pathlib.Path) -> None:
     (tmp_path / "notes").write_text("x")
     creation.create_repository(tmp_path)

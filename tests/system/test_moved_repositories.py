@@ -133,6 +133,29 @@ def test_mistyped_repository_that_is_refused(
     assert opened == []
 
 
+@pytest.mark.parametrize(("name", "decoy"), [("a%20b", "a b"), ("a?b", "a"), ("a#b", "a")])
+def test_directory_with_a_name_that_urls_escape(
+    case: kills.Case, tmp_path: pathlib.Path, name: str, decoy: str
+) -> None:
+    """The database of a repository is the one in it, not one where a URL would lead that has its path."""
+    shutil.copytree(case.run.root, tmp_path / decoy)
+    root = case.run.root.rename(tmp_path / name)
+    with pytest.raises(aggregator.RefusedError, match="is the database of the repository"):
+        aggregate_in(root, case, output_path=str(root / "gen3.sqlite3"))
+    before = rows(tmp_path / decoy)
+    done = aggregate_in(root, case)
+    assert done.n_ingested > 0
+    assert rows(tmp_path / decoy) == before
+    # Who compares reads URLs, too.
+    assert rows(root.rename(tmp_path / "plain")) != before
+
+
+def aggregate_in(root: pathlib.Path, case: kills.Case, **options: Any) -> Any:
+    options.setdefault("output_path", str(case.output))
+    config = aggregator.AggregatorConfig(mock_storage_classes=True, **options)
+    return aggregator.aggregate_graph(str(root / "predicted.qg"), str(root), config)
+
+
 def content(checkpoint: pathlib.Path) -> dict[str, bytes]:
     """Return what a checkpoint tells."""
     found = [*checkpoint.glob("shard-*"), checkpoint / "manifest.json"]
