@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
+from click import shell_completion
 
 from aggregator.command_line import invocations, next_commands
 from aggregator.console import terminal
@@ -21,7 +22,7 @@ class Group(click.Group):
     Parameters
     ----------
     places
-        Module and help of each command; the module has the command under its name.
+        Module and help of each command, which the module has under its own name.
     """
 
     def __init__(self, *args: Any, places: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -36,8 +37,8 @@ class Group(click.Group):
         """Return a command, imported if need be."""
         if name not in self._places:
             return None
-        module = importlib.import_module(self._places[name][0])
-        command: click.Command = getattr(module, name.replace("-", "_"))
+        place, _ = self._places[name]
+        command: click.Command = getattr(importlib.import_module(place), place.rpartition(".")[2])
         return command
 
     def resolve_command(
@@ -54,6 +55,17 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._places[name][1]) for name in self.list_commands(context)])
 
+    def shell_complete(
+        self, context: click.Context, incomplete: str
+    ) -> list[shell_completion.CompletionItem]:
+        """Return the commands and options that begin with a text, without importing any command."""
+        commands = [
+            shell_completion.CompletionItem(name, help=self._places[name][1])
+            for name in self.list_commands(context)
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, context, incomplete)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -64,7 +76,7 @@ class Group(click.Group):
     ) -> NoReturn:
         """Run the command line, and exit; a standard stream that is full or closed ends nothing early."""
         terminal.begin()
-        given = next_commands.given(sys.argv[1:] if args is None else args, prog_name)
+        given = extra.pop("given", None) or next_commands.given(args, prog_name)
         invocation = invocations.Invocation(given)
         try:
             result = super().main(args, prog_name, complete_var, False, obj=invocation, **extra)

@@ -41,12 +41,15 @@ class Command:
     arguments: tuple[str, ...]
     """Everything after that."""
 
+    prefix: str = ""
+    """What the names of commands begin with where another program offers them."""
+
     name: str | None = None
     """Which of the program's commands it is, when that is known."""
 
-    def other(self, *words: str) -> str:
+    def other(self, name: str, *words: str) -> str:
         """Return another command of this program."""
-        return shlex.join([*self.program, *words])
+        return shlex.join([*self.program, self.prefix + name, *words])
 
     def again(self, *more: str, without: str | None = None, has_begun: bool = True) -> str:
         """Return the same command, with more options or without one that takes no value.
@@ -99,17 +102,20 @@ def after_graph(command: Command, *place: str, failures: bool) -> list[Next]:
     return [*failed, Next(command.other("provenance-report", *place), "the run in numbers")]
 
 
-def given(arguments: Sequence[str], program: str | None = None) -> Command:
+def given(arguments: Sequence[str] | None = None, program: str | None = None, prefix: str = "") -> Command:
     """Return the command that this process was given.
 
     Parameters
     ----------
     arguments
-        What was given to the program.
+        What was given to the program; by default what this process was given.
     program
         How that was called, if it is known.
+    prefix
+        What the names of commands begin with.
     """
-    return Command((program,) if program else _program(), tuple(arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    return Command((program,) if program else _program(), tuple(words), prefix)
 
 
 def _program() -> tuple[str, ...]:
