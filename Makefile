@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench bench-large kills oracle-newest clean
+.PHONY: setup fast test test-all lint demo bench bench-large kills oracle-newest clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,10 +16,22 @@ $(VENV)/development: $(VENV)/product
 
 setup: $(VENV)/development
 
+PYTEST := $(BIN)/python -m pytest --durations=25
+
+# What needs nothing but its own process.
+fast: $(VENV)/development
+	$(PYTEST) -n auto tests/unit
+
+# Everything that is shown, but not in each combination.
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
 	tests/browser/get_browser.sh
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST) -n auto --dist worksteal -m "not exhaustive"
+
+# All combinations, as before a release.
+test-all: $(VENV)/development
+	tests/browser/get_browser.sh
+	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 $(PYTEST) -n auto --dist worksteal
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

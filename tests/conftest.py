@@ -6,9 +6,36 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import databases, postgresql_server, samples
+from tests.helpers import databases, lease_hosts, postgresql_server, samples
 
 pytest_plugins = ["tests.helpers.oracle.fixtures", "tests.helpers.graph_ingestion_fixtures"]
+
+ROOT = pathlib.Path(__file__).parent
+
+FOLDERS = {
+    "unit": "needs nothing but this process",
+    "conformance": "one suite for an interface, which every implementation passes",
+    "oracle": "compares with the reference",
+    "kills": "kills, interrupts or restores, and goes on",
+    "scale": "large graphs, large logs, little memory",
+    "browser": "looks at pages in a browser",
+    "system": "runs commands, workers or servers in processes of their own",
+}
+"""Folders of tests, each of which is a marker, too."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in FOLDERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its folder."""
+    for item in items:
+        folder = item.path.relative_to(ROOT).parts[0]
+        if folder not in FOLDERS:
+            raise pytest.UsageError(f"{item.path}: tests go into one of {', '.join(FOLDERS)}")
+        item.add_marker(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,3 +101,10 @@ def sample_databases(
 def database(sample_databases: tuple[databases.Database, databases.Database]) -> databases.Database:
     """Return a copy of the sample's database before its aggregation."""
     return sample_databases[0]
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> lease_hosts.Hosts:
+    found = lease_hosts.Hosts(monkeypatch)
+    found.go_to("first")
+    return found

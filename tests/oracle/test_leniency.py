@@ -15,6 +15,7 @@ from aggregator.schemas.execution import json_depth, lenient_values, log_records
 from aggregator.schemas.graphs import blocks
 from aggregator.workers.roles.scanning import outcome, shard_builder
 
+from tests.oracle import test_outcome as reference_outcome
 from tests.unit.schemas import test_log_records
 from tests.unit.workers import test_outcome
 
@@ -123,7 +124,7 @@ def same() -> Callable[[bytes | None, bytes | None], bool]:
     """Return a function that compares with the reference, and says whether the files are taken."""
     pytest.importorskip("lsst.pipe.base")
     document = test_outcome.dump(test_outcome.predicted_document())
-    return lambda log, metadata: test_outcome.assert_same_judgement(document, log, metadata)
+    return lambda log, metadata: reference_outcome.assert_same_judgement(document, log, metadata)
 
 
 Same = Callable[[bytes | None, bytes | None], bool]

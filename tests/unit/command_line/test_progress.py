@@ -16,8 +16,6 @@ from aggregator.workers.engines import process
 
 import aggregator
 from aggregator.console import progress
-from tests.helpers import samples
-from tests.unit.command_line import test_last_words, test_terminal
 
 _CODES = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
@@ -42,19 +40,6 @@ def screen(output: str) -> list[str]:
         else:
             assert code in "mhl", code
     return lines
-
-
-def test_log_lines_stay_and_bars_go(sample: samples.Sample) -> None:
-    arguments = test_last_words.aggregation(sample, "--interactive-status")
-    code, output = test_terminal.on_terminal(*arguments)
-    assert code == 0
-    assert "━" in output
-    assert re.search("ingested.*0/20", output)
-    lines = screen(output)
-    for message in ("Scanning", "20 quanta in", "Reading "):
-        assert [line for line in lines if line.startswith("INFO") and message in line]
-    assert not [line for line in lines if "━" in line]
-    assert [line for line in lines if line.startswith("Task  ")]
 
 
 class Terminal(io.StringIO):

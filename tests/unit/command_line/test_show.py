@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
-import sys
-import time
 from typing import Any
 
 import click.testing
 import pytest
 
-from aggregator.command_line import main, show
+from aggregator.command_line import main
 from aggregator.reading import data_ids
 from aggregator.show import texts
 from tests.helpers import graph_files
@@ -233,44 +230,6 @@ def test_damage_has_exit_code_1(root: pathlib.Path, tmp_path: pathlib.Path) -> N
     members = graph_files.members(root / "provenance.qg")
     path = graph_files.pack(tmp_path / "graph.qg", {**members, "quanta.mb": members["quanta.mb"][:-1]})
     assert "quanta.mb" in run(str(path), code=1)
-
-
-def test_output_survives_any_encoding_and_a_closed_pipe(path: str) -> None:
-    command = [sys.executable, "-m", "aggregator.command_line.main", "show", path, "--failed"]
-    done = subprocess.run(
-        command,
-        env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        check=True,
-    )
-    assert b"FAILED" in done.stdout
-    with subprocess.Popen(
-        [*command, "--format", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
-
-
-def test_help_starts_fast_and_lists_all_commands() -> None:
-    started = time.process_time()
-    done = click.testing.CliRunner().invoke(main.main, ["--help"])
-    assert time.process_time() - started < 0.3
-    assert "show" in done.output
-    assert "Tell what a provenance graph knows." in done.output
-    help_text = click.testing.CliRunner().invoke(main.main, ["show", "--help"]).output
-    assert all(
-        option in help_text for parameter in show.show.params for option in parameter.opts if "-" in option
-    )
-    code = (
-        "import sys\nfrom aggregator.command_line import main\n"
-        "try:\n    main.main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "loaded = [m for m in ('numpy', 'aggregator.command_line.show', 'sqlalchemy') if m in sys.modules]\n"
-        "print(loaded, file=sys.stderr)"
-    )
-    done_apart = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done_apart.stderr == "[]\n"
 
 
 @pytest.mark.parametrize(

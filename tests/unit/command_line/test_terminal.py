@@ -7,12 +7,8 @@ import csv
 import io
 import json
 import logging
-import os
 import pathlib
-import pty
 import re
-import subprocess
-import sys
 import unicodedata
 
 import pytest
@@ -25,7 +21,6 @@ from aggregator.console import terminal
 from tests.helpers import report_graphs, samples
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\x7f\u202eall succeeded\u2066\u2028\r\x85"
-COMMAND = (sys.executable, "-m", "aggregator.command_line.main")
 
 
 def steering(text: str) -> set[str]:
@@ -122,31 +117,6 @@ def test_data_keep_their_content(evil_graph: str, tmp_path: pathlib.Path) -> Non
     assert message in [row["message"] for row in rows]
 
 
-def on_terminal(*arguments: str) -> tuple[int, str]:
-    """Return exit code and output of a command on a terminal."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execve(COMMAND[0], [*COMMAND, *arguments], {**os.environ, "TERM": "xterm"})
-    text = b""
-    while True:
-        try:
-            data = os.read(fd, 1 << 16)
-        except OSError:
-            break
-        if not data:
-            break
-        text += data
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text.decode().replace("\r\n", "\n")
-
-
-def test_csv_on_a_terminal_does_not_steer_it(evil_graph: str) -> None:
-    code, text = on_terminal("provenance-report", evil_graph, "--format", "csv")
-    assert code == 0
-    assert "owned" in text
-    assert not steering(text)
-
-
 def test_paths_in_messages_and_log_do_not_steer(tmp_path: pathlib.Path) -> None:
     done = testing.CliRunner().invoke(main.main, ["show", str(tmp_path / f"no\n{EVIL}.qg")])
     assert done.exit_code == 2
@@ -161,84 +131,6 @@ def test_paths_in_messages_and_log_do_not_steer(tmp_path: pathlib.Path) -> None:
     assert "owned" in (tmp_path / "log").read_text()
 
 
-def spawn(arguments: list[str], redirection: str, cwd: pathlib.Path) -> tuple[int, str]:
-    """Return exit code and standard error of a command whose standard output goes to nowhere."""
-    line = f'exec "$@" {redirection}'
-    done = subprocess.run(
-        ["sh", "-c", line, "sh", *COMMAND, *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        cwd=cwd,
-    )
-    return done.returncode, done.stderr.decode()
-
-
-def aggregation(sample: samples.Sample) -> list[str]:
-    graph = str(sample.repo / "predicted.qg")
-    return ["aggregate-graph", graph, str(sample.repo), "--mock-storage-classes", "-o", "out.qg"]
-
-
-@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"])
-def test_a_complete_run_is_complete_whoever_listens(sample: samples.Sample, redirection: str) -> None:
-    log = sample.root / "log"
-    code, complaints = spawn(["--log-file", str(log), *aggregation(sample)], redirection, sample.root)
-    assert code == 0
-    assert (sample.root / "out.qg").exists()
-    assert not (sample.repo / "predicted.qg.checkpoint").exists()
-    assert "Traceback" not in complaints
-    assert "Everything is done, but the summary could not be printed" in log.read_text()
-    code, complaints = spawn(["ingest-graph", str(sample.repo), "out.qg"], redirection, sample.root)
-    assert code == 0
-    assert "Traceback" not in complaints
-
-
-def test_closed_descriptors_are_not_given_to_files(sample: samples.Sample) -> None:
-    """What is meant for the terminal would end up in the database otherwise."""
-    code, _ = spawn([*aggregation(sample), "-j", "2"], ">&- 2>&- <&-", sample.root)
-    assert code == 0
-    code, complaints = spawn(["show", "out.qg"], "", sample.root)
-    assert (code, complaints) == (0, "")
-
-
-@pytest.mark.parametrize("command", ["show", "provenance-report", "--help"])
-def test_what_can_not_be_printed_is_one_line(sample: samples.Sample, command: str) -> None:
-    arguments = [command, *["provenance.qg"] * (command != "--help")]
-    for redirection, reason in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
-        code, complaints = spawn(arguments, redirection, sample.root)
-        assert code == 1
-        assert len(complaints.splitlines()) == 1
-        assert reason in complaints
-    code, _ = spawn(arguments, ">/dev/full 2>/dev/full", sample.root)
-    assert code == 1
-
-
-def test_a_reader_that_goes_is_no_error(sample: samples.Sample) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "provenance-report", str(sample.root / "provenance.qg"), "--format", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 1
-
-
-def test_a_removed_directory_is_one_line(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "gone").mkdir()
-    done = subprocess.run(
-        ["sh", "-c", 'cd gone && rmdir ../gone && exec "$@"', "sh", *COMMAND, "show", "x.qg"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: the current directory can't be used")
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_a_fault_of_the_program_ends_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise LookupError(EVIL)
@@ -248,30 +140,6 @@ def test_a_fault_of_the_program_ends_in_one_place(monkeypatch: pytest.MonkeyPatc
     text = invoke("status", "nothing", code=1)
     assert text.splitlines()[-1].startswith("Error: this is a fault of the program")
     assert not steering(text)
-
-
-def test_log_options_of_the_reference(sample: samples.Sample) -> None:
-    logging_module = pytest.importorskip("lsst.daf.butler.logging")
-    paths = [sample.root / name for name in ("log.json", "log.txt")]
-    options = [
-        "--log-file",
-        ",".join(map(str, paths)),
-        "--log-label",
-        "campaign=dr1,{node}=a b",
-        "--no-log-tty",
-    ]
-    text = invoke(*options, *aggregation(sample)[:-2])
-    assert text.startswith("Task ")
-    records = logging_module.ButlerLogRecords.from_file(str(paths[0]))
-    assert {record.MDC["CAMPAIGN"] for record in records} == {"dr1"}
-    assert {record.MDC["{NODE}"] for record in records} == {"a b"}
-    assert "Scanning" in [record.message for record in records]
-    assert "CAMPAIGN=dr1 {NODE}=a b: Scanning" in paths[1].read_text()
-    # An invocation leaves nothing behind for the next one.
-    n = len(paths[1].read_text())
-    invoke("show", str(sample.root / "provenance.qg"))
-    logging.getLogger("somebody").warning("heard by nobody")
-    assert len(paths[1].read_text()) == n
 
 
 def test_levels_of_the_reference(sample: samples.Sample) -> None:

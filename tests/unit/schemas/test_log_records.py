@@ -318,36 +318,6 @@ def test_records_are_counted() -> None:
         log_records.check_records(b'[{"a":NaN}]')
 
 
-def reference_accepts(data: bytes) -> bool:
-    logging = pytest.importorskip("lsst.daf.butler.logging")
-    capture = pytest.importorskip("lsst.pipe.base.log_capture")
-    try:
-        log = logging.ButlerLogRecords.from_raw(data)
-        if log.extra:
-            assert not capture._ExecutionLogRecordsExtra.model_validate(log.extra).logs
-    except (ValueError, AssertionError):
-        return False
-    return True
-
-
-def test_the_reference_accepts_and_refuses_the_same() -> None:
-    for name, (data, records, extra) in LAYOUTS.items():
-        assert reference_accepts(data), name
-        log = pytest.importorskip("lsst.daf.butler.logging").ButlerLogRecords.from_raw(data)
-        assert len(log) == len(records), name
-        assert (
-            extra.items() <= {**NO_EXTRA, **log.extra}.items() or "constants" in name or "infinite" in name
-        ), name
-    for changes in LENIENT:
-        assert all(map(reference_accepts, in_layouts(record(**changes)))), changes
-    for changes in REFUSED:
-        assert not any(map(reference_accepts, in_layouts(record(**changes)))), changes
-    for name, data in BROKEN.items():
-        assert not reference_accepts(data), name
-    for name, extra in BROKEN_EXTRA.items():
-        assert not any(map(reference_accepts, extra_layouts(extra))), name
-
-
 def test_check_text_wants_utf_8() -> None:
     task_metadata.check_text("aüß😀".encode())
     with pytest.raises(UnicodeDecodeError):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -265,16 +263,6 @@ def test_data_ids_are_understood(text: str, wanted: dict[str, str]) -> None:
 def test_other_texts_are_no_data_ids(text: str) -> None:
     with pytest.raises(aggregator.RefusedError, match=r"not understood|two values"):
         data_ids.parse(text)
-
-
-def test_nothing_large_is_imported_for_a_look_up(root: pathlib.Path) -> None:
-    code = (
-        "import sys, aggregator\n"
-        f"aggregator.Provenance({str(root / 'provenance.qg')!r}).counts()\n"
-        "print([m for m in ('sqlalchemy', 'rich', 'multiprocess', 'lsst') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_an_index_can_be_written_to_any_stream(graph: provenance_graph.ProvenanceGraph) -> None:

@@ -38,8 +38,9 @@ class Ours:
         return dict(zip(self.groups[name].keys, msgspec.json.decode(coordinate), strict=True))
 
 
-@pytest.fixture(params=[1, 2], ids=["-j 1", "-j 2"])
-def ours(sample: samples.Sample, request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(scope="module", params=[1, 2], ids=["-j 1", "-j 2"])
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    sample = samples.unpack(tmp_path_factory.mktemp("ours"))
     _aggregate(sample, output_path=str(sample.root / "ours.qg"), n_processes=request.param)
     result = Ours(sample.root / "ours.qg")
     yield result
