@@ -20,6 +20,15 @@ def read_range(fd: int, offset: int, size: int) -> bytes:
     return data
 
 
+def sync(path: str) -> None:
+    """Make the content of a file durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make renames in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -111,19 +120,17 @@ def write_atomically(
         fault_points.reached(f"rename{os.path.splitext(path)[1]}")
         if look is not None:
             look()
-        os.rename(temporary, path)
+        with writing(path):
+            os.rename(temporary, path)
     except BaseException:
-        if os.path.exists(temporary):
+        # What can't be removed either must not hide what went wrong.
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
 
 
 def publish(temporary: str, path: str) -> None:
     """Give a complete file its name: sync it, rename it, make that durable."""
-    fd = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(temporary)
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path) or ".")

@@ -95,6 +95,27 @@ def after_changes() -> Iterator[None]:
         raise exc.as_failure() from exc
 
 
+def of_system(exc: OSError) -> AggregatorError:
+    """Return an error of the system, which nothing has explained where it was met, with what to do."""
+    place = f"{exc.filename}: " if exc.filename else ""
+    return AggregatorError(f"{place}{exc.strerror or exc}. Mend that, and run the same command again.")
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn errors of the system that nothing has explained where they were met.
+
+    Raises
+    ------
+    AggregatorError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise of_system(exc) from exc
+
+
 class MachineError(AggregatorError):
     """The machine is in trouble, which says nothing about the file in question; worth retrying.
 

@@ -76,7 +76,8 @@ def aggregate_graph(
         listing = unreadable.Listing(asked.checkpoint.layout.directory)
         try:
             try:
-                stopping.told(lambda: _aggregate(asked, stopping, started, done, listing))
+                with errors.explained():
+                    stopping.told(lambda: _aggregate(asked, stopping, started, done, listing))
             except BaseException:
                 if done.has_begun and not listing.is_empty:
                     with contextlib.suppress(errors.AggregatorError):

@@ -132,9 +132,11 @@ class Invocation:
                 error.show(shown)
                 self._complain(shown.getvalue().rstrip("\n"))
                 return error.exit_code, error.format_message()
-            case OSError(strerror=str(reason)):
+            case OSError(strerror=str()):
                 _log.debug("%s", "".join(traceback.format_exception(error)))
-                text = f"{f'{error.filename}: ' if error.filename else ''}{reason}"
+                explained = errors.of_system(error)
+                self._recount(explained)
+                text = str(explained)
             case MemoryError():
                 text = "there is not enough memory."
             case _:

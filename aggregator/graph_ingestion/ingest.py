@@ -97,7 +97,7 @@ def ingest_graph(
         lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
         try:
-            with shown as report, errors.after_changes():
+            with shown as report, errors.after_changes(), errors.explained():
                 steps.run(report, transfer, lock.claim)
             done = _sum_up(steps, shown, began)
             _check_complete(done)

@@ -6,7 +6,7 @@ in a repository that was copied, too; so what counts in the end is the content, 
 """
 
 import concurrent.futures
-import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
@@ -28,6 +28,10 @@ _NAMED = 10
 
 _MARGIN_NS = 2_000_000_000
 """How much younger the graph has to be than a file that need not be read: file systems may round times."""
+
+
+_SETTLED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR)
+"""Errors of removing a directory that has something in it, is gone, or is none."""
 
 
 class Original(NamedTuple):
@@ -161,27 +165,40 @@ class Originals:
         """
         n_removed, left = 0, []
         for top in sorted(self._tops):
-            n_below, n_files = self._prune(top, tick)
+            n_below, n_files, stuck = self._prune(top, tick)
             n_removed += n_below
+            left += stuck
             if n_files:
                 others = "1 other file is" if n_files == 1 else f"{n_files} other files are"
                 left.append(f"{top}: {others} in there")
         return n_removed, left
 
-    def _prune(self, top: str, tick: Callable[[], None]) -> tuple[int, int]:
-        """Remove a tree as far as it is empty; return the numbers of directories removed and of files."""
+    def _prune(self, top: str, tick: Callable[[], None]) -> tuple[int, int, list[str]]:
+        """Remove a tree as far as it is empty.
+
+        Returns
+        -------
+        n_removed, n_files
+            Numbers of directories removed and of files.
+        stuck
+            Some of the directories that the system refuses to look into or remove, with the reason.
+        """
         levels, n_files, n_removed = [[top]], 0, 0
+        stuck: list[str] = []
         while levels[-1]:
             tick()
             below = []
-            for directories, n_there in self._pool.map(_look, _portions(levels[-1])):
+            for directories, n_there, refused in self._pool.map(_look, _portions(levels[-1])):
                 below += directories
                 n_files += n_there
+                stuck += refused
             levels.append(below)
         for level in reversed(levels):
             tick()
-            n_removed += sum(self._pool.map(_remove, _portions(level)))
-        return n_removed, n_files
+            for n_gone, refused in self._pool.map(_remove, _portions(level)):
+                n_removed += n_gone
+                stuck += refused
+        return n_removed, n_files, stuck[:_NAMED]
 
 
 def _portions(paths: Sequence[T]) -> list[Sequence[T]]:
@@ -214,25 +231,34 @@ def _delete(files: Sequence[Original], limit: int | None) -> _Portion:
     return _Portion(n_deleted, failures, newer)
 
 
-def _look(paths: Sequence[str]) -> tuple[list[str], int]:
-    """Return the directories in some directories, and the number of other entries."""
-    directories, n_files = [], 0
+def _look(paths: Sequence[str]) -> tuple[list[str], int, list[str]]:
+    """Return directories in directories, the number of other entries, and where none can be looked for."""
+    directories, n_files, refused = [], 0, []
     for path in paths:
-        # One that is not there, or is none, needs no removal.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    directories.append(entry.path)
-                else:
-                    n_files += 1
-    return directories, n_files
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    else:
+                        n_files += 1
+        except (FileNotFoundError, NotADirectoryError):
+            # One that is not there, or is none, needs no removal.
+            pass
+        except OSError as exc:
+            refused.append(f"{path}: can't look into it ({exc.strerror})")
+    return directories, n_files, refused
 
 
-def _remove(paths: Sequence[str]) -> int:
-    """Remove directories that are empty; return how many."""
-    n_removed = 0
+def _remove(paths: Sequence[str]) -> tuple[int, list[str]]:
+    """Remove directories that are empty; return how many, and which the system refuses to remove."""
+    n_removed, refused = 0, []
     for path in paths:
-        with contextlib.suppress(OSError):
+        try:
             os.rmdir(path)
             n_removed += 1
-    return n_removed
+        except OSError as exc:
+            # What has something in it, or is gone, is as it shall be.
+            if exc.errno not in _SETTLED:
+                refused.append(f"{path}: can't remove it ({exc.strerror})")
+    return n_removed, refused

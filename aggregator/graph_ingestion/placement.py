@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import glob
+import logging
 import os
 from collections.abc import Callable, Iterator
 
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container
 from aggregator.storage import durable_files, errors, fault_points, local_files, locks
+
+_log = logging.getLogger(__name__)
 
 _ORIGIN = "user.aggregator.moved_from"
 """Extended attribute of a file that was moved: where it was. Not all file systems keep it."""
@@ -119,6 +122,7 @@ def _replace(
             except OSError as exc:
                 if exc.errno in _NO_LINKS:
                     # Then the file can't be in two places for a while.
+                    durable_files.sync(source)
                     os.rename(source, target)
                     return
                 if exc.errno != errno.EXDEV:
@@ -126,6 +130,7 @@ def _replace(
                 _copy(source, temporary, tick)
         else:
             _transfer(source, temporary, mode, tick)
+        durable_files.sync(temporary)
         fault_points.reached("placing")
         output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
         os.rename(temporary, target)
@@ -169,11 +174,7 @@ def make_durable(path: str, root: str) -> None:
     """
     with _explained(path):
         for each in {path, os.path.realpath(path)}:
-            fd = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            durable_files.sync(each)
             durable_files.sync_directory(os.path.dirname(each))
         directory = os.path.dirname(path)
         while directory.startswith(os.path.join(root, "")):
@@ -206,11 +207,12 @@ def finish_move(source: str, target: str) -> bool:
         If it can't be removed.
     """
     real = os.path.realpath(source)
-    if not local_files.is_there(real) or real == os.path.realpath(target):
-        return False
-    if not (os.path.samefile(real, target) or _is_copy(real, target)):
+    if not local_files.exists(real) or real == os.path.realpath(target):
         return False
     with _explained(real):
+        if not (os.path.samefile(real, target) or _is_copy(real, target)):
+            _log.warning("%s: stays, since it is not the graph that was ingested", real)
+            return False
         os.unlink(real)
         if os.path.islink(source):
             os.unlink(source)
@@ -221,6 +223,9 @@ def _is_copy(path: str, other: str) -> bool:
     try:
         with container.Container(path) as first, container.Container(other) as second:
             return first.fingerprint == second.fingerprint
+    except errors.MachineError:
+        # Nobody knows.
+        raise
     except errors.AggregatorError:
         return False
 
@@ -230,6 +235,4 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise errors.AggregatorError(
-            f"{path}: {exc.strerror or exc}. Mend that, and run the same command again."
-        ) from exc
+        raise errors.of_system(OSError(exc.errno, exc.strerror or str(exc), path)) from exc

@@ -335,10 +335,11 @@ class Replacement:
         """Return whether a dataset's file has another size than is recorded; then it is left alone."""
         place = ingested_graphs.Place(self._stores[records_table], path)
         try:
-            resized = os.stat(place.file).st_size != size
-        except OSError:
-            # One that is missing has nothing to lose; one that is out of reach can't be deleted either.
+            status = local_files.status(place.file)
+        except local_files.UnusableError:
+            # A link that leads nowhere has nothing to lose.
             return False
+        resized = status is not None and status.st_size != size
         if resized:
             self._resized[dataset_id] = place.file
         return resized
@@ -371,7 +372,7 @@ class Replacement:
         """Remove the graph from where it was, if it was to be moved."""
         moved = placement.origin(path)
         given = self._asked.given
-        if moved is None and transfer == "move" and given is not None and local_files.is_there(given):
+        if moved is None and transfer == "move" and given is not None and local_files.exists(given):
             moved = given
         if moved is not None and placement.finish_move(moved, path):
             _log.info("%s: is now %s", moved, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import filecmp
 import os
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 import aggregator
+from aggregator.graph_ingestion import originals
 from tests.helpers import sample_case, samples
 
 # Refused
@@ -303,3 +305,114 @@ def test_templates_with_other_directories(aggregated_sample: samples.Sample) -> 
     done = sample_case.ingest(aggregated_sample)
     assert (done.n_missing, done.n_deleted, done.n_directories) == (38, 1, 2)
     assert [path.name for path in directory.iterdir()] == ["all.run_provenance"]
+
+
+@needs_root
+def test_directories_that_cannot_be_removed(
+    common: samples.Sample, aggregated_sample: samples.Sample
+) -> None:
+    """They are empty, so everything is done; but they are named."""
+    kept = sample_case.originals(common)[-1].parent
+    os.chown(kept.parent, 0, 0)
+    done = as_nobody(common, aggregated_sample)
+    assert done.returncode == 0, done.stderr
+    assert f"Directory left: {kept}: can't remove it (Permission denied)" in done.stdout
+    assert kept.is_dir()
+
+
+def test_trouble_while_directories_are_looked_at(
+    aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: str) -> None:
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = sample_case.ingest(aggregated_sample)
+    assert any("can't look into it (Input/output error)" in line for line in done.lines())
+
+
+def test_trouble_that_nothing_explains(
+    aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told what to do, and what was done."""
+
+    def remove(self: object, tick: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "/some/where")
+
+    monkeypatch.setattr(originals.Originals, "remove_directories", remove)
+    with pytest.raises(aggregator.AggregatorError, match="/some/where: Too many open files") as caught:
+        sample_case.ingest(aggregated_sample)
+    assert caught.value.summary is not None
+
+
+@pytest.mark.ordering("O2")
+def test_size_that_cannot_be_found_out(
+    aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trouble for a moment does not make a file one that has the size which is recorded."""
+    path = sample_case.originals(aggregated_sample)[-1]
+    recorded, size = path.relative_to(aggregated_sample.repo), path.stat().st_size
+    db = sample_case.database(aggregated_sample)
+    db.execute(f"UPDATE file_datastore_records SET file_size = {size + 1} WHERE path = '{recorded}'")
+    original, failures = os.stat, [path] * 2
+
+    def stat(given: Any, **options: Any) -> os.stat_result:
+        if failures and not isinstance(given, int) and os.fspath(given) == str(failures[-1]):
+            raise OSError(errno.ESTALE, "Stale file handle", os.fspath(failures.pop()))
+        return original(given, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(aggregator.AggregatorError, match="1 original files are not what the graph"):
+        sample_case.ingest(aggregated_sample)
+    assert failures == []
+    assert path.exists()
+
+
+@pytest.mark.ordering("I5")
+def test_original_graph_that_cannot_be_looked_at(
+    aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The move is not called finished; the same command finishes it."""
+    graph = aggregated_sample.root / "provenance.qg"
+
+    def remove(self: Any, tick: Any) -> tuple[int, list[str]]:
+        monkeypatch.setattr(os, "stat", stat)
+        return 0, []
+
+    original = os.stat
+
+    def stat(given: Any, **options: Any) -> os.stat_result:
+        if not isinstance(given, int) and os.fspath(given) == str(graph):
+            raise OSError(errno.EIO, "Input/output error", str(graph))
+        return original(given, **options)
+
+    with monkeypatch.context():
+        monkeypatch.setattr(originals.Originals, "remove_directories", remove)
+        with pytest.raises(aggregator.AggregatorError, match="Input/output error"):
+            sample_case.ingest(aggregated_sample)
+    monkeypatch.undo()
+    assert graph.exists()
+    sample_case.ingest(aggregated_sample)
+    assert not graph.exists()
+
+
+@pytest.mark.ordering("W1")
+@pytest.mark.parametrize("transfer", ["move", "copy", "hardlink"])
+def test_graph_is_synced_before_it_gets_its_name(
+    aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, transfer: str
+) -> None:
+    synced: set[int] = set()
+    original, rename = os.fsync, os.rename
+
+    def fsync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        original(fd)
+
+    def renamed(source: str, target: str) -> None:
+        if str(target).endswith(".qg"):
+            assert os.stat(source).st_ino in synced
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", renamed)
+    sample_case.ingest(aggregated_sample, transfer=transfer)

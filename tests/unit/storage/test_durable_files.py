@@ -54,3 +54,17 @@ def test_names_of_a_checkpoint() -> None:
         assert checkpoint.knows(os.path.basename(durable_files.temporary_name(path)))
     for name in ("thesis.tex", "predicted.qg", "ledger.txt", "ledger.1.tmp", "shard-1.digest", "lock"):
         assert not checkpoint.knows(name)
+
+
+@pytest.mark.ordering("W1")
+def test_rename_that_fails(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that is named is the one that was asked for; that nothing can be removed hides nothing."""
+
+    def fail(*paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file"
+    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(errors.AggregatorError, match=r"file: can't write it \(No space left"):
+        durable_files.write_atomically(str(path), [b"content"])
