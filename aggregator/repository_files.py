@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_paths
+from aggregator.storage import local_files
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a SQLite database's files."""
@@ -36,7 +37,7 @@ def protection(
         files |= {f"{database}{end}": "the database of the repository" for end in _BESIDE}
     roots = [store.root for store in repository.datastores]
     directories = {os.path.join(root, run): f"where the files of run {run} are" for root in roots if run}
-    if any(map(os.path.exists, outputs)):
+    if any(map(local_files.is_taken, outputs)):
         files |= _ingested_graphs(repository)
     return output_paths.Protection(files | _own_logs(), directories, roots)
 
@@ -53,8 +54,4 @@ def _ingested_graphs(repository: repository_config.RepositoryConfig) -> dict[str
     from aggregator.butler.registry import registry
 
     with registry.open_repository(repository, writeable=False) as opened:
-        return {
-            place.file: f"the ingested graph of run {run}"
-            for run, places in ingested_graphs.places(repository, opened).items()
-            for place in places
-        }
+        return ingested_graphs.described(repository, opened)

@@ -17,7 +17,7 @@ from aggregator.butler.databases import connections, database
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import managers, tables
 from aggregator.schemas import output_paths
-from aggregator.storage import durable_files, errors
+from aggregator.storage import durable_files, errors, local_files
 
 DEFAULT_DATABASE: Final = f"sqlite:///{repository_config.ROOT_TAG}/gen3.sqlite3"
 """Database of a repository, unless another one is wanted."""
@@ -98,7 +98,7 @@ def compact_dimensions() -> dict[str, Any]:
 
 
 def _check_absent(path: str) -> None:
-    if os.path.lexists(path):
+    if local_files.is_taken(path):
         raise errors.RefusedError(f"{path}: there is a repository here already. Choose another directory.")
 
 
@@ -177,7 +177,7 @@ def _directory(path: str) -> Iterator[None]:
     made: list[str] = []
     try:
         missing = path
-        while not os.path.isdir(missing):
+        while not local_files.is_directory(missing):
             made.append(missing)
             missing = os.path.dirname(missing)
         os.makedirs(path, exist_ok=True)

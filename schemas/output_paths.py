@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 from aggregator.schemas.checkpoints import checkpoint
-from aggregator.storage import durable_files, errors
+from aggregator.storage import durable_files, errors, local_files
 
 _HEAD_SIZE = 4096
 
@@ -88,8 +88,8 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
             if each in (_located(name), os.path.realpath(name)):
                 raise _refusal(path, description)
     try:
-        os.lstat(path)
-        status = os.stat(path)
+        local_files.attempt(path, os.lstat, path)
+        status = local_files.attempt(path, os.stat, path)
     except FileNotFoundError:
         return
     except OSError as exc:
@@ -99,7 +99,7 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
         raise errors.RefusedError(f"{path}: is {what}; the output must be a file.")
     for name, description in protection.files.items():
         with contextlib.suppress(OSError):
-            if os.path.samestat(status, os.stat(name)):
+            if os.path.samestat(status, local_files.attempt(name, os.stat, name)):
                 raise _refusal(path, description)
     if not _is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
         raise errors.RefusedError(
@@ -129,7 +129,7 @@ class Output:
         self._kind = kind
         self._protection: Protection | None = Protection()
         check(self.path, kind, self._protection)
-        if not os.path.isdir(os.path.dirname(self.path)):
+        if not local_files.is_directory(os.path.dirname(self.path)):
             raise errors.RefusedError(f"{path}: its directory does not exist. Choose another path.")
         check_writeable(os.path.dirname(self.path))
 
@@ -224,9 +224,9 @@ def check_writeable(directory: str) -> None:
         If that is so.
     """
     place = os.path.abspath(directory)
-    while not os.path.lexists(place):
+    while not local_files.is_taken(place):
         place = os.path.dirname(place)
-    if not os.path.isdir(place):
+    if not local_files.is_directory(place):
         raise errors.RefusedError(f"{directory}: {place} is no directory. Choose another path.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise errors.RefusedError(f"{directory}: nothing can be written in {place}. Choose another path.")
@@ -238,7 +238,7 @@ def _check_place(path: str, directory: str, protection: Protection) -> None:
             raise errors.RefusedError(f"{path}: is in {name}, {description}. Choose another path.")
     above = directory
     while True:
-        if os.path.lexists(checkpoint.Layout(above).lock):
+        if local_files.is_taken(checkpoint.Layout(above).lock):
             raise errors.RefusedError(f"{path}: is in the checkpoint {above}. Choose another path.")
         if above == os.path.dirname(above):
             return
@@ -266,7 +266,7 @@ def _is_stored(path: str, protection: Protection) -> bool:
         return True
     while path != (above := os.path.dirname(path)):
         path = above
-        if os.path.exists(os.path.join(path, "butler.yaml")):
+        if local_files.is_taken(os.path.join(path, "butler.yaml")):
             return True
     return False
 
@@ -274,8 +274,8 @@ def _is_stored(path: str, protection: Protection) -> bool:
 def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:
     """Return whether a regular file is of a kind; an empty one is of any, unless it may be a dataset."""
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(_HEAD_SIZE)
+        with local_files.attempt(path, open, path, "rb") as stream:
+            head = local_files.attempt(path, stream.read, _HEAD_SIZE)
     except OSError as exc:
         raise errors.RefusedError(f"{path}: can't see what it is ({exc.strerror}). Remove it.") from exc
     if not head:
@@ -304,6 +304,8 @@ def _is_provenance_graph(path: str) -> bool:
     try:
         with container.Container(path) as opened:
             header = msgspec.json.decode(opened.read_block("header"), type=_Header)
+    except errors.MachineError:
+        raise
     except (errors.AggregatorError, msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return header.graph_type == "provenance"

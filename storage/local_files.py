@@ -35,6 +35,9 @@ _OF_THE_FILE = frozenset(
         # Sockets, and devices without a driver.
         errno.ENXIO,
         errno.ENODEV,
+        # Of places where something is going to be written.
+        errno.EEXIST,
+        errno.EROFS,
     }
 )
 """Errors that the next attempt, and every other machine, would meet as well. All others are the machine's:
@@ -97,6 +100,21 @@ def explain(exc: OSError | UnicodeError, path: str) -> errors.AggregatorError | 
     if is_machine_trouble(exc):
         return errors.MachineError(path, exc.strerror or str(exc))
     return None
+
+
+def refusal(path: str, exc: OSError, text: str) -> errors.AggregatorError:
+    """Return the error for what can't be used or written: a refusal, unless the next attempt may succeed.
+
+    Parameters
+    ----------
+    path
+        What can't be used.
+    exc
+        What the system says.
+    text
+        What is refused, and what to do.
+    """
+    return explain(exc, path) or errors.RefusedError(text)
 
 
 @contextlib.contextmanager
@@ -173,7 +191,7 @@ def open_with_status(path: str) -> tuple[int, os.stat_result]:
         _check_way(path, exc)
         raise UnusableError(f"can't open it ({exc.strerror})") from exc
     try:
-        found = os.fstat(fd)
+        found = attempt(path, os.fstat, fd)
         check_regular(found)
     except BaseException:
         os.close(fd)
@@ -302,6 +320,35 @@ def is_there(path: str) -> bool:
         return status(path) is not None
     except UnusableError:
         return False
+
+
+def is_directory(path: str) -> bool:
+    """Return whether a path leads to a directory.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        return stat.S_ISDIR(attempt(path, os.stat, path).st_mode)
+    except OSError:
+        return False
+
+
+def is_taken(path: str) -> bool:
+    """Return whether there is something at a path, be it a link that leads nowhere.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
+    try:
+        attempt(path, os.lstat, path)
+    except OSError:
+        return False
+    return True
 
 
 def check_missing(path: str) -> None:

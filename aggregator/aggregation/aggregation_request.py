@@ -14,7 +14,7 @@ from aggregator.aggregation import checkpoints, configuration, crew
 from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, predicted
-from aggregator.storage import errors
+from aggregator.storage import errors, local_files
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ def _make_directories(config: configuration.AggregatorConfig, held: checkpoints.
                 os.makedirs(directory, exist_ok=True)
         except OSError as exc:
             held.undo()
-            raise errors.RefusedError(f"{name} {directory}: can't make it ({exc.strerror})") from exc
+            text = f"{name} {directory}: can't make it ({exc.strerror})"
+            raise local_files.refusal(str(directory), exc, text) from exc
 
 
 def _check_graph(graph: predicted.PredictedGraph) -> None:
@@ -187,6 +188,6 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
         return None
     path = os.path.abspath(container.local_path(config.output_path))
     directory = os.path.dirname(path)
-    if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+    if not local_files.is_directory(directory) or not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
     return path

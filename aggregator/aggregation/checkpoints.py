@@ -84,11 +84,15 @@ class Checkpoint:
                 # Somebody's else, who lets us read it; that will do for a lock.
                 return os.open(self.layout.lock, _FLAGS | os.O_RDONLY)
         except FileNotFoundError:
-            if os.path.isdir(os.path.dirname(directory)) and not os.path.islink(directory):
+            if local_files.is_directory(os.path.dirname(directory)) and not os.path.islink(directory):
                 raise
             raise self._unwritable(os.strerror(errno.ENOENT)) from None
         except OSError as exc:
-            raise self._unwritable(exc.strerror or str(exc)) from exc
+            if self._is_made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+            refused = self._unwritable(exc.strerror or str(exc))
+            raise local_files.refusal(directory, exc, str(refused)) from exc
 
     def _is_unused(self, names: list[str], advice: str) -> bool:
         """Return whether a directory with these names has to become a checkpoint; refuse what is none."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from aggregator.schemas import output_paths
-from aggregator.storage import errors
+from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
 
 _BRIEF = "{levelname} {message}"
@@ -79,7 +79,8 @@ def _file(path: str, labels: Mapping[str, str], full: str) -> log_handlers.LogFi
     try:
         handler = log_handlers.LogFile(path)
     except OSError as exc:
-        raise errors.RefusedError(f"--log-file {path}: can't write it ({exc.strerror})") from exc
+        text = f"--log-file {path}: can't write it ({exc.strerror})"
+        raise local_files.refusal(path, exc, text) from exc
     if path.endswith(".json"):
         handler.setFormatter(JsonFormatter(labels))
     else:

@@ -12,7 +12,7 @@ from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.butler.databases import database
 from aggregator.butler.registry import batch, registry
 from aggregator.schemas.graphs import pipeline as formats
-from aggregator.storage import errors
+from aggregator.storage import errors, local_files
 from aggregator.synthesis import (
     datasets,
     dimension_data,
@@ -33,10 +33,10 @@ _DATABASE: Final = "gen3.sqlite3"
 
 def create(root: str, asked: parameters.Parameters) -> None:
     """Make the repository unless it is there already."""
-    if os.path.exists(os.path.join(root, "butler.yaml")):
+    if local_files.is_taken(os.path.join(root, "butler.yaml")):
         return
     leftover = os.path.join(root, _DATABASE)
-    if asked.database is None and os.path.exists(leftover):
+    if asked.database is None and local_files.is_taken(leftover):
         # Killed while making it: the configuration comes last.
         os.unlink(leftover)
     creation.create_repository(root, database_url=asked.database, namespace=asked.namespace)

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from aggregator.schemas import output_paths
-from aggregator.storage import durable_files, errors, locks
+from aggregator.storage import durable_files, errors, local_files, locks
 from aggregator.synthesis import parameters, parts
 
 DESCRIPTION: Final = "synthesis.json"
@@ -44,7 +44,7 @@ class State:
         self._asked = asked
         self.counts: dict[str, Any] | None = None
         found = _read(root, self._description)
-        self._root, self._is_new, self._is_made = root, found is None, not os.path.isdir(root)
+        self._root, self._is_new, self._is_made = root, found is None, not local_files.is_directory(root)
         if found is None:
             os.makedirs(root, exist_ok=True)
             self._describe(None, self._check_absent)
@@ -77,7 +77,7 @@ class State:
 
     def _check_absent(self) -> None:
         """Look again whether there is no description: it is what is locked, so it must not be replaced."""
-        if os.path.lexists(self._description):
+        if local_files.is_taken(self._description):
             raise errors.InUseError(f"{self._root}: another process has just begun there. {_ADVICE}")
 
     def _describe(self, counts: dict[str, Any] | None, look: Callable[[], None] | None = None) -> None:
@@ -102,6 +102,8 @@ def _read(root: str, path: str) -> dict[str, Any] | None:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
     # A process killed at the very beginning leaves a description without its final name.
-    if os.path.isdir(root) and [name for name in os.listdir(root) if not name.startswith(DESCRIPTION)]:
+    if local_files.is_directory(root) and [
+        name for name in os.listdir(root) if not name.startswith(DESCRIPTION)
+    ]:
         raise errors.RefusedError(f"{root}: is not empty. Choose another directory.")
     return None

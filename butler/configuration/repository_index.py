@@ -29,7 +29,7 @@ def find(location: str) -> str:
     index, problem = _read()
     target = index.get(location, location)
     path = os.path.abspath(yaml_files.local_path(target, "Butler repository"))
-    if os.path.isdir(path):
+    if local_files.is_directory(path):
         path = os.path.join(path, "butler.yaml")
     if local_files.exists(path):
         return path

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sqlite3
+import stat
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -63,9 +64,10 @@ class Sqlite(database.Database):
         create: bool = False,
         warn: Callable[[str], object] | None = None,
     ) -> None:
-        if not create and not (local_files.exists(path) and os.path.isfile(path)):
+        is_there = local_files.exists(path)
+        if not create and not (is_there and stat.S_ISREG(local_files.attempt(path, os.stat, path).st_mode)):
             raise errors.RefusedError(f"{path}: there is no such database file.")
-        self._made = create and not os.path.exists(path)
+        self._made = create and not is_there
         self._wait = busy_timeout_ms / 1000
         self._path = os.path.abspath(path)
         # The file's path goes through SQLite's own URI syntax, because only that can refuse to create it.

@@ -51,6 +51,17 @@ def places(
     return found
 
 
+def described(
+    repository: repository_config.RepositoryConfig, registry: "registries.Registry"
+) -> dict[str, str]:
+    """Return the files of all graphs, which must not be replaced, and what each is."""
+    return {
+        place.file: f"the ingested graph of run {run}"
+        for run, where in places(repository, registry).items()
+        for place in where
+    }
+
+
 def find(
     repository: repository_config.RepositoryConfig,
     collection: str | None = None,

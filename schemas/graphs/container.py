@@ -97,7 +97,10 @@ class Container:
         except errors.MachineError:
             raise
         except Exception as exc:
-            # The library tells of damage with errors of many kinds, down to struct.error.
+            # The library takes what it can't read for damage, too.
+            if isinstance(exc.__context__, OSError) and local_files.is_machine_trouble(exc.__context__):
+                raise errors.MachineError(self.path, exc.__context__.strerror or str(exc)) from exc
+            # It tells of damage with errors of many kinds, down to struct.error.
             raise errors.RefusedError(
                 f"{self.path}: not a quantum graph file, or truncated ({exc}); copy or build it again"
             ) from exc

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aggregator.schemas import messages, output_paths
-from aggregator.storage import errors
+from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
 
 SCANNER = "scanner"
@@ -46,8 +46,11 @@ def load(kind: str) -> Callable[[messages.Setup, logging.Logger], Role]:
 
 def failure(name: str, exc: BaseException) -> messages.Failed:
     """Return an error as text, its cause first; errors that are no AggregatorError name their class too."""
-    known = isinstance(exc, errors.AggregatorError)
-    cause = str(exc) if known else f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, OSError) and exc.errno:
+        known: BaseException = errors.of_system(exc)
+    else:
+        known = exc
+    cause = str(known) if isinstance(known, errors.AggregatorError) else f"{type(exc).__name__}: {exc}"
     exit_code = exc.exit_code if isinstance(exc, errors.AggregatorError) else 1
     return messages.Failed(f"{name}: {cause}", exit_code, "".join(traceback.format_exception(exc)))
 
@@ -137,8 +140,7 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
         try:
             handler = log_handlers.LogFile(path)
         except OSError as exc:
-            raise errors.RefusedError(
-                f"{path}: can't write the log ({exc.strerror}). Choose another directory."
-            ) from exc
+            text = f"{path}: can't write the log ({exc.strerror}). Choose another directory."
+            raise local_files.refusal(path, exc, text) from exc
         handler.setFormatter(log_handlers.WorkerFormatter("{levelname} {asctime} {message}", style="{"))
         log.addHandler(handler)

@@ -13,6 +13,7 @@ import pytest
 from aggregator.schemas import output_paths
 from aggregator.storage import fault_points
 from aggregator.workers import log_handlers
+from aggregator.workers.roles.ingesting import closed_quanta
 
 import aggregator
 from aggregator.aggregation import checkpoints
@@ -363,3 +364,23 @@ def test_directory_of_logs_where_the_graph_goes(sample: samples.Sample, below: s
     with pytest.raises(aggregator.RefusedError, match="is where the graph goes"):
         samples.aggregate(sample, worker_log_dir=f"{sample.root / 'out.qg'}{below}")
     assert everything(sample.root) == before
+
+
+@pytest.mark.ordering("W4", "W5")
+def test_graph_that_is_ingested_where_it_lies_while_the_run_goes_on(
+    sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on it is all that is left of logs and metadata, as one that was ingested before."""
+    path = sample.repo / "out.qg"
+    samples.aggregate(sample, output_path=str(path))
+    content = path.read_bytes()
+
+    def ingest(self: object) -> None:
+        sample_case.ingest(sample, path, transfer="auto")
+
+    # That of the same run is found in another way, so this one stands for that of another run.
+    monkeypatch.setattr(closed_quanta.ClosedQuanta, "check_again", ingest)
+    with pytest.raises(aggregator.AggregatorError, match="is the ingested graph of run") as caught:
+        samples.aggregate(sample, output_path=str(path))
+    assert caught.value.exit_code == 1
+    assert path.read_bytes() == content

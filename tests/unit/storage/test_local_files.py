@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import pickle
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aggregator.storage import errors, local_files
+from aggregator.schemas.graphs import container
+from aggregator.storage import errors, local_files, partial_files
 
 import aggregator
 from tests.helpers import small_runs
@@ -232,3 +234,72 @@ def test_any_modification_time_is_accepted(seconds: int, run: small_runs.SmallRu
     assert run.aggregate(keep_checkpoint=True).n_reused == 60
     os.utime(log, (seconds + 1, seconds + 1))
     assert run.aggregate().n_reused == 59
+
+
+def _fail(
+    monkeypatch: pytest.MonkeyPatch, function: str, path: pathlib.Path, code: int
+) -> pytest.MonkeyPatch:
+    """Let a function of the system fail for a path."""
+    original = getattr(os, function)
+
+    def call(given: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(given, int) and os.fspath(given) == str(path):
+            raise OSError(code, os.strerror(code), given)
+        return original(given, *args, **options)
+
+    monkeypatch.setattr(os, function, call)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "code"),
+    [
+        ("stat", "", errno.EIO),
+        ("stat", "gen3.sqlite3", errno.ESTALE),
+        ("lstat", "out.qg", errno.EIO),
+        ("lstat", "aggregation.lock", errno.ESTALE),
+        ("mkdir", "predicted.qg.checkpoint", errno.ENOSPC),
+        ("open", "predicted.qg.checkpoint/aggregation.lock", errno.EMFILE),
+    ],
+)
+def test_trouble_before_the_start_is_no_refusal(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch, function: str, name: str, code: int
+) -> None:
+    """What is only for the moment is worth another attempt, and no directory is left behind."""
+    before = sorted(run.root.rglob("*"))
+    config = aggregator.AggregatorConfig(output_path=str(run.root / "out.qg"))
+    call = lambda: aggregator.aggregate_graph(str(run.predicted), str(run.root), config)  # noqa: E731
+    with monkeypatch.context() as patch:
+        _fail(patch, function, run.root / name, code)
+        with pytest.raises(aggregator.AggregatorError, match=os.strerror(code)) as caught:
+            call()
+    assert caught.value.exit_code == 1
+    if name != "gen3.sqlite3":
+        # A checkpoint stays once it has something in it.
+        assert sorted(run.root.rglob("*")) == before
+    assert call().graph_path == str(run.root / "out.qg")
+
+
+def test_graph_that_a_library_cannot_read(run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls that damage."""
+
+    class Stream(io.BytesIO):
+        def seek(self, *args: int) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdopen", lambda fd, mode: os.close(fd) or Stream())
+    with pytest.raises(errors.MachineError, match="Input/output error"):
+        container.Container(str(run.predicted))
+
+
+def test_output_that_cannot_be_made_for_the_moment(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*paths: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(partial_files, "create", create)
+    config = aggregator.AggregatorConfig(output_path=str(run.root / "out.qg"))
+    with pytest.raises(aggregator.AggregatorError, match="No space left") as caught:
+        aggregator.aggregate_graph(str(run.predicted), str(run.root), config)
+    assert caught.value.exit_code == 1

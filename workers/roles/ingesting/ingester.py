@@ -4,14 +4,22 @@ import dataclasses
 import logging
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import batch, dataset_ids, insertion, recorded_graphs, registry
-from aggregator.schemas import messages
+from aggregator.butler.registry import (
+    batch,
+    dataset_ids,
+    ingested_graphs,
+    insertion,
+    recorded_graphs,
+    registry,
+)
+from aggregator.schemas import messages, output_paths
 from aggregator.schemas.checkpoints import checkpoint, digest, ledger
 from aggregator.schemas.graphs import addresses, predicted
-from aggregator.storage import errors, fault_points
+from aggregator.storage import errors, fault_points, local_files
 from aggregator.workers import log_levels
 from aggregator.workers.roles.ingesting import (
     admission,
@@ -66,7 +74,7 @@ class Ingester:
             self._header = graph.header
             self._pipeline = graph.pipeline
         self._run = self._header.output_run
-        repository = repository_config.load(setup.butler_path)
+        self._repository = repository = repository_config.load(setup.butler_path)
         self._place = ledger.place(repository.database, repository.namespace)
         self._registry = registry.open_repository(
             repository, writeable=not setup.dry_run, rehearsed=setup.dry_run, warn=log.warning
@@ -217,6 +225,7 @@ class Ingester:
     def confirm(self) -> messages.Ingested:
         """Make sure that all datasets are there and no quanta are closed; count what is too much."""
         self._closed.check_again()
+        self._check_output()
         if self._setup.dry_run:
             return messages.Ingested([], 0, 0, [])
         tally = _Tally()
@@ -225,6 +234,19 @@ class Ingester:
         if self._setup.incomplete or len(present) <= n_offered:
             return tally.reply([], [])
         return tally.reply([], self._stale(present))
+
+    def _check_output(self) -> None:
+        """Make sure that no graph that is all that is left of another run is going to be replaced.
+
+        It may have been ingested where it lies since the run began.
+        """
+        path = self._setup.output_path
+        if path is not None and local_files.is_taken(path):
+            graphs = ingested_graphs.described(self._repository, self._registry)
+            protection = msgspec.structs.replace(
+                self._setup.protection, files={**self._setup.protection.files, **graphs}
+            )
+            output_paths.check_again(path, output_paths.Kind.GRAPH, protection)
 
     def _complete(self, tally: _Tally) -> tuple[int, addresses.Ids]:
         """Offer again what was committed and is not in the database.
