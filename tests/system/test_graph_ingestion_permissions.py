@@ -79,3 +79,16 @@ def test_move_from_where_nothing_can_be_removed(
     assert sample_case.database(common).content() == before
     assert as_nobody(common, aggregated_sample, "-t", "copy").returncode == 0
     assert sample_case.originals(common) == []
+
+
+@needs_root
+def test_directories_that_cannot_be_removed(
+    common: samples.Sample, aggregated_sample: samples.Sample
+) -> None:
+    """They are empty, so everything is done; but they are named."""
+    kept = sample_case.originals(common)[-1].parent
+    os.chown(kept.parent, 0, 0)
+    done = as_nobody(common, aggregated_sample)
+    assert done.returncode == 0, done.stderr
+    assert f"Directory left: {kept}: can't remove it (Permission denied)" in done.stdout
+    assert kept.is_dir()

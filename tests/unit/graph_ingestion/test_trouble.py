@@ -307,19 +307,6 @@ def test_templates_with_other_directories(aggregated_sample: samples.Sample) -> 
     assert [path.name for path in directory.iterdir()] == ["all.run_provenance"]
 
 
-@needs_root
-def test_directories_that_cannot_be_removed(
-    common: samples.Sample, aggregated_sample: samples.Sample
-) -> None:
-    """They are empty, so everything is done; but they are named."""
-    kept = sample_case.originals(common)[-1].parent
-    os.chown(kept.parent, 0, 0)
-    done = as_nobody(common, aggregated_sample)
-    assert done.returncode == 0, done.stderr
-    assert f"Directory left: {kept}: can't remove it (Permission denied)" in done.stdout
-    assert kept.is_dir()
-
-
 def test_trouble_while_directories_are_looked_at(
     aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
