@@ -135,7 +135,7 @@ def make(workdir: pathlib.Path, quanta: int, *, small: bool = False, database: s
     """Make a run, or return the one made before."""
     root = workdir / f"run-{quanta}{'-small' if small else ''}"
     sizes = parameters.SMALL if small else {}
-    asked = parameters.Parameters(quanta=quanta, database=database, **sizes)
+    asked = parameters.SynthesisParameters(quanta=quanta, database=database, **sizes)
     workdir.mkdir(parents=True, exist_ok=True)
     made = campaign.synthesize(str(root), asked, n_processes=os.cpu_count() or 1)
     return Run(root, pathlib.Path(made.predicted), made.counts["quanta"], made.counts)

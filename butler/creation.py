@@ -16,7 +16,7 @@ from aggregator.butler.configuration import repository_config, sqlite_urls, yaml
 from aggregator.butler.databases import connections, database
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import managers, tables
-from aggregator.schemas import output_paths
+from aggregator.schemas import argument_types, output_paths
 from aggregator.storage import durable_files, errors, local_files
 
 DEFAULT_DATABASE: Final = f"sqlite:///{repository_config.ROOT_TAG}/gen3.sqlite3"
@@ -58,6 +58,7 @@ def create_repository(
     AggregatorError
         Raised if the directory can't be written to, or the database fails.
     """
+    argument_types.check(create_repository, locals())
     directory = os.path.abspath(yaml_files.local_path(os.fspath(root), "Butler repository"))
     path = os.path.join(directory, "butler.yaml")
     output_paths.check_directory(directory, output_paths.Protection())

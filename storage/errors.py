@@ -22,8 +22,13 @@ class Account(Protocol):
 class AggregatorError(Exception):
     """A failure that is explained to the user by its message.
 
-    The message says what is wrong, with which file, and what to do next.
+    The message says what is wrong, with which file, and what to do next. `summary` is what was done until
+    then, if anything was begun: an `aggregator.Summary` of an aggregation, an `aggregator.IngestionSummary`
+    of an ingestion.
     """
+
+    # Errors are known by the name under which users import them.
+    __module__ = "aggregator"
 
     exit_code = 1
     """Exit code of the command line: 1 is worth retrying, 2 never is."""
@@ -31,9 +36,23 @@ class AggregatorError(Exception):
     summary: Account | None = None
     """What was done until then, if anything was begun."""
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        # The default would call the constructor with the message; nothing is lost by going around it.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(
+    kind: type[AggregatorError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> AggregatorError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class RefusedError(AggregatorError):
     """The request can't be carried out as it is; retrying it unchanged is useless."""
+
+    __module__ = "aggregator"
 
     exit_code = 2
 
@@ -47,9 +66,13 @@ class RefusedError(AggregatorError):
 class HeldError(AggregatorError):
     """Quanta are left for another run because files can't be read; everything else is saved."""
 
+    __module__ = "aggregator"
+
 
 class InUseError(AggregatorError):
     """Another process works on the same thing; the request can be carried out when that has finished."""
+
+    __module__ = "aggregator"
 
 
 class FormatError(AggregatorError):
@@ -65,6 +88,8 @@ class FormatError(AggregatorError):
         What is wrong with it.
     """
 
+    __module__ = "aggregator"
+
     def __init__(self, path: str, member: str, problem: str) -> None:
         self.path = path
         self.member = member
@@ -72,12 +97,11 @@ class FormatError(AggregatorError):
         place = f"{path}[{member}]" if member else path
         super().__init__(f"{place}: {problem}")
 
-    def __reduce__(self) -> tuple[type["FormatError"], tuple[str, str, str]]:
-        return (type(self), (self.path, self.member, self.problem))
-
 
 class FatalWorkerError(AggregatorError):
     """A worker failed or died; what was committed stays, the run can be resumed."""
+
+    __module__ = "aggregator"
 
 
 @contextlib.contextmanager
@@ -127,6 +151,8 @@ class MachineError(AggregatorError):
         What the system says.
     """
 
+    __module__ = "aggregator"
+
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = reason
@@ -134,6 +160,3 @@ class MachineError(AggregatorError):
             f"{path}: {reason}. That is trouble of the machine or its file system and tells nothing about "
             "the file: run the same command again. If it stays, mend the file system, or replace the file."
         )
-
-    def __reduce__(self) -> tuple[type["MachineError"], tuple[str, str]]:
-        return (type(self), (self.path, self.reason))

@@ -1,11 +1,12 @@
 """Aggregation as a function."""
 
 import contextlib
+import functools
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aggregator.aggregation import (
     aggregation_request,
@@ -17,7 +18,7 @@ from aggregator.aggregation import (
     preparation,
 )
 from aggregator.console import interruption, progress
-from aggregator.schemas import output_paths
+from aggregator.schemas import argument_types, output_paths
 from aggregator.schemas.checkpoints import last_run, unreadable
 from aggregator.storage import errors, fault_points, locks
 from aggregator.workers.engines import processor_time
@@ -26,10 +27,12 @@ _log = logging.getLogger(__name__)
 
 
 def aggregate_graph(
-    predicted_path: str,
-    butler_path: str,
+    predicted_path: str | os.PathLike[str],
+    butler_path: str | os.PathLike[str],
     config: configuration.AggregatorConfig | None = None,
     *,
+    on_progress: progress.Callback | None = None,
+    cancellation: interruption.Cancellation | None = None,
     outputs: Sequence[output_paths.Output] = (),
 ) -> aggregation_summary.Summary:
     """Ingest the outputs of an executed graph and write its provenance graph.
@@ -42,6 +45,12 @@ def aggregate_graph(
         Repository: its directory, its configuration file, or its alias.
     config
         Options.
+    on_progress
+        Is called with a `ProgressUpdate` by this thread: when another stage begins, otherwise twice a second
+        at most; it is waited for. If it raises an `Exception`, that is logged, it is not called again, and
+        the run goes on.
+    cancellation
+        Can stop it from another thread, or from `on_progress`.
     outputs
         Files that the caller is going to write: refused if they would replace what must stay.
 
@@ -57,17 +66,25 @@ def aggregate_graph(
     FatalWorkerError
         If a worker failed or died; what was committed stays, and calling again goes on.
     Interrupted
-        If a signal asked to stop; calling again goes on.
+        If a signal or the cancellation asked to stop; calling again goes on.
     AggregatorError
         If some quanta or datasets had to be left out; all others are saved.
 
-    Each error has a `summary` if scanning had begun: what was done until then.
+    Each error has `summary`, the `Summary` of what was done until then; nothing if scanning had not begun.
     """
+    argument_types.check(aggregate_graph, locals())
     config = config or configuration.AggregatorConfig()
     started, cpu = time.monotonic(), processor_time.seconds()
+    show = functools.partial(
+        progress.Progress,
+        began=started,
+        interval=config.log_status_interval,
+        interactive=config.interactive_status,
+        callback=on_progress,
+    )
     with (
-        interruption.Interruption() as stopping,
-        aggregation_request.check(predicted_path, butler_path, config, outputs) as asked,
+        interruption.Interruption(cancellation) as stopping,
+        aggregation_request.check(os.fspath(predicted_path), os.fspath(butler_path), config, outputs) as asked,
     ):
         done = aggregation_summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
         done.run, done.predicted_graph = asked.graph.header.output_run, os.path.abspath(asked.graph.path)
@@ -77,7 +94,7 @@ def aggregate_graph(
         try:
             try:
                 with errors.explained():
-                    stopping.told(lambda: _aggregate(asked, stopping, started, done, listing))
+                    stopping.told(lambda: _aggregate(asked, stopping, show, done, listing))
             except BaseException:
                 if done.has_begun and not listing.is_empty:
                     with contextlib.suppress(errors.AggregatorError):
@@ -121,7 +138,7 @@ def _publish(
 def _aggregate(
     asked: aggregation_request.Request,
     stopping: interruption.Interruption,
-    started: float,
+    show: Callable[[dict[str, int]], progress.Progress],
     done: aggregation_summary.Summary,
     listing: unreadable.Listing,
 ) -> None:
@@ -139,7 +156,7 @@ def _aggregate(
         )
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
-        shown = progress.Progress(totals, started, config.log_status_interval, config.interactive_status)
+        shown = show(totals)
         try:
             with shown as report:
                 coordinator.Coordinator(

@@ -76,7 +76,9 @@ def check(
         output = _check_output(config)
         directory = None
         if config.checkpoint:
-            directory = checkpoints.directory_for(graph.path, output, config.checkpoint_dir)
+            directory = checkpoints.directory_for(
+                graph.path, output, configuration.path_text(config.checkpoint_dir)
+            )
         protection = _check_paths(config, graph, repository, output, directory)
         output_paths.check_all(outputs, _with_outputs(protection, config, output))
         held = open_things.enter_context(_open_checkpoint(directory))
@@ -100,8 +102,10 @@ def _check_paths(
     directory: str | None,
 ) -> output_paths.Protection:
     """Return what must stay as it is; nothing that is going to be written may be of that."""
-    logs = _worker_files(config.worker_log_dir, "log", config)
-    profiles = _worker_files(config.worker_profile_dir, "profile", config) if config.n_processes > 1 else []
+    log_directory = configuration.path_text(config.worker_log_dir)
+    profile_directory = configuration.path_text(config.worker_profile_dir)
+    logs = _worker_files(log_directory, "log", config)
+    profiles = _worker_files(profile_directory, "profile", config) if config.n_processes > 1 else []
     outputs = [] if output is None else [output]
     owned = repository_files.protection(repository, graph.header.output_run, outputs)
     directories = dict(owned.directories)
@@ -111,7 +115,7 @@ def _check_paths(
     protection = msgspec.structs.replace(
         owned, files={**owned.files, graph.path: "the predicted graph"}, directories=directories
     )
-    for made in (config.worker_log_dir if logs else None, config.worker_profile_dir if profiles else None):
+    for made in (log_directory if logs else None, profile_directory if profiles else None):
         if made is not None:
             output_paths.check_writeable(made)
             _check_apart(made, outputs)
@@ -186,7 +190,7 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
     if config.incomplete:
         _log.warning("No graph is written in incomplete mode; the output path has no effect")
         return None
-    path = os.path.abspath(container.local_path(config.output_path))
+    path = os.path.abspath(container.local_path(os.fspath(config.output_path)))
     directory = os.path.dirname(path)
     if not local_files.is_directory(directory) or not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")

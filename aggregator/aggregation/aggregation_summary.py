@@ -31,100 +31,105 @@ _MANY = 10
 
 @dataclasses.dataclass(slots=True)
 class Summary:
-    """What an aggregation did."""
+    """What an aggregation did.
+
+    Attributes
+    ----------
+    tasks
+        Task labels in pipeline order.
+    counts
+        Number of quanta of each task by what became of them.
+    run
+        The run.
+    predicted_graph
+        The predicted graph.
+    repository
+        Configuration of the repository.
+    dry_run
+        Whether the database was to be left as it was.
+    incomplete
+        Whether execution goes on.
+    unreadable_fails
+        Whether quanta whose files can't be read are recorded as failed.
+    wants_graph
+        Whether a provenance graph was asked for.
+    has_begun
+        Whether scanning began; otherwise there is nothing to tell.
+    n_quanta
+        Number of quanta of the graph.
+    n_ingested
+        Datasets brought into the database; after a dry run, those that would have been.
+    n_skipped
+        Datasets that were there already.
+    n_again
+        Datasets that had gone from the database after they were committed, and are in it again.
+    n_reused
+        Quanta known from an earlier run.
+    n_stale
+        Datasets that are in the database, but would not be brought in any more.
+    stale
+        Ids of some of them.
+    n_conflicts
+        Datasets that the database refused.
+    conflicts
+        Why it did, for the first ones.
+    n_problems
+        Quanta with files that could not be read.
+    problems
+        The first ones of these files.
+    n_absent
+        Quanta of which neither log nor metadata exist.
+    absent
+        Those of each task that were to run.
+    problem_list
+        File that lists all of them.
+    checkpoint
+        Where the checkpoint is; nothing if it was removed, or is a temporary one.
+    graph_path
+        Where the provenance graph is; nothing if none was written.
+    graph_size
+        Its size in bytes.
+    elapsed
+        Seconds.
+    phases
+        Seconds that each phase took, in order.
+    cpu
+        CPU seconds of all processes.
+    peaks
+        Largest memory of each process in bytes; "all" if there is just one.
+    """
 
     tasks: tuple[str, ...]
-    """Task labels in pipeline order."""
-
     counts: dict[str, Counter[str]]
-    """Number of quanta of each task by what became of them."""
-
     run: str = ""
-    """The run."""
-
     predicted_graph: str = ""
-    """The predicted graph."""
-
     repository: str = ""
-    """Configuration of the repository."""
-
     dry_run: bool = False
-    """Whether the database was to be left as it was."""
-
     incomplete: bool = False
-    """Whether execution goes on."""
-
     unreadable_fails: bool = False
-    """Whether quanta whose files can't be read are recorded as failed."""
-
     wants_graph: bool = False
-    """Whether a provenance graph was asked for."""
-
     has_begun: bool = False
-    """Whether scanning began; otherwise there is nothing to tell."""
-
     n_quanta: int = 0
-    """Number of quanta of the graph."""
-
     n_ingested: int = 0
-    """Datasets brought into the database; after a dry run, those that would have been."""
-
     n_skipped: int = 0
-    """Datasets that were there already."""
-
     n_again: int = 0
-    """Datasets that had gone from the database after they were committed, and are in it again."""
-
     n_reused: int = 0
-    """Quanta known from an earlier run."""
-
     n_stale: int = 0
-    """Datasets that are in the database, but would not be brought in any more."""
-
     stale: list[str] = dataclasses.field(default_factory=list)
-    """Ids of some of them."""
-
     n_conflicts: int = 0
-    """Datasets that the database refused."""
-
     conflicts: list[str] = dataclasses.field(default_factory=list)
-    """Why it did, for the first ones."""
-
     n_problems: int = 0
-    """Quanta with files that could not be read."""
-
     problems: list[messages.Problem] = dataclasses.field(default_factory=list)
-    """The first ones of these files."""
-
     n_absent: int = 0
-    """Quanta of which neither log nor metadata exist."""
-
     absent: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Those of each task that were to run."""
-
     problem_list: str | None = None
-    """File that lists all of them."""
-
     checkpoint: str | None = None
-    """Where the checkpoint is; nothing if it was removed, or is a temporary one."""
-
     graph_path: str | None = None
-    """Where the provenance graph is; nothing if none was written."""
-
     graph_size: int = 0
-    """Its size in bytes."""
-
     elapsed: float = 0.0
-    """Seconds."""
-
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Seconds that each phase took, in order."""
-
     cpu: float = 0.0
-    """CPU seconds of all processes."""
-
     peaks: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Largest memory of each process in bytes; "all" if there is just one."""
 
     def add(
         self, tasks: npt.NDArray[np.uint16], statuses: npt.NDArray[np.int8], judged: npt.NDArray[np.int8]

@@ -1,8 +1,10 @@
 """Options of an aggregation, with the names and meanings of the reference (aggregate-and-ingest.md 1)."""
 
 import dataclasses
+import os
 
 from aggregator import ranges
+from aggregator.schemas import argument_types
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_levels
 from aggregator.workers.engines import descriptors
@@ -13,101 +15,121 @@ UNREADABLE_CHOICES = ("hold", "failed")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AggregatorConfig:
-    """Options of an aggregation."""
+    """Options of an aggregation.
 
-    output_path: str | None = None
-    """Where the provenance graph goes; nothing to write none."""
+    Parameters
+    ----------
+    output_path
+        Where the provenance graph goes; nothing to write none.
+    worker_log_dir
+        Directory for a log file of each worker.
+    worker_log_level
+        Level of these logs; DEBUG tells of every quantum.
+    worker_profile_dir
+        Directory for a profile of each worker process; without effect with one process.
+    n_processes
+        Number of scanners; with 1, everything happens in the calling process.
+    incomplete
+        Execution goes on: ingest what certainly succeeded, and write no graph.
+    defensive_ingest
+        Look for datasets that are in the repository already from the start, not at the first conflict.
+    ingest_batch_size
+        Datasets to gather before they are written.
+    register_dataset_types
+        Register the dataset types of outputs.
+    update_output_chain
+        Put the output run in front of the output chain.
+    dry_run
+        Leave the database as it is.
+    interactive_status
+        Show progress bars; by default if the terminal is one.
+    log_status_interval
+        Seconds between progress messages where no bars are shown; 60 by default.
+    worker_sleep
+        Accepted for compatibility; workers sleep until there is work.
+    worker_check_timeout
+        Accepted for compatibility; the death of a worker is seen at once.
+    zstd_level
+        Compression level of the graph.
+    zstd_dict_size
+        Size of the compression dictionary in bytes; 0 for none.
+    zstd_dict_n_inputs
+        Quanta to train the dictionary with; smaller graphs get none.
+    zstd_dict_input_max_bytes
+        Bytes to train the dictionary with, at most.
+    mock_storage_classes
+        Know the storage classes of mock tasks.
+    promise_ingest_graph
+        Leave logs, metadata and configs to a later ingestion of the graph.
+    checkpoint_dir
+        Where the checkpoint lies; by default beside the predicted graph.
+    checkpoint
+        Keep what was found out for a later run; otherwise it goes to a temporary directory.
+    fresh
+        Start over, whatever the checkpoint holds.
+    keep_checkpoint
+        Keep the checkpoint of a run that is complete.
+    verify_checkpoint
+        Look at the files of settled quanta again, too.
+    scan_timeout
+        Seconds that a scanner may work on one shard before the run is stopped; unlimited by default. Without
+        effect with one process, which can't watch itself.
+    allow_empty_run
+        Go on if not one file of the run exists, init outputs included.
+    unreadable
+        What becomes of a quantum whose files can't be read: "hold" leaves it and those after it for another
+        run, "failed" records it as failed.
 
-    worker_log_dir: str | None = None
-    """Directory for a log file of each worker."""
+    Raises
+    ------
+    RefusedError
+        If a value is of another type; the message names the option.
+    """
 
+    output_path: str | os.PathLike[str] | None = None
+    worker_log_dir: str | os.PathLike[str] | None = None
     worker_log_level: str = "VERBOSE"
-    """Level of these logs; DEBUG tells of every quantum."""
-
-    worker_profile_dir: str | None = None
-    """Directory for a profile of each worker process; without effect with one process."""
-
+    worker_profile_dir: str | os.PathLike[str] | None = None
     n_processes: int = 1
-    """Number of scanners; with 1, everything happens in the calling process."""
-
     incomplete: bool = False
-    """Execution goes on: ingest what certainly succeeded, and write no graph."""
-
     defensive_ingest: bool = False
-    """Look for datasets that are in the repository already from the start, not at the first conflict."""
-
     ingest_batch_size: int = 10000
-    """Datasets to gather before they are written."""
-
     register_dataset_types: bool = True
-    """Register the dataset types of outputs."""
-
     update_output_chain: bool = True
-    """Put the output run in front of the output chain."""
-
     dry_run: bool = False
-    """Leave the database as it is."""
-
     interactive_status: bool | None = None
-    """Show progress bars; by default if the terminal is one."""
-
     log_status_interval: float | None = None
-    """Seconds between progress messages where no bars are shown; 60 by default."""
-
     worker_sleep: float = 0.01
-    """Accepted for compatibility; workers sleep until there is work."""
-
     worker_check_timeout: float = 5.0
-    """Accepted for compatibility; the death of a worker is seen at once."""
-
     zstd_level: int = 3
-    """Compression level of the graph."""
-
     zstd_dict_size: int = 32768
-    """Size of the compression dictionary in bytes; 0 for none."""
-
     zstd_dict_n_inputs: int = 512
-    """Quanta to train the dictionary with; smaller graphs get none."""
-
     zstd_dict_input_max_bytes: int = 1048576
-    """Bytes to train the dictionary with, at most."""
-
     mock_storage_classes: bool = False
-    """Know the storage classes of mock tasks."""
-
     promise_ingest_graph: bool = False
-    """Leave logs, metadata and configs to a later ingestion of the graph."""
-
-    checkpoint_dir: str | None = None
-    """Where the checkpoint lies; by default beside the predicted graph."""
-
+    checkpoint_dir: str | os.PathLike[str] | None = None
     checkpoint: bool = True
-    """Keep what was found out for a later run; otherwise it goes to a temporary directory."""
-
     fresh: bool = False
-    """Start over, whatever the checkpoint holds."""
-
     keep_checkpoint: bool = False
-    """Keep the checkpoint of a run that is complete."""
-
     verify_checkpoint: bool = False
-    """Look at the files of settled quanta again, too."""
-
     scan_timeout: float | None = None
-    """Seconds that a scanner may work on one shard before the run is stopped; unlimited by default.
-    Without effect with one process, which can't watch itself."""
-
     allow_empty_run: bool = False
-    """Go on if not one file of the run exists, init outputs included."""
-
     unreadable: str = "hold"
-    """What becomes of a quantum whose files can't be read: "hold" leaves it and those after it for another
-    run, "failed" records it as failed."""
+
+    def __post_init__(self) -> None:
+        argument_types.check(
+            AggregatorConfig, {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        )
 
     @property
     def is_writing_provenance(self) -> bool:
         """Whether a provenance graph is written."""
         return self.output_path is not None and not self.incomplete
+
+
+def path_text(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the text of an option that is a path, if it is given."""
+    return None if path is None else os.fspath(path)
 
 
 _RANGES = {
@@ -147,6 +169,6 @@ def check(config: AggregatorConfig) -> None:
         descriptors.check(config.n_processes + _OTHER_WORKERS)
     for path in (config.checkpoint_dir, config.worker_log_dir, config.worker_profile_dir):
         if path is not None:
-            local_files.named(path)
+            local_files.named(os.fspath(path))
     if config.unreadable not in UNREADABLE_CHOICES:
         raise errors.RefusedError(f"unreadable must be one of {', '.join(UNREADABLE_CHOICES)}")

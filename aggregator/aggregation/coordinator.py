@@ -104,7 +104,7 @@ class Coordinator:
     def _run(self) -> None:
         n_shards = self._prepared.division.n_shards
         while self._committed < n_shards or self._buildable or not self._scanners_idle:
-            if not self._stopping.number:
+            if not self._stopping.is_asked:
                 self._feed_scanners()
             elif not self._crew.is_busy:
                 break
@@ -114,14 +114,14 @@ class Coordinator:
             _log.warning("%s", warning)
         # The last batch is committed while the graph is being completed.
         self._crew.post(self._crew.ingester, messages.Flush())
-        if self._stopping.number:
+        if self._stopping.is_asked:
             _log.warning("Asked to stop: finishing what is under way")
         elif self._crew.writer is not None and self._holds:
             _log.warning("%d quanta are held; no graph is written", self.summary.n_held)
         elif self._crew.writer is not None:
             self._write_graph(self._crew.writer)
         is_complete = self.summary.graph_path is not None
-        if not is_complete and not self._stopping.number:
+        if not is_complete and not self._stopping.is_asked:
             # Numbers without a graph are last words, too.
             self._confirm()
             is_complete = True
@@ -249,7 +249,7 @@ class Coordinator:
 
     def _stop_if_asked(self) -> None:
         """Raise Interrupted if a signal has come, as soon as all is committed that was scanned."""
-        if self._stopping.number:
+        if self._stopping.is_asked:
             while not self._crew.is_idle(self._crew.ingester):
                 self._receive()
             self._stopping.check()

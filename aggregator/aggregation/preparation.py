@@ -160,9 +160,11 @@ def _setup(asked: aggregation_request.Request, identity: digest.Identity) -> mes
         update_output_chain=config.update_output_chain,
         ownership=asked.checkpoint.ownership,
         protection=asked.protection,
-        worker_log_dir=config.worker_log_dir,
+        worker_log_dir=configuration.path_text(config.worker_log_dir),
         worker_log_level=config.worker_log_level,
-        worker_profile_dir=config.worker_profile_dir if config.n_processes > 1 else None,
+        worker_profile_dir=configuration.path_text(config.worker_profile_dir)
+        if config.n_processes > 1
+        else None,
     )
 
 

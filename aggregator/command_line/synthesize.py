@@ -10,7 +10,7 @@ from aggregator.schemas import output_paths
 from aggregator.synthesis import parameters
 from aggregator.workers.engines import thread_pools
 
-_run = options.Fields(parameters.Parameters)
+_run = options.Fields(parameters.SynthesisParameters)
 
 
 @click.command("synthesize")
@@ -51,10 +51,10 @@ def synthesize(
         fields |= {
             n: size for n, size in parameters.SMALL.items() if context.get_parameter_source(n) is unset
         }
-    asked = parameters.Parameters(**fields)
+    asked = parameters.SynthesisParameters(**fields)
     made_there = output_paths.Protection(directories={os.path.abspath(out): "where the run is made"})
     output_paths.check_all(invocation.outputs(), made_there)
-    made = campaign.synthesize(out, asked, n_processes=n_processes, interactive=interactive_status)
+    made = campaign.synthesize(out, asked, n_processes=n_processes, interactive_status=interactive_status)
     text = invocation.command.other(
         "aggregate-graph", made.predicted, made.root, "-o", "provenance.qg", "-j", "2"
     )

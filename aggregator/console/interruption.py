@@ -1,4 +1,4 @@
-"""Signals: once means finish what is under way and stop, twice means stop now."""
+"""Signals and cancellation: once means finish what is under way and stop; a second signal means stop now."""
 
 import signal
 import threading
@@ -14,21 +14,51 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(errors.AggregatorError):
-    """The run was stopped by a signal; the same command goes on.
+    """The run was stopped, by a signal or a `Cancellation`; the same command or call goes on.
 
     Parameters
     ----------
     number
-        The signal. A terminal that is closed (SIGHUP) counts as a request to end (SIGTERM).
+        The signal; 0 for a cancellation, which counts as Ctrl-C. A terminal that is closed (SIGHUP) counts as
+        a request to end (SIGTERM).
     at_once
         Whether not to wait for what is under way.
     """
 
+    __module__ = "aggregator"
+
     def __init__(self, number: int, at_once: bool) -> None:
-        self.exit_code = 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
+        self.exit_code = 128 + (signal.SIGTERM if number == signal.SIGHUP else number or signal.SIGINT)
         self.at_once = at_once
-        name = signal.Signals(number).name
-        super().__init__(f"interrupted by {name}; what was done is kept. Run the same command to go on.")
+        how, again = ("cancelled", "Make the same call")
+        if number:
+            how, again = f"interrupted by {signal.Signals(number).name}", "Run the same command"
+        super().__init__(f"{how}; what was done is kept. {again} to go on.")
+
+
+class Cancellation:
+    """Stops a run from another thread, a progress callback, or a notebook, as one Ctrl-C does.
+
+    What is under way is finished, then the run raises `Interrupted`; the same call goes on. It stays
+    cancelled, so each run needs one of its own.
+    """
+
+    __slots__ = ("_is_cancelled",)
+
+    def __init__(self) -> None:
+        self._is_cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Cancellation: {'cancelled' if self._is_cancelled else 'not cancelled'}>"
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._is_cancelled
+
+    def cancel(self) -> None:
+        """Ask the run to stop, and return at once; may be called by any thread, and more than once."""
+        self._is_cancelled = True
 
 
 class _Stop(KeyboardInterrupt):
@@ -36,19 +66,29 @@ class _Stop(KeyboardInterrupt):
 
 
 class Interruption:
-    """Takes signals while a command runs; gives them back afterwards.
+    """Takes signals while a command runs, and gives them back afterwards; looks at a cancellation, too.
 
     Signals only come to the main thread; in any other, there are none to take. A terminal that is closed
     is nothing to a command that was told to ignore that (nohup).
+
+    Parameters
+    ----------
+    cancellation
+        What may ask to stop as well.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
-        """Signal that asked to stop; 0 for none."""
+    def __init__(self, cancellation: Cancellation | None = None) -> None:
         self.at_once = False
-        """Whether a second one came."""
+        """Whether a second signal came."""
+        self._cancellation = cancellation or Cancellation()
+        self._number = 0
         self._gives_up = False
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal or a cancellation has asked to stop."""
+        return bool(self._number) or self._cancellation.is_cancelled
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -61,25 +101,27 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is _Stop:
-            raise Interrupted(self.number, at_once=True) from None
+            raise Interrupted(self._number, at_once=True) from None
 
     def _take(self, number: int, frame: types.FrameType | None) -> None:
         if self.at_once:
             # The end is under way already.
             return
-        self.at_once = bool(self.number)
-        self.number = number
+        self.at_once = bool(self._number)
+        self._number = number
         if self.at_once or self._gives_up:
             self._gives_up = False
             raise _Stop
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has come."""
-        if self.number:
-            raise Interrupted(self.number, at_once=self.at_once)
+        """Raise Interrupted if a signal or a cancellation has asked to stop."""
+        if self.is_asked:
+            raise Interrupted(self._number, at_once=self.at_once)
 
     def attempt(self, work: Callable[[], _T]) -> _T | None:
         """Return what some work returns; give it up as soon as a signal comes, wherever it is.
+
+        A cancellation is seen before it only.
 
         Parameters
         ----------
@@ -89,12 +131,12 @@ class Interruption:
         Returns
         -------
         result
-            What it returns; nothing if it was given up, or a signal had come before.
+            What it returns; nothing if it was given up, or asked to stop before.
         """
         try:
             try:
                 self._gives_up = True
-                return None if self.number else work()
+                return None if self.is_asked else work()
             finally:
                 self._gives_up = False
         except _Stop:
@@ -113,4 +155,4 @@ class Interruption:
         try:
             return work()
         except _Stop:
-            raise Interrupted(self.number, at_once=True) from None
+            raise Interrupted(self._number, at_once=True) from None

@@ -1,10 +1,11 @@
-"""Shows how far an aggregation is: bars on a terminal, otherwise a line now and then."""
+"""Shows how far a run is: bars on a terminal, otherwise a line now and then; and tells callers."""
 
 import contextlib
+import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TextIO
 
 from aggregator.console import terminal
@@ -13,9 +14,43 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 60.0
 
+_UPDATE_SECONDS = 0.5
+"""Least time between updates for a callback, unless another stage begins."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProgressUpdate:
+    """How far a run is.
+
+    Attributes
+    ----------
+    stage
+        What is going on, for instance "scanning"; "ended" in the last update.
+    elapsed
+        Seconds since the beginning.
+    done, total
+        Numbers that were and are to be done, by what is counted, for instance "scanned".
+    rates
+        Numbers done a second.
+    """
+
+    stage: str
+    elapsed: float
+    done: Mapping[str, int]
+    total: Mapping[str, int]
+    rates: Mapping[str, float]
+
+
+Callback = Callable[[ProgressUpdate], object]
+"""Is told of progress by the thread that runs: twice a second at most, and at the begin of each stage.
+
+It is waited for. If it raises an `Exception`, that is logged, the callback is not called again, and the run
+goes on: a fault of a display costs no work.
+"""
+
 
 class Progress:
-    """Progress of one aggregation.
+    """Progress of one run.
 
     Parameters
     ----------
@@ -27,17 +62,26 @@ class Progress:
         Seconds between lines in the log.
     interactive
         Whether to show bars instead; by default if standard error is a terminal.
+    callback
+        Is told of progress.
     """
 
     def __init__(
-        self, totals: dict[str, int], began: float, interval: float | None, interactive: bool | None
+        self,
+        totals: dict[str, int],
+        began: float,
+        interval: float | None,
+        interactive: bool | None,
+        callback: Callback | None = None,
     ) -> None:
         self._totals = dict(totals)
         self._done = dict.fromkeys(totals, 0)
         self._interval = interval or _INTERVAL_SECONDS
         self._started = self._last = time.monotonic()
         self._phase = "starting"
-        self._phase_began = began
+        self._began = self._phase_began = began
+        self._callback = callback
+        self._told = began
         self.seconds: dict[str, float] = {}
         """How long each phase took; the last one is added at the end."""
         self._shows_bars = terminal.is_terminal(sys.stderr) if interactive is None else interactive
@@ -75,6 +119,7 @@ class Progress:
         self._end_phase()
         self._phase = name
         _log.info("%s", name.capitalize())
+        self._tell(name)
 
     def _end_phase(self) -> None:
         now = time.monotonic()
@@ -97,10 +142,29 @@ class Progress:
             Tells what the workers are at.
         """
         now = time.monotonic()
+        if now - self._told >= _UPDATE_SECONDS:
+            self._tell(self._phase)
         if self._bars is None and now - self._last >= self._interval:
             self._last = now
             _log.info("%s", self.line(now - self._started))
             _log.info("%s", describe())
+
+    def _tell(self, stage: str) -> None:
+        """Tell the callback how far the run is."""
+        if self._callback is None:
+            return
+        self._told = time.monotonic()
+        working = max(self._told - self._started, 1e-3)
+        rates = {name: n / working for name, n in self._done.items()}
+        # The caller may keep it, so it has copies.
+        update = ProgressUpdate(stage, self._told - self._began, dict(self._done), dict(self._totals), rates)
+        try:
+            self._callback(update)
+        except Exception:
+            self._callback = None
+            _log.warning(
+                "The progress callback failed; it is not called again, the run goes on", exc_info=True
+            )
 
     def line(self, elapsed: float) -> str:
         """Return the state as text, after so many seconds."""
@@ -113,6 +177,7 @@ class Progress:
         return f"{self._phase}, {elapsed:.0f} s: {'; '.join(parts)}"
 
     def __enter__(self) -> Self:
+        self._tell(self._phase)
         if self._shows_bars:
             before = sys.stderr
             self._bars = self._make_bars()
@@ -126,6 +191,7 @@ class Progress:
 
     def __exit__(self, *exc: object) -> None:
         self._end_phase()
+        self._tell("ended")
         if self._bars is not None:
             for handler, stream in self._moved:
                 handler.setStream(stream)

@@ -15,7 +15,7 @@ from aggregator.graph_ingestion import (
     replacement,
     transfers,
 )
-from aggregator.schemas import output_paths
+from aggregator.schemas import argument_types, output_paths
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import errors, fault_points
 from aggregator.workers.engines import memory
@@ -33,8 +33,10 @@ def ingest_graph(
     verify: bool = True,
     interactive_status: bool | None = None,
     log_status_interval: float | None = None,
+    on_progress: progress.Callback | None = None,
+    cancellation: interruption.Cancellation | None = None,
     outputs: Sequence[output_paths.Output] = (),
-) -> ingestion_summary.Summary:
+) -> ingestion_summary.IngestionSummary:
     """Make a provenance graph a part of its repository, in place of the metadata, logs and configs it holds.
 
     Parameters
@@ -56,6 +58,10 @@ def ingest_graph(
         Whether to show progress bars; by default if the terminal is one.
     log_status_interval
         Seconds between progress messages where no bars are shown; 60 by default.
+    on_progress
+        Is told of progress; see `aggregator.aggregate_graph`.
+    cancellation
+        Can stop it from another thread, or from `on_progress`.
     outputs
         Files that the caller is going to write: refused if they would replace what must stay.
 
@@ -69,16 +75,17 @@ def ingest_graph(
     RefusedError
         If the request can't be carried out; nothing has been changed.
     Interrupted
-        If a signal asked to stop; calling again goes on.
+        If a signal or the cancellation asked to stop; calling again goes on.
     AggregatorError
         If something fails, or some files could not be deleted; calling again goes on.
 
-    Errors after the checks have a `summary`: what was done until then.
+    Errors after the checks have `summary`, the `IngestionSummary` of what was done until then.
     """
+    argument_types.check(ingest_graph, locals())
     began = time.monotonic()
     graph_path = None if uri is None else os.fspath(uri)
     with contextlib.ExitStack() as stack:
-        stopping = stack.enter_context(interruption.Interruption())
+        stopping = stack.enter_context(interruption.Interruption(cancellation))
         asked = stack.enter_context(
             ingestion_request.check(os.fspath(butler_config), graph_path, transfer, batch_size, output_run)
         )
@@ -93,7 +100,7 @@ def ingest_graph(
             total = 2 * graph.header.n_quanta + len(graph.pipeline.tasks)
         counted = ("examined", "ingested") if asked.is_ingested else ("examined", "forgotten", "ingested")
         totals = dict.fromkeys(counted, total)
-        shown = progress.Progress(totals, began, log_status_interval, interactive_status)
+        shown = progress.Progress(totals, began, log_status_interval, interactive_status, on_progress)
         lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
         try:
@@ -109,7 +116,7 @@ def ingest_graph(
 
 def _sum_up(
     steps: replacement.Replacement, shown: progress.Progress, began: float
-) -> ingestion_summary.Summary:
+) -> ingestion_summary.IngestionSummary:
     """Return what was done so far."""
     done = steps.summary
     done.elapsed, done.phases = time.monotonic() - began, shown.seconds
@@ -117,7 +124,7 @@ def _sum_up(
     return done
 
 
-def _check_complete(done: ingestion_summary.Summary) -> None:
+def _check_complete(done: ingestion_summary.IngestionSummary) -> None:
     for line in (*done.failures, *done.conflicts, *(f"{path}: was changed" for path in done.changed)):
         _log.error("%s", line)
     problems = []

@@ -6,65 +6,70 @@ from aggregator.schemas import summary_document
 
 
 @dataclasses.dataclass(slots=True)
-class Summary:
-    """What an ingestion of a graph did."""
+class IngestionSummary:
+    """What an ingestion of a graph did.
+
+    Attributes
+    ----------
+    run
+        The run.
+    graph_path
+        Where its graph is.
+    repository
+        Configuration of the repository.
+    n_forgotten
+        Datasets backed by files of their own that were taken out of the database.
+    n_ingested
+        Datasets that the graph backs now.
+    n_present
+        Datasets that it backed before.
+    n_deleted
+        Original files deleted.
+    n_missing
+        Original files that were not there.
+    n_failed
+        Original files that could not be deleted.
+    failures
+        Some of these, with the reason.
+    n_changed
+        Original files that stay because they are not what the graph was made from.
+    changed
+        Some of these.
+    n_directories
+        Directories removed.
+    left
+        Directories that stay, with the reason.
+    conflicts
+        Some of the datasets that the database refused; their files stay.
+    n_conflicts
+        Number of these datasets.
+    elapsed
+        Seconds.
+    phases
+        Seconds that each phase took, in order.
+    peak
+        Largest memory in bytes.
+    """
 
     run: str
-    """The run."""
-
     graph_path: str
-    """Where its graph is."""
-
     repository: str
-    """Configuration of the repository."""
-
     n_forgotten: int = 0
-    """Datasets backed by files of their own that were taken out of the database."""
-
     n_ingested: int = 0
-    """Datasets that the graph backs now."""
-
     n_present: int = 0
-    """Datasets that it backed before."""
-
     n_deleted: int = 0
-    """Original files deleted."""
-
     n_missing: int = 0
-    """Original files that were not there."""
-
     n_failed: int = 0
-    """Original files that could not be deleted."""
-
     failures: list[str] = dataclasses.field(default_factory=list)
-    """Some of these, with the reason."""
-
     n_changed: int = 0
-    """Original files that stay because they are not what the graph was made from."""
-
     changed: list[str] = dataclasses.field(default_factory=list)
-    """Some of these."""
-
     n_directories: int = 0
-    """Directories removed."""
-
     left: list[str] = dataclasses.field(default_factory=list)
-    """Directories that stay, with the reason."""
-
     conflicts: list[str] = dataclasses.field(default_factory=list)
-    """Some of the datasets that the database refused; their files stay."""
-
     n_conflicts: int = 0
-    """Number of these datasets."""
-
     elapsed: float = 0.0
-    """Seconds."""
-
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Seconds that each phase took, in order."""
-
     peak: int = 0
-    """Largest memory in bytes."""
 
     outcome = "complete"
     """If nothing goes wrong, everything that was asked for is done."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import ingested_graphs
 from aggregator.reading import causes, explanation, failures, lineage, node_search
+from aggregator.schemas import argument_types
 from aggregator.schemas.execution import log_records, task_metadata
 from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
 from aggregator.storage import errors
@@ -52,6 +53,7 @@ class Provenance:
         *,
         registry: "registries.Registry | None" = None,
     ) -> None:
+        argument_types.check(Provenance.__init__, locals())
         self._graph = provenance_graph.ProvenanceGraph(_find_graph(location, run, registry))
         self.path = self._graph.path
         self.header = self._graph.header

@@ -69,7 +69,7 @@ def count(chunk_fates: quantum_outcomes.Fates, numbers: seeded_numbers.Dice) -> 
 
 
 def make(
-    asked: parameters.Parameters,
+    asked: parameters.SynthesisParameters,
     chunk: node_numbers.Chunk,
     chunk_fates: quantum_outcomes.Fates,
     section: metadata_texts.Section,
@@ -100,7 +100,7 @@ class _Table:
 
     def __init__(
         self,
-        asked: parameters.Parameters,
+        asked: parameters.SynthesisParameters,
         chunk: node_numbers.Chunk,
         counts: seeded_numbers.Integers,
         section: metadata_texts.Section,

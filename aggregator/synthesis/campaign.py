@@ -1,15 +1,18 @@
 """Making a synthetic run from beginning to end."""
 
 import dataclasses
+import functools
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from aggregator import ranges
 from aggregator.console import interruption, progress
-from aggregator.schemas import summary_document
+from aggregator.schemas import argument_types, summary_document
 from aggregator.schemas.graphs import blocks as block_format
 from aggregator.storage import errors
 from aggregator.synthesis import (
@@ -84,7 +87,13 @@ class Campaign:
 
 
 def synthesize(
-    root: str, asked: parameters.Parameters, *, n_processes: int = 1, interactive: bool | None = None
+    root: str | os.PathLike[str],
+    options: parameters.SynthesisParameters,
+    *,
+    n_processes: int = 1,
+    interactive_status: bool | None = None,
+    on_progress: progress.Callback | None = None,
+    cancellation: interruption.Cancellation | None = None,
 ) -> Campaign:
     """Make a synthetic run, or go on with one that was interrupted; a complete one is left as it is.
 
@@ -92,23 +101,33 @@ def synthesize(
     ----------
     root
         Directory of the run; it becomes a repository, with the predicted graph in it.
-    asked
-        Parameters of the run.
+    options
+        What the run shall be like.
     n_processes
         Number of processes.
-    interactive
+    interactive_status
         Whether to show progress bars; by default if standard error is a terminal.
+    on_progress
+        Is told of progress; see `aggregator.aggregate_graph`.
+    cancellation
+        Can stop it.
 
     Raises
     ------
     RefusedError
         Raised if the parameters make no run, or the directory holds something else.
     Interrupted
-        Raised if a signal asked to stop; calling again goes on.
+        Raised if a signal or a cancellation asked to stop; calling again goes on.
     """
-    with interruption.Interruption() as stopping:
+    argument_types.check(synthesize, locals())
+    show = functools.partial(
+        progress.Progress, interval=None, interactive=interactive_status, callback=on_progress
+    )
+    with interruption.Interruption(cancellation) as stopping:
         # It goes on after whatever it was killed at, so one signal is enough.
-        done = stopping.attempt(lambda: _synthesize(os.path.abspath(root), asked, n_processes, interactive))
+        done = stopping.attempt(
+            lambda: _synthesize(os.path.abspath(root), options, n_processes, stopping, show)
+        )
         if done is None:
             stopping.check()
             raise RuntimeError("given up without a signal")
@@ -116,10 +135,15 @@ def synthesize(
 
 
 def _synthesize(
-    root: str, asked: parameters.Parameters, n_processes: int, interactive: bool | None
+    root: str,
+    asked: parameters.SynthesisParameters,
+    n_processes: int,
+    stopping: interruption.Interruption,
+    show: Callable[..., progress.Progress],
 ) -> Campaign:
     started = time.monotonic()
     parameters.check(asked)
+    ranges.COUNT.check("n_processes", n_processes)
     # What can't be made is refused before anything is written.
     chosen = quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(asked.quanta), asked.seed))
     with state.State(root, asked) as held:
@@ -131,30 +155,16 @@ def _synthesize(
             held.undo()
             raise
         with errors.after_changes():
-            phases = _make(root, asked, held, chosen, started, n_processes, interactive)
-        return Campaign(root, held.counts or {}, time.monotonic() - started, phases)
-
-
-def _make(
-    root: str,
-    asked: parameters.Parameters,
-    held: state.State,
-    chosen: quantum_outcomes.Fates,
-    started: float,
-    n_processes: int,
-    interactive: bool | None,
-) -> dict[str, float]:
-    """Make everything in the repository, and the graph; return how long each phase took."""
-    plan = chunk_workers.Plan(root, asked)
-    begin(plan, held, chosen)
-    totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
-    with progress.Progress(totals, started, None, interactive) as shown:
-        _make_files(root, plan, held, n_processes, shown)
-        shown.phase("writing the graph")
-        path = os.path.join(root, GRAPH)
-        graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
-    held.finish(count(plan.graph, held.parts.read_fates()))
-    return shown.seconds
+            plan = chunk_workers.Plan(root, asked)
+            begin(plan, held, chosen)
+            totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
+            with show(totals, started) as shown:
+                _make_files(root, plan, held, n_processes, stopping, shown)
+                shown.phase("writing the graph")
+                path = os.path.join(root, GRAPH)
+                graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
+            held.finish(count(plan.graph, held.parts.read_fates()))
+        return Campaign(root, held.counts or {}, time.monotonic() - started, shown.seconds)
 
 
 def begin(plan: chunk_workers.Plan, held: state.State, chosen: quantum_outcomes.Fates) -> None:
@@ -170,7 +180,12 @@ def _n_inputs(made: node_numbers.Nodes) -> int:
 
 
 def _make_files(
-    root: str, plan: chunk_workers.Plan, held: state.State, n_processes: int, shown: progress.Progress
+    root: str,
+    plan: chunk_workers.Plan,
+    held: state.State,
+    n_processes: int,
+    stopping: interruption.Interruption,
+    shown: progress.Progress,
 ) -> None:
     if held.parts.has_inputs:
         shown.advance("inputs", _n_inputs(plan.graph))
@@ -189,6 +204,7 @@ def _make_files(
     for number in chunk_workers.make_all(root, plan.asked, missing, n_processes):
         shown.advance("quanta", chunks[number].end - chunks[number].begin)
         shown.beat(lambda: f"{n_processes} processes")
+        stopping.check()
 
 
 def count(made: node_numbers.Nodes, chosen: quantum_outcomes.Fates) -> dict[str, Any]:

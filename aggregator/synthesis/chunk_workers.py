@@ -45,7 +45,7 @@ class Plan:
         Parameters of the run.
     """
 
-    def __init__(self, root: str, asked: parameters.Parameters) -> None:
+    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
         self.asked = asked
         self.graph = node_numbers.Nodes(survey_module.plan(asked.quanta), asked.seed)
         self.pipeline_json = pipeline_document.document(creation.compact_dimensions())
@@ -65,7 +65,7 @@ class Maker:
         As for `Plan`.
     """
 
-    def __init__(self, root: str, asked: parameters.Parameters) -> None:
+    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
         plan = Plan(root, asked)
         self._blocks = plan.blocks
         self._execution = quantum_files.Execution(asked, plan.graph, plan.datasets)
@@ -95,7 +95,7 @@ class Maker:
 
 
 def make_all(
-    root: str, asked: parameters.Parameters, numbers: Sequence[int], n_processes: int
+    root: str, asked: parameters.SynthesisParameters, numbers: Sequence[int], n_processes: int
 ) -> Iterator[int]:
     """Make chunks; yield the number of each when it is complete.
 
@@ -135,7 +135,7 @@ def _ready(helpers: Sequence["_Helper"]) -> list["_Helper"]:
 class _Helper:
     """A process that makes chunks; a context manager that ends it."""
 
-    def __init__(self, position: int, root: str, asked: parameters.Parameters) -> None:
+    def __init__(self, position: int, root: str, asked: parameters.SynthesisParameters) -> None:
         self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
         self.process = launch.start(serve, (child, root, asked), f"maker-{position:03}")
         child.close()
@@ -171,7 +171,7 @@ class _Helper:
         raise error
 
 
-def serve(pipe: Any, root: str, asked: parameters.Parameters) -> None:
+def serve(pipe: Any, root: str, asked: parameters.SynthesisParameters) -> None:
     """Make chunks until the pipe closes: the main function of a process."""
     launch.settle()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -41,7 +41,7 @@ def sample(graph: node_numbers.Nodes, blocks: quantum_blocks.QuantumBlocks) -> l
     return found
 
 
-def header(asked: parameters.Parameters, graph: node_numbers.Nodes) -> dict[str, Any]:
+def header(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> dict[str, Any]:
     """Return the graph's header (quantum-graph-format.md section 5.2)."""
     labels = [task.label for task in survey_pipeline.TASKS]
     return {
@@ -93,7 +93,7 @@ def init_quanta(graph: node_numbers.Nodes) -> list[dict[str, Any]]:
 
 def write(
     path: str,
-    asked: parameters.Parameters,
+    asked: parameters.SynthesisParameters,
     graph: node_numbers.Nodes,
     described: datasets.Datasets,
     pipeline_json: bytes,

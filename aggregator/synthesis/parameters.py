@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Final
 
 from aggregator import ranges
+from aggregator.schemas import argument_types
 from aggregator.storage import errors
 
 FORMAT: Final = 1
@@ -14,47 +15,55 @@ MIN_QUANTA: Final = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """All that determines the content of a synthetic run; equal parameters make equal files."""
+class SynthesisParameters:
+    """All that determines the content of a synthetic run; equal parameters make equal files.
+
+    Parameters
+    ----------
+    quanta
+        Number of regular quanta.
+    seed
+        Seed of everything that varies, ids included.
+    log_size
+        Mean size of a log file in bytes; files of a run differ by a factor of two and more.
+    metadata_size
+        Mean size of a metadata file in bytes.
+    output_size
+        Size of the other output files in bytes.
+    failed
+        Share of quanta that fail; their logs tell the exception.
+    blocked
+        Share of quanta that do not run because something before them failed or was aborted.
+    retried
+        Share of quanta that succeed at the second or third attempt.
+    caveats
+        Share of quanta that succeed without all of their outputs.
+    aborted
+        Share of quanta whose process is killed: before the log, before the metadata, or between both.
+    corrupt
+        Share of quanta that ran, but whose log or metadata file can't be read.
+    database
+        SQLAlchemy URL of the database; nothing for an SQLite file in the repository.
+    namespace
+        Schema of the tables, on PostgreSQL.
+    """
 
     quanta: int
-    """Number of regular quanta."""
-
     seed: int = 1
-    """Seed of everything that varies, ids included."""
-
     log_size: int = 22_000
-    """Mean size of a log file in bytes; files of a run differ by a factor of two and more."""
-
     metadata_size: int = 7_000
-    """Mean size of a metadata file in bytes."""
-
     output_size: int = 0
-    """Size of the other output files in bytes."""
-
     failed: float = 0.004
-    """Share of quanta that fail; their logs tell the exception."""
-
     blocked: float = 0.01
-    """Share of quanta that do not run because something before them failed or was aborted."""
-
     retried: float = 0.02
-    """Share of quanta that succeed at the second or third attempt."""
-
     caveats: float = 0.02
-    """Share of quanta that succeed without all of their outputs."""
-
     aborted: float = 0.003
-    """Share of quanta whose process is killed: before the log, before the metadata, or between both."""
-
     corrupt: float = 0.0
-    """Share of quanta that ran, but whose log or metadata file can't be read."""
-
     database: str | None = None
-    """SQLAlchemy URL of the database; nothing for an SQLite file in the repository."""
-
     namespace: str | None = None
-    """Schema of the tables, on PostgreSQL."""
+
+    def __post_init__(self) -> None:
+        argument_types.check(SynthesisParameters, {name: getattr(self, name) for name in self.__slots__})
 
     def document(self) -> dict[str, Any]:
         """Return everything that must agree for a run to be continued, as JSON."""
@@ -71,7 +80,7 @@ SMALL: Final = {"log_size": 2_600, "metadata_size": 2_600}
 _SHARE: Final = ranges.Range(0, 1, is_whole=False)
 
 
-def check(parameters: Parameters) -> None:
+def check(parameters: SynthesisParameters) -> None:
     """Refuse what no run can be made of.
 
     Raises

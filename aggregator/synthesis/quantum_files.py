@@ -57,7 +57,7 @@ class Execution:
     """
 
     def __init__(
-        self, asked: parameters.Parameters, graph: node_numbers.Nodes, described: datasets.Datasets
+        self, asked: parameters.SynthesisParameters, graph: node_numbers.Nodes, described: datasets.Datasets
     ) -> None:
         self._asked = asked
         self._nodes = graph

@@ -72,7 +72,7 @@ class _Successors:
         return found
 
 
-def choose(asked: parameters.Parameters, graph: node_numbers.Nodes) -> Fates:
+def choose(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> Fates:
     """Return what happens to each quantum.
 
     Raises

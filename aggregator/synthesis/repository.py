@@ -31,7 +31,7 @@ _BATCH: Final = 10_000
 _DATABASE: Final = "gen3.sqlite3"
 
 
-def create(root: str, asked: parameters.Parameters) -> None:
+def create(root: str, asked: parameters.SynthesisParameters) -> None:
     """Make the repository unless it is there already."""
     if local_files.is_taken(os.path.join(root, "butler.yaml")):
         return

@@ -36,7 +36,7 @@ class State:
         Raised if a process works on it.
     """
 
-    def __init__(self, root: str, asked: parameters.Parameters) -> None:
+    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
         output_paths.check_directory(root, output_paths.Protection())
         output_paths.check_writeable(root)
         self._description = os.path.join(root, DESCRIPTION)

@@ -1,5 +1,7 @@
 """Status codes of attempts (quantum-graph-format.md section 7.2)."""
 
+import enum
+
 ABORTED = -4
 """Failed hard, without log and metadata, as only a workflow system can know; no aggregation says so."""
 UNKNOWN = -3
@@ -13,14 +15,20 @@ BLOCKED = 0
 SUCCESSFUL = 1
 """Succeeded, perhaps with caveats."""
 
-NAMES = {
-    ABORTED: "ABORTED",
-    UNKNOWN: "UNKNOWN",
-    ABORTED_SUCCESS: "ABORTED_SUCCESS",
-    FAILED: "FAILED",
-    BLOCKED: "BLOCKED",
-    SUCCESSFUL: "SUCCESSFUL",
-}
+
+class Status(enum.IntEnum):
+    """What became of a quantum, with the names and numbers of the reference."""
+
+    ABORTED = ABORTED
+    UNKNOWN = UNKNOWN
+    ABORTED_SUCCESS = ABORTED_SUCCESS
+    FAILED = FAILED
+    BLOCKED = BLOCKED
+    SUCCESSFUL = SUCCESSFUL
+
+
+# Plain numbers, as files have them.
+NAMES = {int(status): status.name for status in Status}
 """Name of each status, as users of the reference know it; all tables and charts have them in this order."""
 
 TITLES = {status: name.capitalize().replace("_", " ") for status, name in NAMES.items()}

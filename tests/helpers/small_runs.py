@@ -54,8 +54,8 @@ class SmallRun:
 
 def make(root: pathlib.Path, quanta: int = 60, **changes: Any) -> SmallRun:
     """Make a run in which everything succeeds."""
-    asked = parameters.Parameters(quanta=quanta, **{**parameters.SMALL, **CLEAN, **changes})
-    campaign.synthesize(str(root), asked, n_processes=1, interactive=False)
+    asked = parameters.SynthesisParameters(quanta=quanta, **{**parameters.SMALL, **CLEAN, **changes})
+    campaign.synthesize(str(root), asked, n_processes=1, interactive_status=False)
     return SmallRun(root)
 
 

@@ -36,8 +36,8 @@ LAST = ["output:1", "renamed:1", "complete:1"]
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("synthetic") / "run"
-    asked = parameters.Parameters(quanta=N_QUANTA, log_size=2000, metadata_size=2000, failed=0.05)
-    campaign.synthesize(str(root), asked, interactive=False)
+    asked = parameters.SynthesisParameters(quanta=N_QUANTA, log_size=2000, metadata_size=2000, failed=0.05)
+    campaign.synthesize(str(root), asked, interactive_status=False)
     return root
 
 
@@ -264,7 +264,7 @@ def test_a_stopped_process_is_not_blamed_on_a_scanner(
 
 def test_a_synthesis_stops_and_goes_on(tmp_path: pathlib.Path, send: Any, template: pathlib.Path) -> None:
     root = tmp_path / "made"
-    asked = parameters.Parameters(quanta=N_QUANTA, log_size=2000, metadata_size=2000, failed=0.05)
+    asked = parameters.SynthesisParameters(quanta=N_QUANTA, log_size=2000, metadata_size=2000, failed=0.05)
     left = [40]
     real = os.open
 
@@ -277,8 +277,8 @@ def test_a_synthesis_stops_and_goes_on(tmp_path: pathlib.Path, send: Any, templa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "open", opening)
         with pytest.raises(interruption.Interrupted) as caught:
-            campaign.synthesize(str(root), asked, interactive=False)
+            campaign.synthesize(str(root), asked, interactive_status=False)
     assert caught.value.exit_code == 143
-    campaign.synthesize(str(root), asked, interactive=False)
+    campaign.synthesize(str(root), asked, interactive_status=False)
     made, expected = ({str(p.relative_to(r)) for p in r.rglob("*") if p.is_file()} for r in (root, template))
     assert made == expected

@@ -14,7 +14,7 @@ from tests.helpers.oracle import compare, reference
 
 pytest.importorskip("lsst.pipe.base")
 
-ASKED = parameters.Parameters(
+ASKED = parameters.SynthesisParameters(
     quanta=700,
     seed=7,
     log_size=4000,
@@ -32,7 +32,7 @@ ASKED = parameters.Parameters(
 def made(tmp_path_factory: pytest.TempPathFactory) -> campaign.Campaign:
     """Return a run with all kinds of trouble but unreadable files; to be read only."""
     root = tmp_path_factory.mktemp("synthetic") / "repo"
-    return campaign.synthesize(str(root), ASKED, interactive=False)
+    return campaign.synthesize(str(root), ASKED, interactive_status=False)
 
 
 def test_trouble_is_there(made: campaign.Campaign) -> None:

@@ -66,7 +66,7 @@ def test_numbers_of_other_commands_are_refused(clean_run: small_runs.SmallRun) -
             graph_request.check(str(clean_run.root), None, "move", value, None)
         for name in ("quanta", "seed", "log_size", "metadata_size", "output_size", *parameters.SHARES):
             with pytest.raises(aggregator.RefusedError, match=f"{name} must be a"):
-                parameters.check(parameters.Parameters(**{"quanta": 100, name: value}))
+                parameters.check(parameters.SynthesisParameters(**{"quanta": 100, name: value}))
 
 
 def test_ranges_tell_what_is_allowed() -> None:

@@ -53,8 +53,8 @@ TROUBLE: dict[str, Any] = {
 
 
 def make(root: pathlib.Path, n_processes: int = 1, **changes: Any) -> campaign.Campaign:
-    asked = parameters.Parameters(**{**TROUBLE, **changes})
-    return campaign.synthesize(str(root), asked, n_processes=n_processes, interactive=False)
+    asked = parameters.SynthesisParameters(**{**TROUBLE, **changes})
+    return campaign.synthesize(str(root), asked, n_processes=n_processes, interactive_status=False)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def quanta(root: str) -> list[tuple[predicted.Quantum, bytes]]:
 
 def chosen(made: campaign.Campaign) -> quantum_outcomes.Fates:
     """Return the fate of each quantum of a run, in file order."""
-    asked = parameters.Parameters(**TROUBLE)
+    asked = parameters.SynthesisParameters(**TROUBLE)
     return quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(asked.quanta), asked.seed))
 
 
@@ -192,7 +192,7 @@ def test_shares(made: campaign.Campaign) -> None:
 
 
 def test_shares_of_a_large_graph() -> None:
-    asked = parameters.Parameters(quanta=50_000, failed=0.01, blocked=0.03, aborted=0.002)
+    asked = parameters.SynthesisParameters(quanta=50_000, failed=0.01, blocked=0.03, aborted=0.002)
     found = np.bincount(
         quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(50_000), 1)), minlength=9
     )
@@ -219,7 +219,7 @@ def test_what_can_not_be_made_is_refused(
 
 
 def test_files_tell_the_fates(made: campaign.Campaign) -> None:
-    described = chunk_workers.Plan(made.root, parameters.Parameters(**TROUBLE)).datasets
+    described = chunk_workers.Plan(made.root, parameters.SynthesisParameters(**TROUBLE)).datasets
     expected = {
         quantum_outcomes.FAILED: (1, 0),
         quantum_outcomes.UNFINISHED: (1, 0),
@@ -548,8 +548,8 @@ def test_memory_hardly_grows(tmp_path: pathlib.Path) -> None:
         "import os, sys\n"
         "from aggregator.synthesis import campaign, parameters\n"
         "from aggregator.workers.engines import memory\n"
-        "asked = parameters.Parameters(quanta=int(sys.argv[2]), log_size=0, metadata_size=0)\n"
-        "campaign.synthesize(sys.argv[1], asked, interactive=False)\n"
+        "asked = parameters.SynthesisParameters(quanta=int(sys.argv[2]), log_size=0, metadata_size=0)\n"
+        "campaign.synthesize(sys.argv[1], asked, interactive_status=False)\n"
         "print(memory.peak(os.getpid()))\n"
     )
     peaks = []
@@ -626,7 +626,7 @@ def test_same_run_on_postgresql(
 
 def test_second_synthesis_at_the_same_moment(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has seen an empty directory, and takes nothing away from the first one."""
-    asked = parameters.Parameters(quanta=300)
+    asked = parameters.SynthesisParameters(quanta=300)
     root = str(tmp_path / "run")
     with state.State(root, asked):
         before = (tmp_path / "run" / state.DESCRIPTION).stat().st_ino

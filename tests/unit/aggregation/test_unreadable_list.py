@@ -20,10 +20,10 @@ from aggregator.synthesis import campaign, parameters
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("synthetic") / "run"
-    asked = parameters.Parameters(
+    asked = parameters.SynthesisParameters(
         quanta=160, log_size=2000, metadata_size=2000, failed=0.0, blocked=0.0, corrupt=0.25
     )
-    campaign.synthesize(str(root), asked, interactive=False)
+    campaign.synthesize(str(root), asked, interactive_status=False)
     return root
 
 
