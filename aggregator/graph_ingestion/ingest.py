@@ -97,9 +97,10 @@ def ingest_graph(
             if not asked.is_ingested:
                 ownership.check(asked, graph)
             steps.translator(graph, asked.where)
-            total = 2 * graph.header.n_quanta + len(graph.pipeline.tasks)
-        counted = ("examined", "ingested") if asked.is_ingested else ("examined", "forgotten", "ingested")
-        totals = dict.fromkeys(counted, total)
+            n_files, n_configs = 2 * graph.header.n_quanta, len(graph.pipeline.tasks)
+        counted = ("ingested",) if asked.is_ingested else ("forgotten", "ingested")
+        # Each of the graph's places is examined, and configs need no examination.
+        totals = {"examined": n_files * len(asked.where), **dict.fromkeys(counted, n_files + n_configs)}
         shown = progress.Progress(totals, began, log_status_interval, interactive_status, on_progress)
         lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
