@@ -84,7 +84,9 @@ def aggregate_graph(
     )
     with (
         interruption.Interruption(cancellation) as stopping,
-        aggregation_request.check(os.fspath(predicted_path), os.fspath(butler_path), config, outputs) as asked,
+        aggregation_request.check(
+            os.fspath(predicted_path), os.fspath(butler_path), config, outputs
+        ) as asked,
     ):
         done = aggregation_summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
         done.run, done.predicted_graph = asked.graph.header.output_run, os.path.abspath(asked.graph.path)

@@ -153,7 +153,9 @@ def _check_apart(directory: str, outputs: list[str]) -> None:
             )
 
 
-def _worker_files(directory: str | None, ending: str, config: configuration.AggregatorConfig) -> list[str]:
+def _worker_files(
+    directory: str | os.PathLike[str] | None, ending: str, config: configuration.AggregatorConfig
+) -> list[str]:
     if directory is None:
         return []
     return [os.path.join(directory, f"{name}.{ending}") for name in crew.names(config.n_processes)]

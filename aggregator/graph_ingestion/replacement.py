@@ -63,7 +63,9 @@ class Replacement:
         self._refused: set[str] = set()
         for place in asked.where:
             self._kept[place.store.records_table].append(place.recorded)
-        self.summary = ingestion_summary.IngestionSummary(asked.run, places.shown(asked.where), asked.repository.path)
+        self.summary = ingestion_summary.IngestionSummary(
+            asked.run, places.shown(asked.where), asked.repository.path
+        )
         """What was done so far."""
 
     def translator(

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aggregator.schemas import argument_types
 
 import aggregator
-from aggregator.schemas import argument_types
 from tests.helpers import small_runs
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
@@ -21,8 +21,9 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "output_path must be a path (text, or an object like pathlib.Path) or None, not b'out.qg'",
     ),
     (
-        lambda: aggregator.AggregatorConfig(output_path=list(range(100))),  # type: ignore[arg-type]
-        "output_path must be a path (text, or an object like pathlib.Path) or None, not an object of type list",
+        lambda: aggregator.AggregatorConfig(output_path=[0] * 99),  # type: ignore[arg-type]
+        "output_path must be a path (text, or an object like pathlib.Path) or None, not "
+        "an object of type list",
     ),
     (lambda: aggregator.SynthesisParameters(quanta=60.0), "quanta must be an integer, not 60.0"),  # type: ignore[arg-type]
     (

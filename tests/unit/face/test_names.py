@@ -6,11 +6,11 @@ import pydoc
 from importlib import metadata
 
 import pytest
+from aggregator.butler.databases import database
+from aggregator.storage import errors
 
 import aggregator
 from aggregator.aggregation import aggregation_summary
-from aggregator.butler.databases import database
-from aggregator.storage import errors
 
 
 def test_everything_is_listed_and_can_be_had() -> None:
