@@ -11,7 +11,7 @@ $(VENV)/product: pyproject.toml
 	touch $@
 
 $(VENV)/development: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint,tables]"
 	touch $@
 
 setup: $(VENV)/development

@@ -92,7 +92,7 @@ def ask(graph: str, ids: list[str]) -> dict[str, list[float]]:
         wanted = [(q.task_label, asked.data_id(q)) for q in quanta]
         outputs = [next(iter(q.outputs.values()))[0] for q in quanta]
         partial = [(t, dict(list(data_id.items())[1:2])) for t, data_id in wanted]
-        blocked = list(itertools.islice(asked.quanta(wanted=frozenset({statuses.BLOCKED})), N_QUESTIONS))
+        blocked = list(itertools.islice(asked.quanta(status=statuses.BLOCKED), N_QUESTIONS))
         failed = frozenset(causes.BLOCKING)
         return {
             "quantum by id": timed(asked.quantum, ids),
@@ -108,7 +108,7 @@ def ask(graph: str, ids: list[str]) -> dict[str, list[float]]:
             "downstream, 2 steps": timed(lambda i: list(asked.downstream(i, 2)), ids[:50]),
             "first cause of a blocked quantum": timed(asked.cause, blocked or quanta[:1]),
             "numbers by task and status": timed(lambda _: asked.counts(), [None] * 5),
-            "all that failed": timed(lambda _: list(asked.quanta(wanted=failed)), [None]),
+            "all that failed": timed(lambda _: list(asked.quanta(status=failed)), [None]),
             "50 failures with causes": timed(lambda _: list(asked.failures(limit=50)), [None]),
             "all failures with causes": timed(lambda _: sum(1 for _ in asked.failures()), [None]),
         }

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aggregator.reading import tables
 from aggregator.storage import errors
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class DataIds:
         """Return the dimensions that make a data ID unique."""
         return self._universe.group(dimensions).required
 
+    def columns(self, dimensions: tuple[str, ...]) -> tables.Columns:
+        """Return the columns of full data IDs."""
+        return {name: "integer" if self._is_integer(name) else "category" for name in self.keys(dimensions)}
+
     def constraint(self, what: str, dimensions: tuple[str, ...], given: Mapping[str, Any]) -> Constraint:
         """Return part of a data ID with values of the right types.
 
@@ -95,8 +100,11 @@ class DataIds:
             result[name] = self._convert(name, value)
         return result
 
+    def _is_integer(self, name: str) -> bool:
+        return self._universe.column_type(name)[0] == "int"
+
     def _convert(self, name: str, value: Any) -> Value:
-        if self._universe.column_type(name)[0] != "int":
+        if not self._is_integer(name):
             return str(value)
         try:
             return int(value)

@@ -36,12 +36,11 @@ def find(
     graph: provenance_graph.ProvenanceGraph,
     search: node_search.NodeSearch,
     found: causes.Causes,
-    task: str | None,
-    data_id: node_search.DataId,
+    query: node_search.Query,
     limit: int | None,
 ) -> Iterator[Failure]:
     """Yield what failed, in the order of the graph; see `aggregator.Provenance.failures`."""
-    quanta = search.quanta(task, data_id, STATUSES)
+    quanta = search.find(query)
     if limit is not None and limit <= _FEW:
         for _, quantum in zip(range(limit), quanta, strict=False):
             yield Failure(quantum, found.first(quantum) if quantum.status == statuses.BLOCKED else None)

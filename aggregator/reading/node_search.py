@@ -1,18 +1,46 @@
 """Finding the nodes of a provenance graph by what they are."""
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
 from aggregator.butler.dimensions import universe
-from aggregator.reading import data_ids, index_cache
+from aggregator.reading import data_ids, index_cache, tables
 from aggregator.schemas.execution import statuses
 from aggregator.schemas.graphs import nodes, pipeline, provenance_graph, quantum_index
 from aggregator.storage import errors
 
 DataId = Mapping[str, int | str] | str | None
 """Some or all values of a data ID; as text like ``visit=102 AND detector=5``."""
+
+Statuses = str | int | Collection[str | int] | None
+"""A status or several, by name or number (see `aggregator.Status`)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """Which quanta are looked for."""
+
+    task: pipeline.Task | None
+    """Of which task; of all by default."""
+
+    values: data_ids.Constraint
+    """Values of their data IDs."""
+
+    statuses: frozenset[int] | None
+    """Their statuses; all by default."""
+
+    def __str__(self) -> str:
+        task = "" if self.task is None else f" of {self.task.label}"
+        values = f" with {data_ids.text(self.values)}" if self.values else ""
+        names = [] if self.statuses is None else [statuses.NAMES[each] for each in sorted(self.statuses)]
+        return f"{task}{values}{' that are ' + ', '.join(names) if names else ''}"
+
+    def without_statuses(self) -> str:
+        """Return it in words, but for the statuses."""
+        return str(dataclasses.replace(self, statuses=None))
 
 
 class NodeSearch:
@@ -55,62 +83,73 @@ class NodeSearch:
             return self._types[node.dataset_type_name]
         return self._graph.pipeline.tasks[self._tasks[node.task_label]].dimensions
 
-    def quanta(
-        self, task: str | None, data_id: DataId, wanted: frozenset[int] | None
-    ) -> Iterator[nodes.Quantum]:
-        """Yield regular quanta; see `aggregator.Provenance.quanta`."""
-        given = _mapping(data_id)
+    def data_id(self, node: nodes.Quantum | nodes.Dataset) -> dict[str, data_ids.Value]:
+        """Return the full data ID of a node, required dimensions first."""
+        return self.naming.name(self.dimensions(node), nodes.coordinate_values(node.data_coordinate))
+
+    def data_id_columns(self, task: pipeline.Task | None) -> tables.Columns:
+        """Return the columns of data IDs of the quanta of a task, or of all."""
+        chosen = self._graph.pipeline.tasks if task is None else [task]
+        return {name: kind for each in chosen for name, kind in self.naming.columns(each.dimensions).items()}
+
+    def type_columns(self, dataset_type: str) -> tables.Columns:
+        """Return the columns of data IDs of a dataset type."""
+        return self.naming.columns(self._types[dataset_type])
+
+    def query(self, task: str | None, data_id: DataId, chosen: Statuses) -> Query:
+        """Return a question for quanta that can be answered; see `aggregator.Provenance.quanta`."""
+        given, wanted = _mapping(data_id), _codes(chosen)
         if task is None:
             if given:
                 raise errors.RefusedError("a data ID has a meaning together with a task only; name the task")
-            return self._search(None, {}, wanted)
+            return Query(None, {}, wanted)
         if task not in self._tasks:
             known = ", ".join(self._tasks)
             raise errors.RefusedError(f"{self._graph.path}: no task {task!r}; there are {known}")
         found = self._graph.pipeline.tasks[self._tasks[task]]
-        checked = self.naming.constraint(f"task {task}", found.dimensions, given)
-        return self._search(found, checked, wanted)
+        return Query(found, self.naming.constraint(f"task {task}", found.dimensions, given), wanted)
 
-    def datasets(self, dataset_type: str, data_id: DataId) -> Iterator[nodes.Dataset]:
-        """Yield datasets; see `aggregator.Provenance.datasets`."""
+    def codes(self, query: Query) -> tuple[int | None, dict[int, int], frozenset[int] | None]:
+        """Return a question as the index takes it: position of the task, codes of values, and statuses."""
+        if query.task is None:
+            return None, {}, query.statuses
+        keys = self.naming.keys(query.task.dimensions)
+        codes = {keys.index(name): quantum_index.code(value) for name, value in query.values.items()}
+        return self._tasks[query.task.label], codes, query.statuses
+
+    def find(self, query: Query) -> Iterator[nodes.Quantum]:
+        """Yield the quanta that are asked for, in the order of the graph."""
+        expected = query.values.items()
+        for place in self.index.search(*self.codes(query)):
+            quantum = self._graph.quantum_at(place.offset, place.size)
+            # Two strings can have one code.
+            if not expected or expected <= self.data_id(quantum).items():
+                yield quantum
+
+    def check_type(self, dataset_type: str, data_id: DataId) -> data_ids.Constraint:
+        """Return the constraint of a question for datasets; see `aggregator.Provenance.datasets`."""
         if dataset_type not in self._types:
             known = ", ".join(self._types)
             raise errors.RefusedError(
                 f"{self._graph.path}: no dataset type {dataset_type!r}; there are {known}"
             )
         what = f"dataset type {dataset_type}"
-        checked = self.naming.constraint(what, self._types[dataset_type], _mapping(data_id))
-        return self._datasets(dataset_type, checked)
+        return self.naming.constraint(what, self._types[dataset_type], _mapping(data_id))
 
-    def counts(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
+    def counts(self) -> dict[str, tuple[dict[statuses.Status, int], dict[int, int]]]:
         """Count quanta; see `aggregator.Provenance.counts`."""
         by_status, by_caveats = self.index.counts(len(self._tasks))
         result = {}
         for label, i in self._tasks.items():
-            states = {state: int(by_status[i, state - statuses.ABORTED]) for state in statuses.NAMES}
+            states = {state: int(by_status[i, state - statuses.ABORTED]) for state in statuses.Status}
             result[label] = (
                 states,
                 {int(bits): int(by_caveats[i, bits]) for bits in np.flatnonzero(by_caveats[i])},
             )
         return result
 
-    def _search(
-        self, task: pipeline.Task | None, wanted_values: data_ids.Constraint, wanted: frozenset[int] | None
-    ) -> Iterator[nodes.Quantum]:
-        number, codes, expected = None, {}, {}
-        if task is not None:
-            keys = self.naming.keys(task.dimensions)
-            number = self._tasks[task.label]
-            expected = {keys.index(name): value for name, value in wanted_values.items()}
-            codes = {position: quantum_index.code(value) for position, value in expected.items()}
-        for found in self.index.search(number, codes, wanted):
-            quantum = self._graph.quantum_at(found.offset, found.size)
-            values = nodes.coordinate_values(quantum.data_coordinate)
-            # Two strings can have one code.
-            if all(values[position] == value for position, value in expected.items()):
-                yield quantum
-
-    def _datasets(self, dataset_type: str, wanted: data_ids.Constraint) -> Iterator[nodes.Dataset]:
+    def datasets(self, dataset_type: str, wanted: data_ids.Constraint) -> Iterator[nodes.Dataset]:
+        """Yield the datasets of a type with a constraint."""
         seen: set[str] = set()
         for dataset_id in self._candidates(dataset_type, wanted):
             if dataset_id not in seen:
@@ -135,7 +174,7 @@ class NodeSearch:
             connections = _connections(task.outputs if written else task.inputs, dataset_type)
             if connections:
                 shared = {name: value for name, value in wanted.items() if name in task.dimensions}
-                for quantum in self._search(task, shared, None):
+                for quantum in self.find(Query(task, shared, None)):
                     ids = quantum.outputs if written else quantum.inputs
                     for connection in connections:
                         yield from ids.get(connection, ())
@@ -149,3 +188,23 @@ def _mapping(data_id: DataId) -> Mapping[str, int | str]:
     if isinstance(data_id, str):
         return data_ids.parse(data_id)
     return data_id or {}
+
+
+def _codes(chosen: Statuses) -> frozenset[int] | None:
+    """Return the numbers of statuses.
+
+    Raises
+    ------
+    RefusedError
+        If one is unknown.
+    """
+    if chosen is None:
+        return None
+    result = set()
+    for each in [chosen] if isinstance(chosen, str | int) else chosen:
+        try:
+            result.add(int(statuses.Status[each.upper()] if isinstance(each, str) else statuses.Status(each)))
+        except (KeyError, ValueError):
+            names = ", ".join(statuses.NAMES.values())
+            raise errors.RefusedError(f"{each!r} is no status; there are {names}") from None
+    return frozenset(result)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import ingested_graphs
-from aggregator.reading import causes, explanation, failures, lineage, node_search
+from aggregator.reading import causes, explanation, failures, lineage, node_search, selections, tables
 from aggregator.schemas import argument_types
-from aggregator.schemas.execution import log_records, task_metadata
+from aggregator.schemas.execution import log_records, statuses, task_metadata
 from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
 from aggregator.storage import errors
 
@@ -60,6 +60,18 @@ class Provenance:
         self.pipeline = self._graph.pipeline
         self._search = node_search.NodeSearch(self._graph)
 
+    def __repr__(self) -> str:
+        return f"<Provenance of {self.header.output_run} ({self.header.n_quanta} quanta): {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """Return the numbers of quanta of each task, for notebooks."""
+        rows: list[tables.Row] = [
+            {"task": task, **{statuses.NAMES[code]: n for code, n in by_status.items() if n}}
+            for task, (by_status, _) in self.counts().items()
+        ]
+        names = [name for name in statuses.NAMES.values() if any(name in row for row in rows)]
+        return tables.to_html(repr(self)[1:-1], ["task", *names], rows, more=False)
+
     def __enter__(self) -> Self:
         return self
 
@@ -75,7 +87,7 @@ class Provenance:
         """Return the versions of the software that aggregated the run."""
         return self._graph.packages()
 
-    def counts(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
+    def counts(self) -> dict[str, tuple[dict[statuses.Status, int], dict[int, int]]]:
         """Return the numbers of quanta by status, and of successes by caveat bits, of each task."""
         return self._search.counts()
 
@@ -102,8 +114,7 @@ class Provenance:
         """Return the full data ID of a node, required dimensions first."""
         if isinstance(node, nodes.InitQuantum):
             return {}
-        values = nodes.coordinate_values(node.data_coordinate)
-        return self._search.naming.name(self._search.dimensions(node), values)
+        return self._search.data_id(node)
 
     def brief_data_id(self, node: lineage.Node) -> dict[str, int | str]:
         """Return the required part of a node's data ID, which is enough to tell it from others."""
@@ -116,9 +127,9 @@ class Provenance:
         self,
         task: str | None = None,
         data_id: node_search.DataId = None,
-        wanted: frozenset[int] | None = None,
-    ) -> Iterator[nodes.Quantum]:
-        """Yield regular quanta, in the order of the graph.
+        status: node_search.Statuses = None,
+    ) -> selections.Quanta:
+        """Return regular quanta, in the order of the graph: to iterate over, or as a table.
 
         Parameters
         ----------
@@ -127,18 +138,18 @@ class Provenance:
         data_id
             Some or all values of the data ID: a mapping, or text like ``visit=102 AND detector=5``. Implied
             dimensions can be used, too. Needs a task.
-        wanted
-            Statuses (see `aggregator.schemas.execution.statuses`); all by default.
+        status
+            A status or several, by name (see `aggregator.Status`) or number; all by default.
 
         Raises
         ------
         RefusedError
-            If there is no such task, or it has no such dimensions. Finding nothing is no error.
+            If there is no such task or status, or it has no such dimensions. Finding nothing is no error.
         """
-        return self._search.quanta(task, data_id, wanted)
+        return selections.Quanta(self._graph, self._search, self._search.query(task, data_id, status))
 
-    def datasets(self, dataset_type: str, data_id: node_search.DataId = None) -> Iterator[nodes.Dataset]:
-        """Yield the datasets of a type, `packages` excepted.
+    def datasets(self, dataset_type: str, data_id: node_search.DataId = None) -> selections.Datasets:
+        """Return the datasets of a type, `packages` excepted: to iterate over, or as a table.
 
         They are found through the quanta that write or, for inputs of the run, read them: quanta that the
         data ID does not exclude are looked at one by one.
@@ -155,7 +166,10 @@ class Provenance:
         RefusedError
             If there is no such dataset type, or it has no such dimensions. Finding nothing is no error.
         """
-        return self._search.datasets(dataset_type, data_id)
+        constraint = self._search.check_type(dataset_type, data_id)
+        return selections.Datasets(
+            self._search, dataset_type, lambda: self._search.datasets(dataset_type, constraint), self.path
+        )
 
     def logs(self, node_id: str, attempt: int | None = None) -> list[log_records.LogRecord] | None:
         """Return the log records of an attempt; nothing if it left no log.
@@ -198,8 +212,10 @@ class Provenance:
 
     def failures(
         self, task: str | None = None, data_id: node_search.DataId = None, limit: int | None = None
-    ) -> Iterator[failures.Failure]:
-        """Yield what did not succeed, in the order of the graph, with the first cause of what is blocked.
+    ) -> selections.Failures:
+        """Return what did not succeed, in the order of the graph, with the first cause of what is blocked.
+
+        It is there to iterate over, or as a table.
 
         Parameters
         ----------
@@ -208,7 +224,13 @@ class Provenance:
         limit
             How many at most; all by default. Of many failures all are read first, about 0.1 ms each.
         """
-        return failures.find(self._graph, self._search, self._causes, task, data_id, limit)
+        query = self._search.query(task, data_id, failures.STATUSES)
+        return selections.Failures(
+            self._search,
+            query,
+            lambda: failures.find(self._graph, self._search, self._causes, query, limit),
+            self.path,
+        )
 
     def cause(self, quantum: nodes.Quantum) -> nodes.Quantum | None:
         """Return the failed quantum nearest above a blocked one; nothing if none is on record."""

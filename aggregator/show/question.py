@@ -144,8 +144,8 @@ class _Search:
 
     def find(self, given: dict[str, str]) -> Iterator[nodes.Quantum | nodes.Dataset]:
         if self.dataset_type is not None:
-            return self.found.datasets(self.dataset_type, given)
-        return self.found.quanta(self.task, given)
+            return iter(self.found.datasets(self.dataset_type, given))
+        return iter(self.found.quanta(self.task, given))
 
     def tell_nothing(self, given: dict[str, str]) -> str:
         """Return that nothing was found, and which of the values occurs nowhere."""

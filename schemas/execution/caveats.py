@@ -28,3 +28,8 @@ NAMES = {
 
 ALL = sum(NAMES)
 """All bits that are defined."""
+
+
+def text(bits: int) -> str:
+    """Return the names of bits, with bars between them."""
+    return "|".join(name for bit, name in NAMES.items() if bits & bit)

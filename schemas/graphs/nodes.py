@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from aggregator.schemas import printable
 from aggregator.schemas.execution import caveats, log_records, statuses, task_metadata
 
 COMPONENTS = ("datasets", "quanta", "logs", "metadata")
@@ -40,6 +41,11 @@ class Attempt(msgspec.Struct):
     previous_process_quanta: list[Id] = []
     """Quanta that ran earlier in the same process."""
 
+    def __repr__(self) -> str:
+        caveat = f", {caveats.text(self.caveats)}" if self.caveats else ""
+        exception = "" if self.exception is None else f", {printable.line(self.exception.type_name)}"
+        return f"<Attempt {self.attempt}: {statuses.NAMES[self.status]}{caveat}{exception}>"
+
 
 class Quantum(msgspec.Struct, frozen=True):
     """A regular quantum (section 7.2)."""
@@ -58,9 +64,15 @@ class Quantum(msgspec.Struct, frozen=True):
     """All attempts, oldest first; none if the quantum is blocked."""
 
     @property
-    def status(self) -> int:
-        """Status of the last attempt, or `statuses.BLOCKED`."""
-        return self.attempts[-1].status if self.attempts else statuses.BLOCKED
+    def status(self) -> statuses.Status:
+        """Status of the last attempt, or BLOCKED."""
+        return statuses.Status(self.attempts[-1].status if self.attempts else statuses.BLOCKED)
+
+    def __repr__(self) -> str:
+        n = len(self.attempts)
+        attempts = f"{n} attempt{'' if n == 1 else 's'}"
+        node = _node(self.task_label, self.data_coordinate)
+        return f"<Quantum {self.quantum_id} {node}: {self.status.name}, {attempts}>"
 
 
 class InitQuantum(msgspec.Struct, frozen=True):
@@ -74,6 +86,9 @@ class InitQuantum(msgspec.Struct, frozen=True):
     """Id of the input of each connection."""
     outputs: dict[str, Id] = {}
     """Id of the output of each connection, the configuration included."""
+
+    def __repr__(self) -> str:
+        return f"<InitQuantum {self.quantum_id} of {printable.line(self.task_label)}>"
 
 
 class Dataset(msgspec.Struct, frozen=True):
@@ -93,6 +108,16 @@ class Dataset(msgspec.Struct, frozen=True):
     """Quantum or init quantum that was to write it; nothing for overall inputs."""
     consumers: list[Id] = []
     """Quanta and init quanta that were to read it."""
+
+    def __repr__(self) -> str:
+        state = "input" if self.producer is None else "produced" if self.produced else "not produced"
+        node = _node(self.dataset_type_name, self.data_coordinate)
+        return f"<Dataset {self.dataset_id} {node}: {state}, {len(self.consumers)} consumers>"
+
+
+def _node(name: str, data_coordinate: msgspec.Raw) -> str:
+    """Return name and data ID for people; the names of the values are in the graph, not in the node."""
+    return printable.line(f"{name} {bytes(data_coordinate).decode('utf-8', 'replace')}")
 
 
 class _Unattempted(msgspec.Struct):

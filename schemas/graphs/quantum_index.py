@@ -6,7 +6,7 @@ of the graph, in groups of rows; a search reads the columns that it needs, group
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Any, Self
 
 import msgspec
@@ -145,7 +145,7 @@ class _Builder:
 
     def _write_group(self) -> None:
         table = np.array(self._rows, dtype=np.int64)
-        kinds = dict(_COLUMNS, **{_value_column(i): "<i8" for i in range(self._n_values)})
+        kinds = dict(_COLUMNS, **{value_column(i): "<i8" for i in range(self._n_values)})
         places, ranges = {}, {}
         for (name, kind), column in zip(kinds.items(), table.T, strict=True):
             ranges[name] = (int(column.min()), int(column.max()))
@@ -163,7 +163,8 @@ class _Builder:
         self._stream.flush()
 
 
-def _value_column(position: int) -> str:
+def value_column(position: int) -> str:
+    """Return the name of the column with the codes of a value of the data ID."""
     return f"value{position}"
 
 
@@ -224,7 +225,19 @@ class Index:
     def search(
         self, task: int | None, values: dict[int, int], wanted: frozenset[int] | None
     ) -> Iterator[Found]:
-        """Yield quanta in the order of the graph.
+        """Yield quanta in the order of the graph; see `columns`."""
+        names = ("task", "status", "offset", "size")
+        for columns in self.columns(task, values, wanted, names):
+            yield from map(Found, *(columns[name].tolist() for name in names))
+
+    def columns(
+        self,
+        task: int | None,
+        values: dict[int, int],
+        wanted: frozenset[int] | None,
+        names: Collection[str] | None = None,
+    ) -> Iterator[Columns]:
+        """Yield columns of quanta in parts, in the order of the graph.
 
         Parameters
         ----------
@@ -234,18 +247,17 @@ class Index:
             Codes of some of the data ID's values, by position; see `code`.
         wanted
             Statuses; all by default.
+        names
+            Names of columns; all by default. See `value_column` for those of the data ID's values.
         """
-        equal = {_value_column(position): value for position, value in values.items()}
+        equal = {value_column(position): value for position, value in values.items()}
         if task is not None:
             equal["task"] = task
         for group in self._groups:
             chosen = self._choose(group, equal, wanted)
             if chosen is not None:
                 rows = np.flatnonzero(chosen)
-                columns = (
-                    self._column(group, n)[rows].tolist() for n in ("task", "status", "offset", "size")
-                )
-                yield from map(Found, *columns)
+                yield {name: self._column(group, name)[rows] for name in names or group.places}
 
     def _choose(
         self, group: _Group, equal: dict[str, int], wanted: frozenset[int] | None

@@ -7,6 +7,8 @@ import pathlib
 import shutil
 from typing import Any
 
+import pytest
+
 import aggregator
 from aggregator.synthesis import campaign, parameters
 
@@ -63,3 +65,28 @@ def copy(run: SmallRun, root: pathlib.Path) -> SmallRun:
     """Return a copy, links and times included."""
     shutil.copytree(run.root, root, symlinks=True)
     return SmallRun(root)
+
+
+def check_cancelled_synthesis(root: pathlib.Path, n_processes: int) -> None:
+    """Cancel the making of a run, and go on with it."""
+    cancellation = aggregator.Cancellation()
+    options = aggregator.SynthesisParameters(quanta=2000, log_size=500, metadata_size=500)
+
+    def cancel(update: aggregator.ProgressUpdate) -> None:
+        if update.stage == "writing files":
+            cancellation.cancel()
+
+    with pytest.raises(aggregator.Interrupted, match="cancelled"):
+        aggregator.synthesize(
+            root,
+            options,
+            n_processes=n_processes,
+            on_progress=cancel,
+            cancellation=cancellation,
+        )
+    assert not (root / "predicted.qg").exists()
+    updates: list[aggregator.ProgressUpdate] = []
+    made = aggregator.synthesize(root, options, on_progress=updates.append)
+    assert made.counts["quanta"] == 2000
+    assert updates[-1].done["quanta"] == 2000
+    assert pathlib.Path(made.predicted).exists()
