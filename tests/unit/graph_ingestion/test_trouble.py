@@ -370,12 +370,12 @@ def test_original_graph_that_cannot_be_looked_at(
 
     def stat(given: Any, **options: Any) -> os.stat_result:
         if not isinstance(given, int) and os.fspath(given) == str(graph):
-            raise OSError(errno.EIO, "Input/output error", str(graph))
+            raise PermissionError(errno.EACCES, "Permission denied", str(graph))
         return original(given, **options)
 
     with monkeypatch.context():
         monkeypatch.setattr(originals.Originals, "remove_directories", remove)
-        with pytest.raises(aggregator.AggregatorError, match="Input/output error"):
+        with pytest.raises(aggregator.AggregatorError, match="Permission denied"):
             sample_case.ingest(aggregated_sample)
     monkeypatch.undo()
     assert graph.exists()
