@@ -54,16 +54,21 @@ class Contents:
             Name of its type: of a log, metadata or a config.
         path
             The file.
+
+        Raises
+        ------
+        OSError, UnusableError, MachineError
+            If the file is gone, or can't be read.
         """
+        data = local_files.read(path)
         try:
-            data = local_files.read(path)
             if dataset_type in self._configs:
                 return data.decode() == self._configs[dataset_type]
             if dataset_type in self._logs:
                 return bool(self._last(self._graph.logs(dataset_id)) == _records(data))
             held = self._last(self._graph.metadata(dataset_id))
             return bool(_plain(held) == _plain(task_metadata.parse(data)))
-        except (OSError, local_files.UnusableError, errors.FormatError, *_UNREADABLE):
+        except (errors.FormatError, *_UNREADABLE):
             return False
 
     @staticmethod

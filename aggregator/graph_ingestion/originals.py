@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from aggregator.graph_ingestion import contents
-from aggregator.storage import fault_points
+from aggregator.storage import fault_points, local_files
 
 T = TypeVar("T")
 
@@ -130,17 +130,27 @@ class Originals:
             done = job.result()
             self._count(done)
             # Graphs are not for several threads.
-            same = [
-                file for file in done.newer if self._held.holds(file.dataset_id, file.dataset_type, file.path)
-            ]
-            if same:
-                self._count(_delete(same, None))
-            changed = [file.path for file in done.newer if file not in set(same)]
-            self.n_changed += len(changed)
-            self.n_missing -= len(changed)
-            self.changed += changed[: _NAMED - len(self.changed)]
+            for file in done.newer:
+                self._compare(file)
         if jobs:
             fault_points.reached("deleted")
+
+    def _compare(self, file: Original) -> None:
+        """Delete a file if the graph holds what is in it."""
+        try:
+            is_held = self._held.holds(file.dataset_id, file.dataset_type, file.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, local_files.UnusableError) as exc:
+            # It may be what the graph was made from: nobody shall be told to delete it.
+            self._count(_Portion(0, [f"{file.path} ({local_files.reason(exc)})"], []))
+            return
+        if is_held:
+            self._count(_delete([file], None))
+            return
+        self.n_changed += 1
+        self.n_missing -= 1
+        self.changed += [file.path][: _NAMED - len(self.changed)]
 
     def _count(self, done: "_Portion") -> None:
         self.n_deleted += done.n_deleted

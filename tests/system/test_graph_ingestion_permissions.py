@@ -92,3 +92,21 @@ def test_directories_that_cannot_be_removed(
     assert done.returncode == 0, done.stderr
     assert f"Directory left: {kept}: can't remove it (Permission denied)" in done.stdout
     assert kept.is_dir()
+
+
+@needs_root
+def test_originals_that_cannot_be_read(common: samples.Sample, aggregated_sample: samples.Sample) -> None:
+    """They are not called changed, so nobody is told to delete them; when they can be read, they go."""
+    kept = sample_case.originals(common)[-1]
+    os.utime(kept, (2e9, 2e9))
+    os.chown(kept, 0, 0)
+    kept.chmod(0o600)
+    done = as_nobody(common, aggregated_sample)
+    assert done.returncode == 1, done.stderr
+    assert "1 original files could not be deleted" in done.stderr
+    assert f"{kept} (can't open it (Permission denied))" in done.stderr
+    assert sample_case.originals(common) == [kept]
+    kept.chmod(0o644)
+    done = as_nobody(common, aggregated_sample)
+    assert done.returncode == 0, done.stderr
+    assert sample_case.originals(common) == []
