@@ -74,7 +74,7 @@ def create_repository(
     ):
         schema = tables.Tables(db, universe.Universe.from_config(dimensions))
         schema.define_all()
-        db.write(lambda connection: _fill(schema, connection, dimensions))
+        db.write(_Filling(schema, dimensions))
         try:
             _check_absent(path)
             durable_files.write_atomically(path, [text.encode()])
@@ -206,17 +206,36 @@ def _database(url: str, namespace: str | None) -> Iterator[database.Database]:
         db.close()
 
 
-def _fill(schema: tables.Tables, connection: sqlalchemy.Connection, dimensions: dict[str, Any]) -> None:
-    """Make all tables, and the rows that they have from the start."""
-    db = schema.db
-    db.prepare(connection)
-    if sqlalchemy.inspect(connection).get_table_names(schema=db.namespace):
-        raise errors.RefusedError(
-            f"{db.place}: there are tables in it already; nothing was changed. "
-            "Choose another database or namespace, or remove them."
-        )
-    schema.metadata.create_all(connection, checkfirst=False)
-    attributes = {**managers.attributes(), "config:dimensions.json": json.dumps(dimensions)}
-    rows = [{"name": name, "value": value} for name, value in attributes.items()]
-    connection.execute(schema.attributes.insert(), rows)
-    connection.execute(schema.opaque().insert().values(table_name=tables.RECORDS))
+class _Filling:
+    """Makes all tables, and the rows that they have from the start, in a transaction that may be repeated.
+
+    Parameters
+    ----------
+    schema
+        The tables.
+    dimensions
+        The configuration of the dimension universe.
+    """
+
+    def __init__(self, schema: tables.Tables, dimensions: dict[str, Any]) -> None:
+        self._schema = schema
+        self._dimensions = dimensions
+        self._made: object = None
+
+    def __call__(self, connection: sqlalchemy.Connection) -> None:
+        """Do it, unless only the answer to the commit was lost."""
+        schema, db = self._schema, self._schema.db
+        if self._made is not None and db.table_identity(connection, schema.attributes) == self._made:
+            return
+        db.prepare(connection)
+        if sqlalchemy.inspect(connection).get_table_names(schema=db.namespace):
+            raise errors.RefusedError(
+                f"{db.place}: there are tables in it already; nothing was changed. "
+                "Choose another database or namespace, or remove them."
+            )
+        schema.metadata.create_all(connection, checkfirst=False)
+        attributes = {**managers.attributes(), "config:dimensions.json": json.dumps(self._dimensions)}
+        rows = [{"name": name, "value": value} for name, value in attributes.items()]
+        connection.execute(schema.attributes.insert(), rows)
+        connection.execute(schema.opaque().insert().values(table_name=tables.RECORDS))
+        self._made = db.table_identity(connection, schema.attributes)

@@ -7,8 +7,15 @@ from typing import Any
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.butler.dimensions import universe
-from aggregator.butler.registry import batch, dataset_types, ingested_graphs, registry, stored_records
-from aggregator.graph_ingestion import originals, places
+from aggregator.butler.registry import (
+    batch,
+    dataset_types,
+    graph_places,
+    ingested_graphs,
+    registry,
+    stored_records,
+)
+from aggregator.graph_ingestion import originals
 from aggregator.schemas.graphs import addresses, backed_datasets, provenance_graph
 from aggregator.storage import errors
 
@@ -165,7 +172,8 @@ class DatasetRows:
                 place = self._places.get(store)
                 if place is not None:
                     table, kind = place.store.records_table, entry.definition.storage_class
-                    rows.append((table, store, dataset_id, place.recorded, places.FORMATTER, kind, None))
+                    rest = graph_places.FORMATTER, kind, None
+                    rows.append((table, store, dataset_id, place.recorded, *rest))
         return batch.Batch(datasets, rows, size), files
 
     def _required(self, name: str, entry: catalog.Entry, row: dataset_types.DatasetTypeRow) -> Getter:

@@ -7,7 +7,7 @@ from typing import Self
 
 from aggregator import ranges, repository_files
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import collections, ingested_graphs, new_ids, registry
+from aggregator.butler.registry import collections, graph_places, ingested_graphs, new_ids, registry
 from aggregator.graph_ingestion import placement, places, transfers
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, pipeline, provenance_graph
@@ -113,6 +113,8 @@ def check(
         dataset_id, mode = new_ids.new(), None
         if run in known:
             where = known[run]
+            if problem := ingested_graphs.absence(run, where):
+                raise errors.RefusedError(problem)
             [dataset_id] = source.graphs(run)
             _check_same(given, header, where)
         else:
@@ -137,7 +139,7 @@ def _find_run(
     given: str | None,
 ) -> str:
     """Return the run that is meant without a graph, or with the path of one that was moved from there."""
-    begun = places.begun(repository, source, known)
+    begun = graph_places.begun(repository, source, known)
     graphs = {**known, **begun}
     if given is None:
         # One that is not recorded yet is what was left unfinished.
@@ -167,7 +169,7 @@ def _check_run(repository: repository_config.RepositoryConfig, source: registry.
 
 def _check_same(given: str | None, header: pipeline.Header | None, where: ingested_graphs.Places) -> None:
     """Refuse a graph if another one is ingested for its run."""
-    if given is None or header is None or not local_files.is_there(where[0].file):
+    if given is None or header is None:
         return
     if os.path.samefile(given, where[0].file):
         return
@@ -198,7 +200,7 @@ def _plan(
             raise errors.RefusedError(
                 f"{given}: without a transfer, the graph has to be inside a datastore of the repository."
             )
-    where = places.predicted(repository, source, run, dataset_id)
+    where = graph_places.predicted(repository, source, run, dataset_id)
     if given is not None and transfer is not None:
         targets = [place.file for place in where]
         placement.check(transfer, given, targets, repository_files.protection(repository, outputs=targets))

@@ -36,6 +36,7 @@ def check(mode: str | None, source: str, targets: list[str], protection: output_
         raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
     for target in targets:
         output_paths.check(target, output_paths.Kind.GRAPH, protection)
+        _check_free(source, target)
     if mode == "hardlink":
         for target in targets:
             existing = os.path.dirname(target)
@@ -45,6 +46,21 @@ def check(mode: str | None, source: str, targets: list[str], protection: output_
                 raise errors.RefusedError(
                     f"{source}: can't be hard-linked to {target}, which is on another file system."
                 )
+
+
+def _check_free(source: str, target: str) -> None:
+    """Refuse to replace another graph, which may be all that is left of the files that it holds.
+
+    The database has not recorded it. But it may have before a backup was put back, and so may that of another
+    repository with the same datastore.
+    """
+    if local_files.is_there(target) and not (os.path.samefile(source, target) or _is_copy(source, target)):
+        raise errors.RefusedError(
+            f"{target}: is there already, and is another graph than {source}. The database does not know it: "
+            "its ingestion was interrupted, or the database is older than the datastore, or another one. It "
+            "may be all that is left of logs and metadata, so it is not replaced. Go on with it by giving "
+            "--output-run instead of a graph; or, if all these files are there, move it away."
+        )
 
 
 def locked(path: str) -> locks.Lock:
@@ -81,7 +97,7 @@ def place(
     source
         The file.
     target
-        Where it goes; a file that is there is replaced.
+        Where it goes; only a copy of it that is there is replaced.
     mode
         How: one of `MODES`, but not "direct".
     tick
@@ -99,9 +115,16 @@ def place(
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _remove_temporary_files(target)
         if not local_files.is_there(target) or os.path.islink(target) or not os.path.samefile(real, target):
-            output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
+            _check_again(real, target, protection)
             _replace(real, target, mode, tick, protection)
         _note_origin(target, os.path.abspath(source) if mode == "move" else None)
+
+
+def _check_again(source: str, target: str, protection: output_paths.Protection) -> None:
+    """Look again right before the graph comes to its place: somebody may have put something there."""
+    output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
+    with errors.after_changes():
+        _check_free(source, target)
 
 
 def _remove_temporary_files(target: str) -> None:
@@ -132,7 +155,7 @@ def _replace(
             _transfer(source, temporary, mode, tick)
         durable_files.sync(temporary)
         fault_points.reached("placing")
-        output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
+        _check_again(source, target, protection)
         os.rename(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -162,6 +185,8 @@ def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
         status = os.fstat(reader.fileno())
         os.fchmod(writer.fileno(), status.st_mode & 0o7777)
         os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+        # After a loss of power, nothing half-written may have the graph's name.
+        os.fsync(writer.fileno())
 
 
 def make_durable(path: str, root: str) -> None:

@@ -1,18 +1,10 @@
-"""Where a new graph goes in a repository (aggregate-and-ingest.md section 6)."""
+"""Graphs that lie in a repository already, and places for messages."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.datastores import datastore
-from aggregator.butler.registry import ingested_graphs, registry
-from aggregator.schemas.graphs import addresses
-from aggregator.storage import errors, local_files
-
-STORAGE_CLASS = "ProvenanceQuantumGraph"
-FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
-
-_NO_ID = "0" * 32
+from aggregator.butler.registry import ingested_graphs
 
 
 def in_place(repository: repository_config.RepositoryConfig, path: str) -> ingested_graphs.Places:
@@ -21,81 +13,6 @@ def in_place(repository: repository_config.RepositoryConfig, path: str) -> inges
         if path.startswith(os.path.join(store.root, "")):
             return (ingested_graphs.Place(store, os.path.relpath(path, store.root)),)
     return ()
-
-
-def predicted(
-    repository: repository_config.RepositoryConfig, source: registry.Registry, run: str, dataset_id: str
-) -> ingested_graphs.Places:
-    """Return where the graph of a run goes.
-
-    Parameters
-    ----------
-    repository
-        Configuration of the repository.
-    source
-        Its database.
-    run
-        The run.
-    dataset_id
-        Id that the graph is going to have, 32 hexadecimal digits.
-
-    Raises
-    ------
-    RefusedError
-        If no datastore accepts it, or has a file template that suits it.
-    """
-    return _Rule(repository, source).places(run, dataset_id)
-
-
-def begun(
-    repository: repository_config.RepositoryConfig, source: registry.Registry, known: Collection[str]
-) -> dict[str, ingested_graphs.Places]:
-    """Return the graphs that are in their places already, but not recorded.
-
-    Parameters
-    ----------
-    repository
-        Configuration of the repository.
-    source
-        Its database.
-    known
-        Runs whose graphs are recorded; they are left out.
-
-    Raises
-    ------
-    RefusedError
-        If no datastore accepts graphs, or has a file template that suits them.
-    """
-    rule = _Rule(repository, source)
-    # A path that depends on the id is not found again; then the graph has to be given.
-    expected = {run: rule.places(run, _NO_ID) for run in source.runs() if run not in known}
-    return {
-        run: where
-        for run, where in expected.items()
-        if all(local_files.is_there(place.file) for place in where)
-    }
-
-
-class _Rule:
-    """Where graphs go in a repository."""
-
-    def __init__(self, repository: repository_config.RepositoryConfig, source: registry.Registry) -> None:
-        rules = datastore.Datastore(repository, source.universe)
-        plan = rules.plan(ingested_graphs.DATASET_TYPE, STORAGE_CLASS, source.universe.group(()), None)
-        if not plan.files:
-            raise errors.RefusedError(
-                f"{repository.path}: no datastore accepts {ingested_graphs.DATASET_TYPE}; "
-                "see its constraints."
-            )
-        self._datastores = repository.datastores
-        self._files = plan.files
-
-    def places(self, run: str, dataset_id: str) -> ingested_graphs.Places:
-        dashed = addresses.dashed(dataset_id)
-        return tuple(
-            ingested_graphs.Place(self._datastores[file.store], file.path((), run, dashed))
-            for file in self._files
-        )
 
 
 def shown(places: Sequence[ingested_graphs.Place]) -> str:

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from aggregator.butler.registry import batch, dataset_ids, ingested_graphs, insertion, recorded_graphs
+from aggregator.butler.registry import (
+    batch,
+    dataset_ids,
+    graph_places,
+    ingested_graphs,
+    insertion,
+    recorded_graphs,
+)
 from aggregator.console import interruption, progress
 from aggregator.graph_ingestion import (
     contents,
@@ -178,8 +185,9 @@ class Replacement:
     def _ingest_graph(self, where: ingested_graphs.Places) -> None:
         """Record the graph itself."""
         run, dataset_id = self._asked.run, self._asked.dataset_id
-        kind = self._registry.register_dataset_type(ingested_graphs.DATASET_TYPE, places.STORAGE_CLASS, ())
-        rest = places.FORMATTER, places.STORAGE_CLASS, None
+        storage_class = graph_places.STORAGE_CLASS
+        kind = self._registry.register_dataset_type(ingested_graphs.DATASET_TYPE, storage_class, ())
+        rest = graph_places.FORMATTER, storage_class, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")
         leases.check(self._claim)

@@ -246,6 +246,10 @@ class Database(abc.ABC):
         """Keep other writers out of these tables until the transaction ends."""
 
     @abc.abstractmethod
+    def table_identity(self, connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> object:
+        """Return what tells a table from all others that ever had its name; None if no commit gets lost."""
+
+    @abc.abstractmethod
     def staged(
         self,
         connection: sqlalchemy.Connection,

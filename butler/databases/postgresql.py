@@ -234,6 +234,12 @@ class Postgresql(database.Database):
         names = ", ".join(map(connection.dialect.identifier_preparer.format_table, tables))
         connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
 
+    def table_identity(self, connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> object:
+        """Return the number that the server has given to the table; nothing if there is none."""
+        name = connection.dialect.identifier_preparer.format_table(table)
+        query = sqlalchemy.text("SELECT to_regclass(:name)::oid::bigint")
+        return connection.execute(query, {"name": name}).scalar()
+
     @contextlib.contextmanager
     def staged(
         self,

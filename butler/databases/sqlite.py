@@ -212,6 +212,10 @@ class Sqlite(database.Database):
     def lock(self, connection: sqlalchemy.Connection, *tables: sqlalchemy.Table) -> None:
         """Do nothing: a writing transaction has locked the whole file when it began."""
 
+    def table_identity(self, connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> object:
+        """Return nothing: whether a commit was successful is always known."""
+        return None
+
     @contextlib.contextmanager
     def staged(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
 from aggregator.schemas.graphs import container
-from aggregator.storage import errors
+from aggregator.storage import errors, local_files
 
 if TYPE_CHECKING:
     from aggregator.butler.registry import registry as registries
@@ -62,6 +62,24 @@ def described(
     }
 
 
+def present(places: Places) -> str | None:
+    """Return the file of a graph in the first datastore that has it."""
+    return next((place.file for place in places if local_files.is_there(place.file)), None)
+
+
+def absence(run: str, places: Places) -> str:
+    """Return what is wrong if the file of a recorded graph is not in its place; empty if it is there."""
+    missing = [place.file for place in places if not local_files.is_there(place.file)]
+    if not missing:
+        return ""
+    return (
+        f"{missing[0]}: is recorded as the provenance graph of run {run!r}, but is not there. Logs and "
+        "metadata of the run are in it. Look whether the file system is mounted and the repository is the "
+        "right one; or put the graph back from a copy or a backup, with its time (cp -p). Then run the same "
+        "command again."
+    )
+
+
 def find(
     repository: repository_config.RepositoryConfig,
     collection: str | None = None,
@@ -96,7 +114,7 @@ def find(
 def _find(
     repository: repository_config.RepositoryConfig, collection: str | None, registry: "registries.Registry"
 ) -> str:
-    paths = {run: where[0].file for run, where in places(repository, registry).items()}
+    paths = places(repository, registry)
     advice = "; give the path of its provenance graph, or ingest that first"
     if not paths:
         raise errors.RefusedError(f"{repository.path}: no run has an ingested provenance graph{advice}")
@@ -106,15 +124,21 @@ def _find(
             raise errors.RefusedError(
                 f"{repository.path}: several runs have a graph, name one of them: {known}"
             )
-        return next(iter(paths.values()))
+        return _file(*next(iter(paths.items())))
     if registry.collection(collection) is None:
         raise errors.RefusedError(
             f"{repository.path}: there is no collection {collection!r}; these runs have a graph: {known}"
         )
     for run in registry.flatten([collection]):
         if run in paths:
-            return paths[run]
+            return _file(run, paths[run])
     raise errors.RefusedError(
         f"{repository.path}: {collection} has no ingested provenance graph{advice}; "
         f"these runs have one: {known}"
     )
+
+
+def _file(run: str, where: Places) -> str:
+    if path := present(where):
+        return path
+    raise errors.RefusedError(absence(run, where))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aggregator.storage import fault_points
 
+import aggregator
 from tests.helpers import databases, graph_ingestion_case, kills
 from tests.helpers.oracle import runs
 
@@ -125,3 +128,110 @@ def test_file_that_can_not_be_deleted_is_named(case: Case) -> None:
     assert running.returncode == 1
     assert str(path) in complaints
     assert (path / "keep").exists()
+
+
+def aggregate(case: Case, output: pathlib.Path, **options: Any) -> Any:
+    """Aggregate the run of a case again."""
+    config = aggregator.AggregatorConfig(output_path=str(output), mock_storage_classes=True, **options)
+    return aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), config)
+
+
+@pytest.mark.ordering("G6")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_files_that_went_into_a_forgotten_graph_are_not_missing(
+    case: Case, undisturbed: Any, tmp_path: pathlib.Path, dry_run: bool
+) -> None:
+    """The database is put back as it was before its ingestion: no graph may tell that all quanta failed."""
+    output = tmp_path / "again.qg"
+    with backup(case, tmp_path) as restore:
+        case.finish()
+        restore()
+        before = case.content()
+        with pytest.raises(aggregator.RefusedError, match=r"does not know.* ingest-graph \S+ --output-run"):
+            aggregate(case, output, dry_run=dry_run)
+        assert not output.exists()
+        assert case.content() == before
+        case.finish("--output-run", case.run.run, given=False)
+        assert case.content() == undisturbed
+
+
+@pytest.mark.ordering("G6")
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+def test_files_go_into_a_graph_that_another_database_knows(
+    case: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the same datastore, and the other one's ingestion comes while this one aggregates."""
+    output, gone = tmp_path / "again.qg", []
+
+    def reached(name: str) -> None:
+        if name == "assembly":
+            case.target.parent.mkdir()
+            case.target.write_bytes(case.graph.read_bytes())
+            gone.extend(path for path in case.originals() if path.exists())
+            gone[-1].unlink()
+
+    monkeypatch.setattr(fault_points, "reached", reached)
+    with pytest.raises(aggregator.AggregatorError, match="No graph is written") as caught:
+        aggregate(case, output, checkpoint_dir=str(tmp_path / "checkpoint"))
+    assert caught.value.exit_code == 1
+    assert not output.exists()
+
+
+@pytest.mark.ordering("I6", "W5")
+@pytest.mark.parametrize("transfer", ["move", "copy", "symlink", "hardlink"])
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+def test_graph_that_is_all_that_is_left_is_not_replaced(
+    case: Case, tmp_path: pathlib.Path, transfer: str
+) -> None:
+    """Another graph of the run, which was made before, does not come into its place."""
+    other = tmp_path / "other.qg"
+    aggregate(case, other, zstd_level=9)
+    with backup(case, tmp_path) as restore:
+        case.finish()
+        held = case.target.read_bytes()
+        restore()
+        before = case.content()
+        with pytest.raises(aggregator.RefusedError, match="is another graph than"):
+            aggregator.ingest_graph(case.run.root, other, transfer=transfer)
+        assert other.exists()
+        assert case.content() == before
+        assert case.target.read_bytes() == held
+
+
+@pytest.mark.ordering("I6", "W4")
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+def test_graph_that_comes_meanwhile_is_not_replaced(
+    case: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.qg"
+    aggregate(case, other, zstd_level=9)
+
+    def reached(name: str) -> None:
+        if name == "placing":
+            case.target.write_bytes(other.read_bytes())
+
+    monkeypatch.setattr(fault_points, "reached", reached)
+    with pytest.raises(aggregator.AggregatorError, match="is another graph than") as caught:
+        case.ingest()
+    assert caught.value.exit_code == 1
+    assert case.target.read_bytes() == other.read_bytes()
+    assert case.graph.exists()
+
+
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+def test_graph_that_was_lost_is_explained(case: Case, tmp_path: pathlib.Path) -> None:
+    """A datastore is put back as it was before, and nobody says just that there is no such file."""
+    shutil.copy2(case.graph, tmp_path / "copy.qg")
+    case.finish()
+    case.target.rename(tmp_path / "away.qg")
+    asked: list[Any] = [
+        lambda: case.ingest(given=False),
+        lambda: aggregator.ingest_graph(case.run.root, tmp_path / "copy.qg"),
+        lambda: aggregator.Provenance(str(case.run.root)),
+        lambda: aggregate(case, tmp_path / "again.qg"),
+    ]
+    for ask in asked:
+        with pytest.raises(aggregator.AggregatorError, match="put the graph back"):
+            ask()
+    (tmp_path / "away.qg").rename(case.target)
+    assert case.ingest(given=False).n_present == len(case.originals())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from aggregator.butler import creation
 from aggregator.butler.configuration import repository_config as config_module
+from aggregator.butler.databases import database
 from aggregator.butler.datastores import datastore
 from aggregator.butler.dimensions import records
 from aggregator.butler.registry import collections, registry
@@ -248,6 +251,30 @@ def test_nothing_is_left_after_a_failure(
     assert not (tmp_path / "a").exists()
     assert os.listdir(tmp_path / "deep") == []
     creation.create_repository(tmp_path / "deep")
+
+
+def test_answer_to_the_commit_is_lost(maker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables that are met then are its own, and not refused as somebody's."""
+    if maker.server is None:
+        pytest.skip("a file does not lose answers")
+    original, n_lost = database.Database.writing, 0
+
+    @contextlib.contextmanager
+    def writing(self: Any) -> Iterator[Any]:
+        nonlocal n_lost
+        with original(self) as connection:
+            yield connection
+        n_lost += 1
+        if n_lost == 1:
+            raise database.LostError("The server is gone.")
+
+    monkeypatch.setattr(database.Database, "writing", writing)
+    ours = maker.ours("ours")
+    assert n_lost == 2
+    theirs = maker.theirs("theirs")
+    assert ours.database.content() == theirs.database.content()
+    with pytest.raises(errors.RefusedError, match="there are tables in it already"):
+        creation.create_repository(maker.root / "other", **ours.options)
 
 
 def test_nothing_is_left_after_a_table_that_cannot_be_made(maker: Any, tmp_path: pathlib.Path) -> None:

@@ -100,7 +100,7 @@ def test_ingested_graph_that_cannot_be_read(executed: Any, tmp_path: pathlib.Pat
     [place] = (ours / repository.RUN / "run_provenance").iterdir()
     hidden = place.rename(tmp_path / "hidden.qg")
     before = rows(ours)
-    with pytest.raises(aggregator.AggregatorError, match="can't open the graph") as caught:
+    with pytest.raises(aggregator.AggregatorError, match="put the graph back") as caught:
         aggregate(ours, SECOND, graph)
     assert caught.value.exit_code == 1
     assert rows(ours) == before

@@ -1,8 +1,11 @@
 """Quanta that an ingested provenance graph holds: what their files told is only in there."""
 
+import shlex
+
 import numpy as np
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import ingested_graphs, registry
+from aggregator.butler.registry import graph_places, ingested_graphs, registry
+from aggregator.schemas import messages
 from aggregator.schemas.graphs import addresses, nodes, predicted, provenance_graph
 from aggregator.storage import errors
 
@@ -12,10 +15,14 @@ class ClosedQuanta:
 
     Another graph of the run may be there: the one that made what this one goes on with.
 
+    A graph can also be in its place without being recorded. Mostly its ingestion has just begun, and all
+    files are there. But if the database is older than the datastore (a backup that was put back), or another
+    one for the same datastore, files that the graph replaces are gone, and must not be taken for missing.
+
     Parameters
     ----------
-    graph_path
-        The predicted graph.
+    setup
+        Names the predicted graph.
     run
         Its run.
     repository
@@ -26,12 +33,12 @@ class ClosedQuanta:
 
     def __init__(
         self,
-        graph_path: str,
+        setup: messages.Setup,
         run: str,
         repository: repository_config.RepositoryConfig,
         source: registry.Registry,
     ) -> None:
-        self._graph_path = graph_path
+        self._setup = setup
         self._run = run
         self._repository = repository
         self._registry = source
@@ -55,7 +62,9 @@ class ClosedQuanta:
                 f"{self._repository.path}: run {self._run!r} holds a provenance graph, but the database does "
                 "not know where its file is. Without it nobody can tell which quanta are in there."
             )
-        path = places[0].file
+        path = ingested_graphs.present(places)
+        if path is None:
+            raise errors.AggregatorError(ingested_graphs.absence(self._run, places))
         if self._shares_quanta(path):
             return path
         self.others = there
@@ -69,6 +78,8 @@ class ClosedQuanta:
                 "Logs and metadata of these quanta are in there, not in files of their own; aggregation "
                 "would take them for missing."
             )
+        if lost := self._find_lost():
+            raise errors.RefusedError(f"{lost} {self._advice()}")
 
     def check_again(self) -> None:
         """Raise AggregatorError if an ingested graph holds some of these quanta by now."""
@@ -79,9 +90,43 @@ class ClosedQuanta:
                 "graph is written; datasets that were committed by then stay. Nothing is left to be done if "
                 "that graph is complete."
             )
+        if lost := self._find_lost():
+            raise errors.AggregatorError(f"{lost} No graph is written. {self._advice()}")
+
+    def _find_lost(self) -> str:
+        """Return what is wrong if a graph that is not recorded is all that is left of some files."""
+        if self._registry.graphs(self._run):
+            return ""
+        try:
+            where = graph_places.predicted(self._repository, self._registry, self._run)
+        except errors.RefusedError:
+            # No graph can be ingested there.
+            return ""
+        path = ingested_graphs.present(where)
+        if path is None or not self._shares_quanta(path):
+            return ""
+        # Rarely needed, and not fast to import.
+        from aggregator.workers.roles.ingesting import replaced_files
+
+        missing = replaced_files.first_missing(self._setup, path)
+        if missing is None:
+            return ""
+        return (
+            f"{self._repository.path}: in the place of the provenance graph of run {self._run!r} is one with "
+            f"these quanta ({path}) that the database does not know, and files whose content it holds are "
+            f"gone ({missing}): the database is older than the datastore, or another one has ingested the "
+            "graph. Aggregation would take these files for missing."
+        )
+
+    def _advice(self) -> str:
+        if self._registry.collection(self._run) is None:
+            return "Put back a backup of the database that has the run in it, and ingest the graph then."
+        repository = shlex.quote(self._setup.butler_path)
+        run = shlex.quote(self._run)
+        return f"Ingest the graph that is there: ingest-graph {repository} --output-run {run}"
 
     def _shares_quanta(self, path: str) -> bool:
-        with predicted.PredictedGraph(self._graph_path) as graph:
+        with predicted.PredictedGraph(self._setup.graph_path) as graph:
             wanted = graph.address_table().ids
         try:
             with provenance_graph.ProvenanceGraph(path) as ingested:

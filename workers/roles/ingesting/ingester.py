@@ -79,7 +79,7 @@ class Ingester:
         self._registry = registry.open_repository(
             repository, writeable=not setup.dry_run, rehearsed=setup.dry_run, warn=log.warning
         )
-        self._closed = closed_quanta.ClosedQuanta(setup.graph_path, self._run, repository, self._registry)
+        self._closed = closed_quanta.ClosedQuanta(setup, self._run, repository, self._registry)
         stores = [(s.records_table, s.name) for s in repository.datastores]
         self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_types)
         self._defensive = setup.defensive_ingest
