@@ -1,11 +1,14 @@
 """Whether the run that a provenance graph names is the one that it tells of."""
 
+import logging
 from collections.abc import Iterator
 
-from aggregator.graph_ingestion import ingestion_request
+from aggregator.graph_ingestion import absent_datasets, ingestion_request
 from aggregator.schemas.graphs import backed_datasets, provenance_graph
 from aggregator.storage import errors
 from aggregator.workers.roles.ingesting import foreign_graphs
+
+_log = logging.getLogger(__name__)
 
 
 def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph) -> None:
@@ -25,11 +28,12 @@ def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGr
     ------
     RefusedError
         If the run has none of the graph's outputs, but some of their data IDs under other ids; or none of
-        either, though the graph tells that some were produced.
+        either, though the graph tells that some were produced; or lacks some whose files are there.
     """
     outputs = _Outputs(asked.run, graph)
     found = foreign_graphs.Comparison(asked.registry, asked.run, graph.pipeline).find(outputs)
     if found.is_held:
+        _check_complete(asked, graph, outputs.promised)
         return
     place = f"{graph.path}: run {asked.run!r} of {asked.repository.path}"
     if found.taken is not None:
@@ -44,20 +48,41 @@ def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGr
         )
 
 
+def _check_complete(
+    asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, promised: set[str]
+) -> None:
+    """Refuse a graph that would keep outputs out of the database for good."""
+    absent = absent_datasets.find(asked, graph, promised)
+    if not absent.n_datasets:
+        return
+    problem = (
+        f"{graph.path}: run {asked.run!r} of {asked.repository.path} lacks {absent.n_datasets} of the "
+        f"datasets that were produced by this graph, and whose files are there ({absent.path})."
+    )
+    if asked.mode is None:
+        # Files that it replaces may be gone, so that only this way leads on.
+        _log.warning("%s Nobody can aggregate them once this is complete.", problem)
+        return
+    raise errors.RefusedError(
+        f"{problem} Aggregate it into the run first; that can't be done any more once its provenance graph "
+        "is ingested."
+    )
+
+
 class _Outputs:
     """All outputs of a graph's quanta but packages, in file order; counts what the database should have."""
 
     def __init__(self, run: str, graph: provenance_graph.ProvenanceGraph) -> None:
         self._run = run
         self._graph = graph
-        # These may be left out of the database until the graph is ingested.
-        self._promised = set(backed_datasets.BackedDatasets(graph, verify=False).dataset_types())
+        self.promised = set(backed_datasets.BackedDatasets(graph, verify=False).dataset_types())
+        """Dataset types that may be left out of the database until the graph is ingested."""
         self.n_produced = 0
         """Outputs so far that were produced and could not be promised."""
 
     def __iter__(self) -> Iterator[foreign_graphs.Output]:
         for each in self._graph.datasets():
             if each.producer is not None and each.run == self._run:
-                self.n_produced += each.produced and each.dataset_type_name not in self._promised
+                self.n_produced += each.produced and each.dataset_type_name not in self.promised
                 coordinate = bytes(each.data_coordinate)
                 yield foreign_graphs.Output(each.dataset_id, each.dataset_type_name, coordinate)

@@ -235,3 +235,24 @@ def test_graph_that_was_lost_is_explained(case: Case, tmp_path: pathlib.Path) ->
             ask()
     (tmp_path / "away.qg").rename(case.target)
     assert case.ingest(given=False).n_present == len(case.originals())
+
+
+@pytest.mark.ordering("I1")
+@pytest.mark.parametrize("way_on", ["aggregate", "delete"])
+def test_outputs_that_the_database_lacks(case: Case, tmp_path: pathlib.Path, way_on: str) -> None:
+    """Ingested, the graph would keep them out for good; unless somebody has deleted them with their files."""
+    outputs = [entry["outputs"] for entry in case.run.manifest["quanta"]]
+    regular = [each for some in outputs for name, ds in some.items() if name[0] != "_" for each in ds]
+    dataset_id, path = next((i.replace("-", ""), p) for i, p in regular if (case.run.root / p).exists())
+    with case.run.tables.open() as opened:
+        assert opened.forget(case.run.run, [dataset_id], {"file_datastore_records": []}) == 1
+    before = case.content()
+    with pytest.raises(aggregator.RefusedError, match="lacks 1 of the datasets") as caught:
+        case.ingest()
+    assert path in str(caught.value)
+    assert case.content() == before
+    if way_on == "aggregate":
+        assert aggregate(case, case.graph).n_ingested == 1
+    else:
+        (case.run.root / path).unlink()
+    assert case.ingest().n_ingested == len(case.originals())
