@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy
 import sqlalchemy.dialects.sqlite
-from aggregator.butler.databases import database, file_protection
+from aggregator.butler.databases import database, file_protection, sqlite_waiting
 from aggregator.storage import errors, local_files
 
 BUSY_TIMEOUT_MS = 300_000
@@ -100,14 +100,8 @@ class Sqlite(database.Database):
         return self._open(self._mode)
 
     def _open(self, mode: str) -> sqlite3.Connection:
-        # No isolation level: otherwise the driver begins and commits on its own, and never immediately.
-        connection = sqlite3.connect(
-            f"{self._uri}?mode={mode}{'' if self._protection.has_locks else '&nolock=1'}",
-            uri=True,
-            timeout=self._wait,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        locking = "" if self._protection.has_locks else "&nolock=1"
+        connection = sqlite_waiting.connect(f"{self._uri}?mode={mode}{locking}", self._wait)
         try:
             # The last one reads the file, so that it shows at once whether that can be done.
             for setting in _SETTINGS:
