@@ -117,7 +117,7 @@ def _check_url(url: str, root: str) -> None:
             )
         if path := sqlite_urls.path(repository_config.filled_in(url, root)):
             _check_characters(path)
-            output_paths.check_directory(os.path.dirname(path), output_paths.Protection())
+            _check_file(path, root)
         if parsed.password is not None or "password" in parsed.query:
             raise errors.RefusedError(
                 f"{parsed.render_as_string(hide_password=True)}: the database URL goes into butler.yaml, "
@@ -131,6 +131,21 @@ def _check_characters(path: str) -> None:
         raise errors.RefusedError(
             f"{path}: not all that reads the URL of a database finds one whose path has {found[0]!r} in it. "
             "Choose another directory."
+        )
+
+
+def _check_file(path: str, root: str) -> None:
+    """Refuse a place where no database file can be made."""
+    if path == ":memory:":
+        # Refused for what it is.
+        return
+    directory = os.path.dirname(path)
+    output_paths.check_directory(directory, output_paths.Protection())
+    if local_files.is_directory(path):
+        raise errors.RefusedError(f"{path}: is a directory; the database must be a file.")
+    if not local_files.is_directory(directory) and os.path.abspath(directory) != root:
+        raise errors.RefusedError(
+            f"{path}: there is no directory {directory}. Make it, or choose another one."
         )
 
 

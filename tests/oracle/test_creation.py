@@ -227,6 +227,14 @@ def test_refuse_a_directory_that_the_reference_would_not_find(tmp_path: pathlib.
     assert {path.name for path in tmp_path.iterdir()} == {name, "elsewhere.sqlite3"}
 
 
+def test_a_place_where_no_sqlite_file_can_be(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "directory").mkdir()
+    for place in ("directory", "missing/some.sqlite3"):
+        with pytest.raises(errors.RefusedError, match="director"):
+            creation.create_repository(tmp_path / "repo", database_url=f"sqlite:///{tmp_path}/{place}")
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
 def test_a_directory_with_other_files_is_kept(tmp_path: pathlib.Path) -> None:
     (tmp_path / "notes").write_text("x")
     creation.create_repository(tmp_path)
