@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup fast test test-all lint demo bench bench-large kills oracle-newest clean
+.PHONY: setup fast test test-all coverage lint demo bench bench-large kills oracle-newest clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,14 @@ test: $(VENV)/development
 test-all: $(VENV)/development
 	tests/browser/get_browser.sh
 	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 $(PYTEST) -n auto --dist worksteal
+
+# What `make test` covers of each folder, with all processes; fails where that is less than it shall be.
+coverage: $(VENV)/development
+	rm -rf .coverage && mkdir .coverage
+	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -n auto --dist worksteal -m "not exhaustive"
+	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage combine --quiet
+	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage json --quiet -o .coverage/coverage.json
+	$(BIN)/python tests/coverage_by_folder.py .coverage/coverage.json
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
@@ -86,4 +94,4 @@ oracle-newest:
 	tests/oracle/newest/compare.sh
 
 clean:
-	rm -rf $(VENV) .venv-newest demo bench-out build *.egg-info
+	rm -rf $(VENV) .venv-newest .coverage demo bench-out build *.egg-info

@@ -19,7 +19,7 @@ FOLDERS = {
     "kills": "kills, interrupts or restores, and goes on",
     "scale": "large graphs, large logs, little memory",
     "browser": "looks at pages in a browser",
-    "system": "runs commands, workers or servers in processes of their own",
+    "system": "whole aggregations and ingestions, commands, workers and servers",
 }
 """Folders of tests, each of which is a marker, too."""
 

@@ -8,8 +8,10 @@ import dataclasses
 import pathlib
 import sqlite3
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import yaml
 from aggregator.butler.registry import registry
 from psycopg.types import range as ranges
@@ -37,6 +39,10 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def query(self, statement: str) -> Rows:
         """Ask; ids are 32 hexadecimal digits. Names need no namespace."""
+
+    @abc.abstractmethod
+    def reading(self) -> contextlib.AbstractContextManager[Database]:
+        """Give this database with one connection for many questions: each one reads the whole schema."""
 
     @abc.abstractmethod
     def execute(self, *statements: str) -> None:
@@ -78,9 +84,10 @@ class Database(abc.ABC):
     def content(self) -> dict[str, Rows]:
         """Return the sorted rows of all tables, without the dates of ingest."""
         found = {}
-        for table in self.tables():
-            columns = "id, dataset_type_id, run_id" if table == "dataset" else "*"
-            found[table] = sorted(self.query(f'SELECT {columns} FROM "{table}"'), key=repr)
+        with self.reading() as connected:
+            for table in connected.tables():
+                columns = "id, dataset_type_id, run_id" if table == "dataset" else "*"
+                found[table] = sorted(connected.query(f'SELECT {columns} FROM "{table}"'), key=repr)
         return found
 
 
@@ -90,6 +97,9 @@ class Sqlite(Database):
 
     path: pathlib.Path
     """The file."""
+
+    connection: sqlite3.Connection | None = dataclasses.field(default=None, repr=False, compare=False)
+    """What is used for all questions while `reading`."""
 
     row_place = "rowid"
     namespace = None
@@ -105,8 +115,15 @@ class Sqlite(Database):
         return self.path.name
 
     def query(self, statement: str) -> Rows:
+        if self.connection is not None:
+            return self.connection.execute(statement).fetchall()
+        with self.reading() as connected:
+            return connected.query(statement)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Sqlite]:
         with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            return connection.execute(statement).fetchall()
+            yield dataclasses.replace(self, connection=connection)
 
     def execute(self, *statements: str) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
@@ -139,6 +156,11 @@ class Postgresql(Database):
     namespace: str
     """The schema."""
 
+    connection: psycopg.Connection[tuple[Any, ...]] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    """What is used for all questions while `reading`."""
+
     row_place = "ctid"
 
     @property
@@ -152,8 +174,16 @@ class Postgresql(Database):
         return f"/{self.name}?"
 
     def query(self, statement: str) -> Rows:
-        rows = self.server.query(self.name, statement, schema=self.namespace)
-        return [tuple(map(_plain, row)) for row in rows]
+        if self.connection is not None:
+            rows = self.connection.execute(statement.encode()).fetchall()
+            return [tuple(map(_plain, row)) for row in rows]
+        with self.reading() as connected:
+            return connected.query(statement)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Postgresql]:
+        with self.server.connect(self.name, self.namespace) as connection:
+            yield dataclasses.replace(self, connection=connection)
 
     def execute(self, *statements: str) -> None:
         unchecked = "SET session_replication_role = replica"

@@ -19,9 +19,6 @@ import aggregator
 from tests.helpers import databases
 from tests.helpers.oracle import compare, runs
 
-THOROUGH = "AGGREGATOR_RANDOM_KILLS" in os.environ
-"""Whether to kill at each point, in each way, with each database, as `make kills` does."""
-
 
 @dataclasses.dataclass(slots=True)
 class Case:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import graph_ingestion_case, postgresql_server
+from tests.helpers import graph_ingestion_case, postgresql_server, sharing
 from tests.helpers.oracle import runs
 
 Case = graph_ingestion_case.Case
@@ -17,7 +17,11 @@ Case = graph_ingestion_case.Case
 @pytest.fixture(scope="session")
 def aggregated(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Return an aggregated run with all kinds of trouble; work on copies."""
-    return graph_ingestion_case.aggregate(oracle_run, tmp_path_factory.mktemp("aggregated"))
+
+    def make(path: pathlib.Path) -> Case:
+        return graph_ingestion_case.aggregate(oracle_run, path)
+
+    return sharing.made_once(tmp_path_factory, "aggregated", make)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +51,11 @@ def case(template: Case, tmp_path: pathlib.Path) -> Iterator[Case]:
 @pytest.fixture(scope="session")
 def small_aggregated(clean_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Return an aggregated run of 40 quanta; work on copies."""
-    return graph_ingestion_case.aggregate(clean_oracle_run, tmp_path_factory.mktemp("small"))
+
+    def make(path: pathlib.Path) -> Case:
+        return graph_ingestion_case.aggregate(clean_oracle_run, path)
+
+    return sharing.made_once(tmp_path_factory, "small", make)
 
 
 @pytest.fixture(scope="session")

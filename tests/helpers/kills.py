@@ -15,7 +15,9 @@ import msgspec
 import psutil
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import fault_points
+from click import testing
 
+from aggregator.command_line import main
 from tests.helpers.oracle import compare, runs
 
 GONE_SECONDS = 10.0
@@ -35,16 +37,19 @@ class Case:
     options: tuple[str, ...] = ()
     """More options of the command line."""
 
+    def arguments(self, n_processes: int) -> list[str]:
+        """Return the command line."""
+        return [
+            *("aggregate-graph", str(self.run.predicted_path), str(self.run.root), "-o", str(self.output)),
+            *("-j", str(n_processes), "--mock-storage-classes", *self.options),
+        ]
+
     def start(self, n_processes: int, stop_at: str = "", marker: pathlib.Path | None = None) -> Any:
         """Start the aggregation in a session of its own."""
         environment = dict(os.environ)
         if stop_at:
             environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [
-            *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
-            *(str(self.run.predicted_path), str(self.run.root), "-o", str(self.output)),
-            *("-j", str(n_processes), "--mock-storage-classes", *self.options),
-        ]
+        command = [sys.executable, "-m", "aggregator.command_line.main", *self.arguments(n_processes)]
         return subprocess.Popen(
             command,
             env=environment,
@@ -61,6 +66,11 @@ class Case:
         assert running.returncode == 0, complaints
         return str(printed)
 
+    def finish_here(self) -> None:
+        """Aggregate to the end in this process, which takes a fifth of the time."""
+        done = testing.CliRunner().invoke(main.main, self.arguments(1))
+        assert done.exit_code == 0, done.output
+
     def leftovers(self) -> list[str]:
         """Return what a complete run should not leave."""
         names = [p.name for p in self.output.parent.iterdir() if p not in (self.output, self.run.root)]
@@ -70,16 +80,21 @@ class Case:
     def content(self) -> Any:
         """Return the database and the graph as values that can be compared."""
         compare.check_provenance(self.output, self.run.predicted_path)
-        with provenance_graph.ProvenanceGraph(str(self.output)) as graph:
-            quanta = {q.quantum_id: msgspec.json.encode(q) for q in graph.quanta()}
-            datasets = {}
-            for dataset in graph.datasets():
-                value = msgspec.to_builtins(dataset, builtin_types=(msgspec.Raw,))
-                value["data_coordinate"] = bytes(dataset.data_coordinate)
-                value["consumers"] = sorted(value["consumers"])
-                datasets[dataset.dataset_id] = value
-            blocks = {q: (repr(graph.logs(q)), repr(graph.metadata(q))) for q in quanta}
-        return compare.database_rows(self.run.tables), quanta, datasets, blocks
+        return compare.database_rows(self.run.tables), *graph_content(self.output)
+
+
+def graph_content(path: pathlib.Path) -> tuple[Any, Any, Any]:
+    """Return quanta, datasets and blocks of a provenance graph as values that can be compared."""
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
+        quanta = {q.quantum_id: msgspec.json.encode(q) for q in graph.quanta()}
+        datasets = {}
+        for dataset in graph.datasets():
+            value = msgspec.to_builtins(dataset, builtin_types=(msgspec.Raw,))
+            value["data_coordinate"] = bytes(dataset.data_coordinate)
+            value["consumers"] = sorted(value["consumers"])
+            datasets[dataset.dataset_id] = value
+        blocks = {q: (repr(graph.logs(q)), repr(graph.metadata(q))) for q in quanta}
+    return quanta, datasets, blocks
 
 
 def wait_for(marker: pathlib.Path, running: Any, seconds: float = 60.0) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import random
@@ -15,7 +16,7 @@ import pytest
 from aggregator.storage import fault_points
 
 from aggregator.console import interruption
-from tests.helpers import graph_ingestion_case, kills
+from tests.helpers import graph_ingestion_case, kills, thinning
 from tests.helpers.oracle import runs
 
 Case = graph_ingestion_case.Case
@@ -35,8 +36,6 @@ BATCHES = ("--batch-size", "20")
 
 N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "1"))
 """Number of runs that are killed at random moments, for each kind of database; `make kills` does more."""
-
-THOROUGH = graph_ingestion_case.THOROUGH
 
 KINDS = ["sqlite", "postgresql"]
 
@@ -78,16 +77,15 @@ def check_safe(case: Case) -> int:
     return doubled
 
 
-def some(points: list[str], first: int) -> list[tuple[str, str]]:
+def some(points: list[str], first: int) -> list[Any]:
     """Return kinds of databases and points: every other point with SQLite, every sixth with PostgreSQL.
 
-    Where there are two points of a kind, only the later one is chosen.
+    Where there are two points of a kind, only the later one is chosen; the rest is exhaustive.
     """
-    if THOROUGH:
-        return [(kind, point) for kind in KINDS for point in points]
     last = list({point.partition(":")[0]: point for point in points}.values())
     chosen = [("sqlite", point) for point in last[first::2]]
-    return [*chosen, *(("postgresql", point) for point in last[first + 3 :: 6])]
+    chosen += [("postgresql", point) for point in last[first + 3 :: 6]]
+    return thinning.thinned(itertools.product(KINDS, points), chosen)
 
 
 def kill(case: Case, point: str, tmp_path: pathlib.Path, *options: str) -> None:
@@ -143,7 +141,7 @@ MODES = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "point"), MODES if THOROUGH else MODES[:4])
+@pytest.mark.parametrize(("mode", "point"), thinning.thinned(MODES, MODES[:4]))
 def test_killed_in_other_modes(small_aggregated: Case, tmp_path: pathlib.Path, point: str, mode: str) -> None:
     case, other = (small_aggregated.copy(tmp_path / name) for name in ("killed", "undisturbed"))
     other.ingest(transfer=mode)
@@ -161,7 +159,7 @@ SECOND = [
 
 
 @pytest.mark.parametrize(
-    ("small_template", "number", "point"), SECOND if THOROUGH else SECOND[::7], indirect=["small_template"]
+    ("small_template", "number", "point"), thinning.thinned(SECOND, SECOND[::7]), indirect=["small_template"]
 )
 def test_second_signal(
     case: Case, undisturbed: Any, tmp_path: pathlib.Path, number: signal.Signals, point: str
@@ -190,7 +188,7 @@ FIRST = [
 
 
 @pytest.mark.parametrize(
-    ("small_template", "number", "point"), FIRST if THOROUGH else FIRST[::4], indirect=["small_template"]
+    ("small_template", "number", "point"), thinning.thinned(FIRST, FIRST[::4]), indirect=["small_template"]
 )
 def test_signal_finishes_the_batch(
     case: Case, undisturbed: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, point: str

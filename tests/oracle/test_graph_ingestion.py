@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import graph_ingestion_case, kills
+from tests.helpers import graph_ingestion_case, kills, thinning
 from tests.helpers.oracle import compare, difference, reference, runs
 
 Case = graph_ingestion_case.Case
@@ -90,11 +90,10 @@ POINTS = [
     *("graph-ingested:1", "insert:3", "committed:3", "deleted:2"),
 ]
 KILLS = [(kind, point) for kind in ("sqlite", "postgresql") for point in POINTS]
-if not graph_ingestion_case.THOROUGH:
-    KILLS = [*KILLS[: len(POINTS) : 2], ("postgresql", "insert:3")]
+CHOSEN = [*KILLS[: len(POINTS) : 2], ("postgresql", "insert:3")]
 
 
-@pytest.mark.parametrize(("template", "point"), KILLS, indirect=["template"])
+@pytest.mark.parametrize(("template", "point"), thinning.thinned(KILLS, CHOSEN), indirect=["template"])
 def test_reference_finishes_what_was_killed(
     case: Case, expected: Any, tmp_path: pathlib.Path, point: str
 ) -> None:

@@ -174,16 +174,17 @@ def rows(source: pathlib.Path | databases.Database) -> Rows:
     """
     if isinstance(source, pathlib.Path):
         source = databases.Sqlite(source / "gen3.sqlite3" if source.is_dir() else source)
-    database = _Database(source)
-    result = {
-        **database.collection_rows(),
-        **database.type_rows(),
-        **database.dataset_rows(),
-        **database.summary_rows(),
-        **database.datastore_rows(),
-    }
-    result.update(database.other_rows(set(result)))
-    result["schema"] = database.schema()
+    with source.reading() as connected:
+        database = _Database(connected)
+        result = {
+            **database.collection_rows(),
+            **database.type_rows(),
+            **database.dataset_rows(),
+            **database.summary_rows(),
+            **database.datastore_rows(),
+        }
+        result.update(database.other_rows(set(result)))
+        result["schema"] = database.schema()
     return result
 
 

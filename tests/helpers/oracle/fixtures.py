@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from tests.helpers import postgresql_server
+from tests.helpers import postgresql_server, sharing
 from tests.helpers.oracle import reference, runs
 
 
@@ -26,7 +26,7 @@ class Aggregated:
 def oracle_run(tmp_path_factory: pytest.TempPathFactory) -> runs.OracleRun:
     """Return an executed run of 311 quanta with all kinds of trouble; work on copies (`runs.copy_run`)."""
     pytest.importorskip("lsst.pipe.base")
-    return runs.make_oracle_run(tmp_path_factory.mktemp("oracle") / "run")
+    return sharing.made_once(tmp_path_factory, "oracle", lambda path: runs.make_oracle_run(path / "run"))
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +42,20 @@ def postgresql_oracle_run(oracle_run: runs.OracleRun, postgresql: postgresql_ser
 def clean_oracle_run(tmp_path_factory: pytest.TempPathFactory) -> runs.OracleRun:
     """Return an executed run of 40 quanta in which nothing has failed; work on copies."""
     pytest.importorskip("lsst.pipe.base")
-    workdir = tmp_path_factory.mktemp("clean_oracle") / "run"
-    return runs.make_oracle_run(workdir, visits=3, detectors=2, patches=2, trouble=False)
+
+    def make(path: pathlib.Path) -> runs.OracleRun:
+        return runs.make_oracle_run(path / "run", visits=3, detectors=2, patches=2, trouble=False)
+
+    return sharing.made_once(tmp_path_factory, "clean_oracle", make)
 
 
 @pytest.fixture(scope="session")
 def reference_result(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Aggregated:
     """Return a copy of `oracle_run` as the reference aggregates it."""
-    directory = tmp_path_factory.mktemp("reference")
-    copy = runs.copy_run(oracle_run, directory / "repo")
-    reference.aggregate(copy, directory / "provenance.qg")
-    return Aggregated(copy, directory / "provenance.qg")
+
+    def make(path: pathlib.Path) -> Aggregated:
+        copy = runs.copy_run(oracle_run, path / "repo")
+        reference.aggregate(copy, path / "provenance.qg")
+        return Aggregated(copy, path / "provenance.qg")
+
+    return sharing.made_once(tmp_path_factory, "reference", make)

@@ -7,8 +7,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -241,21 +239,3 @@ def test_status_as_json(sample: samples.Sample, monkeypatch: pytest.MonkeyPatch)
     assert (status()["state"], status()["datasets_ingested"]) == ("complete", 61)
     shutil.rmtree(f"{graph}.checkpoint")
     assert (status(output)["state"], status(output)["quanta"]) == ("complete", 20)
-
-
-def test_the_log_as_json_lines(sample: samples.Sample, tmp_path: pathlib.Path) -> None:
-    """Each line that a program reads from standard error is a record, and the same as in a file."""
-    damage(sample)
-    log = tmp_path / "log.json"
-    words = ["--log-format=json", "--log-label=JOB=7", f"--log-file={log}", *aggregation(sample)]
-    done = subprocess.run([sys.executable, "-m", "aggregator", *words], capture_output=True, text=True)
-    assert done.returncode == 1
-    records = [json.loads(line) for line in done.stderr.splitlines()]
-    logged = [json.loads(line) for line in log.read_text().splitlines()]
-    assert records[: len(logged)] == logged
-    assert {record["MDC"]["JOB"] for record in records} == {"7"}
-    [error, *following] = records[len(logged) :]
-    assert error["levelname"] == "ERROR"
-    assert "1 quanta have files that can't be read" in error["message"]
-    assert all(record["levelname"] == "INFO" for record in following)
-    assert "--unreadable=failed" in following[1]["message"]

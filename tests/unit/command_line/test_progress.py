@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import sys
 import time
 
 import pytest
-from aggregator.schemas import messages
-from aggregator.workers.engines import process
 
-import aggregator
 from aggregator.console import progress
 
 _CODES = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
@@ -91,24 +87,3 @@ def test_without_standard_error_there_are_no_bars(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stderr", None)
     with progress.Progress({"scanned": 10}, time.monotonic(), None, None) as shown:
         shown.advance("scanned", 10)
-
-
-def test_what_libraries_say_in_workers_comes_through_the_log(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On the terminal itself, bars would cover it."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
-    worker = process.ProcessWorker(
-        "scanner", "scanner-000", os.open(os.devnull, os.O_RDONLY), process.Clock()
-    )
-    try:
-        # A worker that was not set up says so, as an error.
-        worker.send(messages.ScanShard(1, b"", b"", b""))
-        with pytest.raises(aggregator.AggregatorError, match="not set up"):
-            worker.receive()
-    finally:
-        worker.end()
-        worker.join(5.0)
-    assert "failed in ScanShard" in [record.getMessage() for record in caplog.records][-1]
-    assert caplog.records[-1].getMessage().startswith("scanner-000: ")
-    assert capfd.readouterr().err == ""
