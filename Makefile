@@ -46,13 +46,23 @@ lint: $(VENV)/development
 	$(BIN)/ruff format --check .
 	tests/check_types.sh $(BIN)/mypy
 
-# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and writes a page about it.
+# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and tells what became of it.
 demo: $(VENV)/product
 	rm -rf demo
 	$(BIN)/aggregator synthesize demo --quanta 3000 -j 2 --interactive-status
 	$(BIN)/aggregator aggregate-graph demo/predicted.qg demo -o demo/provenance.qg -j 2 --interactive-status
 	$(BIN)/aggregator provenance-report demo/provenance.qg --format html --output demo/report.html
-	@echo "Report: $(CURDIR)/demo/report.html (open it in a browser)"
+	@printf '\nWhat happened:\n\n'
+	@$(BIN)/aggregator show demo/provenance.qg
+	@printf '\nWhat failed (the first three):\n\n'
+	@$(BIN)/aggregator show demo/provenance.qg --failed --limit 3
+	@printf '\nThe same as a page: %s\nNext:\n' '$(CURDIR)/demo/report.html'
+	@printf '  %-80s # %s\n' \
+		'$(BIN)/aggregator show demo/provenance.qg --failed' 'all that failed, and why' \
+		'$(BIN)/aggregator show demo/provenance.qg --task isr --data-id "detector=5"' 'quanta by data ID' \
+		'$(BIN)/aggregator status demo/provenance.qg' 'how far the run is' \
+		'$(BIN)/aggregator ingest-graph demo demo/provenance.qg' 'let the graph take the place of files' \
+		'$(BIN)/aggregator --help' 'all commands'
 
 $(VENV)/benchmarks: $(VENV)/development
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"

@@ -151,8 +151,15 @@ class Output:
             if os.path.getsize(self.path):
                 os.unlink(self.path)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes, *, sync: bool = True) -> None:
         """Write it, so that it appears complete, or not at all; nothing if it was refused.
+
+        Parameters
+        ----------
+        content
+            All of it.
+        sync
+            Whether it has to survive a loss of power.
 
         Raises
         ------
@@ -160,7 +167,7 @@ class Output:
             If it must not be written any more, or can't be.
         """
         if self._protection is not None:
-            write(self.path, [content], self._kind, self._protection)
+            write(self.path, [content], self._kind, self._protection, sync=sync)
 
 
 def check_all(outputs: Iterable[Output], protection: Protection) -> None:
@@ -193,15 +200,17 @@ def check_again(path: str, kind: Kind, protection: Protection) -> None:
         ) from exc
 
 
-def write(path: str, pieces: Iterable[bytes], kind: Kind, protection: Protection) -> None:
-    """Write a file that appears complete and synced, unless it must not be written.
+def write(
+    path: str, pieces: Iterable[bytes], kind: Kind, protection: Protection, *, sync: bool = True
+) -> None:
+    """Write a file that appears complete (and synced, if it has to be), unless it must not be written.
 
     Raises
     ------
     AggregatorError
         If it must not, or can't be written; nothing has changed then.
     """
-    durable_files.write_atomically(path, pieces, lambda: check_again(path, kind, protection))
+    durable_files.write_atomically(path, pieces, lambda: check_again(path, kind, protection), sync=sync)
 
 
 def check_directory(path: str, protection: Protection) -> None:

@@ -47,6 +47,10 @@ class Aggregation(Details, frozen=True, kw_only=True):
     """Whether the database was to be left as it was."""
     incomplete: bool
     """Whether execution goes on."""
+    shards: int
+    """Shards into which the graph is divided."""
+    shards_judged: int
+    """Shards that the run came to."""
     quanta: int
     """Quanta of the graph."""
     quanta_judged: int

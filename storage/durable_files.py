@@ -87,7 +87,11 @@ def writing(path: str) -> Iterator[None]:
 
 
 def write_atomically(
-    path: str, pieces: Iterable[bytes | memoryview], look: Callable[[], object] | None = None
+    path: str,
+    pieces: Iterable[bytes | memoryview],
+    look: Callable[[], object] | None = None,
+    *,
+    sync: bool = True,
 ) -> None:
     """Write a file so that it appears complete and synced, or not at all.
 
@@ -102,6 +106,8 @@ def write_atomically(
         Its content.
     look
         Called right before it gets its name; what it raises prevents that.
+    sync
+        Whether it has to survive a loss of power; what is replaced every few seconds has not.
 
     Raises
     ------
@@ -116,7 +122,8 @@ def write_atomically(
             for piece in pieces:
                 stream.write(piece)
             stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                os.fsync(stream.fileno())
         fault_points.reached(f"rename{os.path.splitext(path)[1]}")
         if look is not None:
             look()

@@ -140,7 +140,7 @@ def _publish(
 def _aggregate(
     asked: aggregation_request.Request,
     stopping: interruption.Interruption,
-    show: Callable[[dict[str, int]], progress.Progress],
+    show: Callable[..., progress.Progress],
     done: aggregation_summary.Summary,
     listing: unreadable.Listing,
 ) -> None:
@@ -158,7 +158,7 @@ def _aggregate(
         )
         counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
-        shown = show(totals)
+        shown = show(totals, summary=done, memory=workers.held_memory)
         try:
             with shown as report:
                 coordinator.Coordinator(

@@ -55,6 +55,10 @@ class Summary:
         Whether a provenance graph was asked for.
     has_begun
         Whether scanning began; otherwise there is nothing to tell.
+    n_shards
+        Number of its shards.
+    n_judged_shards
+        Number of those that the run came to.
     n_quanta
         Number of quanta of the graph.
     n_ingested
@@ -109,6 +113,8 @@ class Summary:
     unreadable_fails: bool = False
     wants_graph: bool = False
     has_begun: bool = False
+    n_shards: int = 0
+    n_judged_shards: int = 0
     n_quanta: int = 0
     n_ingested: int = 0
     n_skipped: int = 0
@@ -235,6 +241,8 @@ class Summary:
             repository=self.repository,
             dry_run=self.dry_run,
             incomplete=self.incomplete,
+            shards=self.n_shards,
+            shards_judged=self.n_judged_shards,
             quanta=self.n_quanta,
             quanta_judged=self.n_counted,
             quanta_reused=self.n_reused,

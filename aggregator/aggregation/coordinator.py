@@ -91,6 +91,7 @@ class Coordinator:
         if not (self._config.incomplete or self._config.allow_empty_run):
             presence.check(self._prepared, self._crew, self._stopping, self._report)
         self._ask(self._crew.ingester, messages.Begin())
+        self.summary.n_shards = self._prepared.division.n_shards
         self.summary.n_quanta = len(self._prepared.division.ids)
         self.summary.has_begun = True
         with errors.after_changes():
@@ -229,6 +230,7 @@ class Coordinator:
                 self._crew.post(self._crew.writer, request)
             self._add_buildable(self._committed)
             self._committed += 1
+            self.summary.n_judged_shards = self._committed
 
     def _add_buildable(self, shard: int) -> None:
         """Have those outputs built whose consumers are all known with this shard, if a graph is due."""

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aggregator.console import interruption
 from aggregator.schemas import messages
@@ -109,9 +109,16 @@ class Crew:
 
     def peaks(self) -> dict[str, int]:
         """Return the largest memory of each process so far, in bytes."""
+        return self._measure(memory.peak)
+
+    def _measure(self, measure: Callable[[int], int]) -> dict[str, int]:
         if isinstance(self.ingester, process.LocalWorker):
-            return {"all": memory.peak(self.ingester.pid)}
-        return {"coordinator": memory.peak(os.getpid())} | {w.name: memory.peak(w.pid) for w in self.all}
+            return {"all": measure(self.ingester.pid)}
+        return {"coordinator": measure(os.getpid())} | {w.name: measure(w.pid) for w in self.all}
+
+    def held_memory(self) -> dict[str, int]:
+        """Return the memory that each process holds, in bytes."""
+        return self._measure(memory.resident)
 
     def receive(self) -> Iterator[tuple[process.Worker, messages.Reply]]:
         """Deliver what can be delivered, wait a little, and yield answers."""

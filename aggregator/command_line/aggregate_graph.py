@@ -73,6 +73,7 @@ _config = options.Fields(configuration.AggregatorConfig)
     help="Hold quanta whose files can't be read for another run, or record them as failed.",
 )  # fmt: skip
 @options.summary
+@options.metrics
 @options.defaults_file
 @click.pass_obj
 def aggregate_graph(
@@ -81,5 +82,7 @@ def aggregate_graph(
     """Ingest the outputs of PREDICTED_GRAPH into REPO, and write its provenance graph."""
     aggregation = thread_pools.import_module("aggregator.aggregation.aggregate")
     config = configuration.AggregatorConfig(**fields)
-    summary = aggregation.aggregate_graph(predicted_graph, repo, config, outputs=invocation.outputs())
+    summary = aggregation.aggregate_graph(
+        predicted_graph, repo, config, outputs=invocation.outputs(), on_progress=invocation.on_progress
+    )
     invocation.last_words(summary, next_commands.after_aggregation(invocation.command, repo, summary))

@@ -27,6 +27,7 @@ from aggregator.workers.engines import thread_pools
 )  # fmt: skip
 @options.progress
 @options.summary
+@options.metrics
 @options.defaults_file
 @click.pass_obj
 def ingest_graph(
@@ -34,6 +35,8 @@ def ingest_graph(
 ) -> None:
     """Make PROVENANCE_GRAPH a part of REPO, in place of the metadata, log and config files that it holds."""
     ingestion = thread_pools.import_module("aggregator.graph_ingestion.ingest")
-    summary = ingestion.ingest_graph(repo, provenance_graph, outputs=invocation.outputs(), **arguments)
+    summary = ingestion.ingest_graph(
+        repo, provenance_graph, outputs=invocation.outputs(), on_progress=invocation.on_progress, **arguments
+    )
     following = next_commands.after_graph(invocation.command, repo, summary.run, failures=True)
     invocation.last_words(summary, following)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import click
 import msgspec
 
-from aggregator.command_line import next_commands
-from aggregator.console import terminal
+from aggregator.command_line import metrics_file, next_commands
+from aggregator.console import progress, terminal
 from aggregator.schemas import output_paths
 from aggregator.storage import errors
 from aggregator.workers.engines import processor_time
@@ -41,6 +41,7 @@ class Invocation:
         self._started, self._began = _now(), time.monotonic()
         self._cpu = processor_time.seconds()
         self._file: output_paths.Output | None = None
+        self._metrics: metrics_file.MetricsFile | None = None
         self._prints_summary = False
         self._account: errors.Account | None = None
         self._following: Sequence[next_commands.Next] = ()
@@ -57,12 +58,30 @@ class Invocation:
         if not self._prints_summary:
             self._file = output_paths.Output(path, output_paths.Kind.SUMMARY)
 
+    def measure_to(self, path: str) -> None:
+        """Write metrics to a file while the command runs.
+
+        Raises
+        ------
+        RefusedError
+            If it can't be written there.
+        """
+        output = output_paths.Output(path, output_paths.Kind.METRICS)
+        self._metrics = metrics_file.MetricsFile(output, self.command.name or "")
+
     def outputs(self) -> list[output_paths.Output]:
-        """Return the files that are written when the command ends; those of an earlier one are removed."""
-        if self._file is None:
-            return []
-        self._file.remove()
-        return [self._file]
+        """Return the files for programs that are to be written; those of an earlier command are removed."""
+        outputs = [] if self._file is None else [self._file]
+        if self._metrics is not None:
+            outputs.append(self._metrics.output)
+        for output in outputs:
+            output.remove()
+        return outputs
+
+    @property
+    def on_progress(self) -> progress.Callback | None:
+        """What is to be told of progress, if anything is."""
+        return None if self._metrics is None else self._metrics.update
 
     def last_words(self, account: errors.Account, following: Sequence[next_commands.Next] = ()) -> None:
         """Print what was done by a command that has done it, whether or not that can be printed.
@@ -114,6 +133,8 @@ class Invocation:
             code, text = self._explain(error)
         if error is not None or self._account is not None:
             self._summarize(error, code, text)
+            if self._metrics is not None:
+                self._metrics.finish(code, self._account)
         return code
 
     def _explain(self, error: Exception) -> tuple[int, str | None]:

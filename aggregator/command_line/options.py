@@ -99,6 +99,18 @@ summary = click.option(
     help="Write what was done, or went wrong, as a JSON document; - for standard output.",
 )  # fmt: skip
 
+
+def _take_metrics(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Note where metrics go before any other option can be wrong."""
+    if value is not None and not context.resilient_parsing:
+        context.obj.measure_to(value)
+
+
+metrics = click.option(
+    "--metrics-file", type=PATH, metavar="FILE", expose_value=False, is_eager=True, callback=_take_metrics,
+    help="Write numbers for Prometheus there every few seconds, as node-exporter collects them.",
+)  # fmt: skip
+
 processes = click.option(
     "-j", "--processes", "n_processes", type=click.IntRange(min=1), default=1, show_default=True,
     help="Number of processes.",

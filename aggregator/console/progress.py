@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TextIO
 
 from aggregator.console import terminal
+from aggregator.storage import errors
 
 _log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 60.0
+
+ENDED = "ended"
+"""Stage of the last update."""
 
 _UPDATE_SECONDS = 0.5
 """Least time between updates for a callback, unless another stage begins."""
@@ -32,6 +36,10 @@ class ProgressUpdate:
         Numbers that were and are to be done, by what is counted, for instance "scanned".
     rates
         Numbers done a second.
+    memory
+        Bytes that each process holds; "all" if there is just one.
+    summary
+        What was done so far, an object that goes on changing; of some runs there is none.
     """
 
     stage: str
@@ -39,6 +47,8 @@ class ProgressUpdate:
     done: Mapping[str, int]
     total: Mapping[str, int]
     rates: Mapping[str, float]
+    memory: Mapping[str, int]
+    summary: errors.Account | None
 
 
 Callback = Callable[[ProgressUpdate], object]
@@ -64,6 +74,10 @@ class Progress:
         Whether to show bars instead; by default if standard error is a terminal.
     callback
         Is told of progress.
+    summary
+        What was done so far.
+    memory
+        Tells how much memory each process holds.
     """
 
     def __init__(
@@ -73,6 +87,8 @@ class Progress:
         interval: float | None,
         interactive: bool | None,
         callback: Callback | None = None,
+        summary: errors.Account | None = None,
+        memory: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._totals = dict(totals)
         self._done = dict.fromkeys(totals, 0)
@@ -81,6 +97,7 @@ class Progress:
         self._phase = "starting"
         self._began = self._phase_began = began
         self._callback = callback
+        self._summary, self._memory = summary, memory
         self._told = began
         self.seconds: dict[str, float] = {}
         """How long each phase took; the last one is added at the end."""
@@ -157,7 +174,8 @@ class Progress:
         working = max(self._told - self._started, 1e-3)
         rates = {name: n / working for name, n in self._done.items()}
         # The caller may keep it, so it has copies.
-        update = ProgressUpdate(stage, self._told - self._began, dict(self._done), dict(self._totals), rates)
+        done, total, elapsed = dict(self._done), dict(self._totals), self._told - self._began
+        update = ProgressUpdate(stage, elapsed, done, total, rates, self._memory(), self._summary)
         try:
             self._callback(update)
         except Exception:
@@ -191,7 +209,7 @@ class Progress:
 
     def __exit__(self, *exc: object) -> None:
         self._end_phase()
-        self._tell("ended")
+        self._tell(ENDED)
         if self._bars is not None:
             for handler, stream in self._moved:
                 handler.setStream(stream)

@@ -101,7 +101,15 @@ def ingest_graph(
         counted = ("ingested",) if asked.is_ingested else ("forgotten", "ingested")
         # Each of the graph's places is examined, and configs need no examination.
         totals = {"examined": n_files * len(asked.where), **dict.fromkeys(counted, n_files + n_configs)}
-        shown = progress.Progress(totals, began, log_status_interval, interactive_status, on_progress)
+        shown = progress.Progress(
+            totals,
+            began,
+            log_status_interval,
+            interactive_status,
+            on_progress,
+            steps.summary,
+            lambda: {"all": memory.resident(os.getpid())},
+        )
         lock = stack.enter_context(placement.locked(asked.where[0].file))
         asked.check_again()
         try:

@@ -95,7 +95,12 @@ def test_a_run_that_is_interrupted(sample: samples.Sample, monkeypatch: pytest.M
         (errors.AggregatorError("the disk is full"), 1, "failed", "the disk is full"),
         (errors.RefusedError("no"), 2, "refused", "no"),
         (LookupError("x"), 1, "failed", "LookupError: x"),
-        (OSError(28, "No space left"), 1, "failed", "No space left"),
+        (
+            OSError(28, "No space left"),
+            1,
+            "failed",
+            "No space left. Mend that, and run the same command again.",
+        ),
         (MemoryError(), 1, "failed", "there is not enough memory."),
     ],
 )
@@ -178,7 +183,7 @@ def test_a_summary_on_standard_output_is_alone_there(sample: samples.Sample) -> 
 def test_a_summary_that_cannot_be_written_changes_nothing_else(
     sample: samples.Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise errors.AggregatorError("the disk is full")
 
     monkeypatch.setattr(output_paths, "write", fail)
