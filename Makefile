@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup fast test test-all coverage lint demo bench bench-large kills oracle-newest clean
+.PHONY: setup fast test test-all coverage lint demo bench bench-large kills oracle-newest package clean
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,7 @@ lint: $(VENV)/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	tests/check_types.sh $(BIN)/mypy
+	$(BIN)/hadolint Containerfile
 
 # Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and tells what became of it.
 demo: $(VENV)/product
@@ -102,6 +103,11 @@ kills: $(VENV)/development
 # Compares with the newest reference, which needs Python 3.12 or newer: ten minutes and an environment of its own.
 oracle-newest:
 	tests/oracle/newest/compare.sh
+
+# Builds sdist and wheel, and tests both in fresh environments of these interpreters: half an hour.
+PYTHONS ?= python3.11 python3.12 python3.13
+package:
+	tests/package/check.sh $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) .venv-newest .coverage demo bench-out build *.egg-info
