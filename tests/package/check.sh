@@ -11,7 +11,7 @@ run() { (cd "$1" && shift && "$@"); }
 "$1" -m venv "$work/build"
 "$work/build/bin/pip" install --quiet --disable-pip-version-check build
 # The wheel is built from the sdist, so that has all it needs.
-"$work/build/bin/python" -m build --outdir "$work/dist" . > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+"$work/build/bin/python" -m build --outdir "$work/dist" . > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 wheel=$(echo "$work"/dist/*.whl)
 sdist=$(echo "$work"/dist/*.tar.gz)
 "$1" tests/package/contents.py "$wheel" "$sdist"
