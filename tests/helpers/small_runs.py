@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -49,7 +50,7 @@ class SmallRun:
         """Return the number of datasets in the database."""
         import sqlite3
 
-        with sqlite3.connect(self.root / "gen3.sqlite3") as connection:
+        with contextlib.closing(sqlite3.connect(self.root / "gen3.sqlite3")) as connection, connection:
             (count,) = connection.execute("SELECT count(*) FROM dataset").fetchone()
             return int(count)
 

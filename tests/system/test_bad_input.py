@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -352,7 +353,7 @@ def _graph_newer(case: kills.Case) -> None:
 
 
 def _repository_unknown(case: kills.Case) -> None:
-    with sqlite3.connect(case.run.database) as db:
+    with contextlib.closing(sqlite3.connect(case.run.database)) as db, db:
         db.execute("update butler_attributes set value = '99.0.0' where name like 'version:%Datasets%'")
         db.execute("update butler_attributes set value = '99.0.0' where name like 'version:%datasets%'")
     db.close()
@@ -406,7 +407,7 @@ def test_same_data_id_under_another_id_is_named_with_both_ids(case: kills.Case, 
     entry = next(case.run.quanta("calibrate"))
     [(dataset_id, _)] = entry["outputs"]["_metadata"]
     plain, other = dataset_id.replace("-", ""), "0" * 32
-    with sqlite3.connect(case.run.database) as db:
+    with contextlib.closing(sqlite3.connect(case.run.database)) as db, db:
         db.execute("pragma foreign_keys = off")
         tables = [n for (n,) in db.execute("select name from sqlite_master where name like 'dataset_tags_%'")]
         for table in [n for n in tables if "idx" not in n]:
@@ -423,7 +424,7 @@ def test_same_data_id_under_another_id_is_named_with_both_ids(case: kills.Case, 
 
 
 def test_missing_dimension_record_is_named(case: kills.Case) -> None:
-    with sqlite3.connect(case.run.database) as db:
+    with contextlib.closing(sqlite3.connect(case.run.database)) as db, db:
         db.execute("pragma foreign_keys = off")
         [(visit,)] = db.execute("select max(id) from visit").fetchall()
         db.execute("delete from visit where id = ?", (visit,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import sqlite3
@@ -80,7 +81,7 @@ def test_graph_of_a_run_that_was_never_aggregated(
     )
     graph, repo = str(run.predicted_path), str(run.root)
     aggregator.aggregate_graph(graph, repo, dataclasses.replace(config, dry_run=True))
-    with sqlite3.connect(run.database) as db:
+    with contextlib.closing(sqlite3.connect(run.database)) as db, db:
         db.execute("INSERT INTO collection (name, type) VALUES (?, 1)", (run.run,))
         db.execute("INSERT INTO run (collection_id) SELECT max(collection_id) FROM collection")
     db.close()

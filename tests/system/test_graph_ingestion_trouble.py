@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import filecmp
@@ -323,7 +324,7 @@ def chain(sample: samples.Sample, *constraints: dict[str, Any]) -> None:
             }
         )
         if number:
-            with sqlite3.connect(sample.repo / "gen3.sqlite3") as connection:
+            with contextlib.closing(sqlite3.connect(sample.repo / "gen3.sqlite3")) as connection, connection:
                 connection.execute(f"CREATE TABLE {table} AS SELECT * FROM file_datastore_records")
                 connection.execute(
                     f"INSERT INTO dataset_location SELECT 'store{number}', dataset_id FROM dataset_location"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -232,7 +233,7 @@ def _caveat_cell(found: list[int]) -> str:
 def test_database(sample: samples.Sample, variant: str, config: dict[str, Any], n_processes: int) -> None:
     _aggregate(sample, n_processes=n_processes, **config)
     expected = sample.expected["db"][variant]
-    with sqlite3.connect(sample.repo / "gen3.sqlite3") as db:
+    with contextlib.closing(sqlite3.connect(sample.repo / "gen3.sqlite3")) as db, db:
         tables = [n for (n,) in db.execute("select name from sqlite_master where type='table' order by 1")]
         counts = {t: db.execute(f'select count(*) from "{t}"').fetchone()[0] for t in tables}
         assert counts == expected["row_counts"]

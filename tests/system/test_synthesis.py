@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -69,7 +70,7 @@ def content(root: pathlib.Path | str) -> dict[str, bytes]:
     for path in sorted(pathlib.Path(root).rglob("*")):
         name = str(path.relative_to(root))
         if path.name == "gen3.sqlite3":
-            with sqlite3.connect(path) as connection:
+            with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 tables = [
                     t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
                 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -82,7 +83,7 @@ def test_transaction_is_not_committed_without_the_lease(
         other = leases.take(str(database(sample)), "")
         with pytest.raises(errors.AggregatorError, match="the lease was taken over"):
             first.register_run("u/me/late")
-        with sqlite3.connect(database(sample)) as connection:
+        with contextlib.closing(sqlite3.connect(database(sample))) as connection, connection:
             assert connection.execute("SELECT * FROM collection WHERE name = 'u/me/late'").fetchall() == []
         other.release()
 
