@@ -297,7 +297,7 @@ def read_manifest(held: Checkpoint, graph: str, settings: str, fresh: bool) -> m
                 f"{found.output_run}). Give --fresh to replace it, or another --checkpoint-dir."
             )
         if found.identity.settings != settings:
-            raise errors.FormatError(layout.manifest, "", "made with other settings")
+            raise errors.FormatError(layout.manifest, "", "made with other settings, or by another version")
         _check(layout.dictionary, layout.read_dictionary(), found.identity.dictionary)
         _check(layout.records, layout.read_records(), found.records)
         _check(layout.edges, layout.read_edges(), found.edges)

@@ -61,9 +61,7 @@ def _documents(
     """Return what the graph will hold of a quantum, as far as it can be read without great effort."""
     special = [(d, catalog.decode_values(bytes(d.data_coordinate))) for d in outcome.special_outputs(quantum)]
     try:
-        for dataset, values in special:
-            files.exists(dataset, values)
-        if any(size > _LARGEST_FILE for _, size, _, _ in files.take_looked()):
+        if any(files.size(dataset, values) > _LARGEST_FILE for dataset, values in special):
             return []
         log, metadata = (files.read(dataset, values).data for dataset, values in special)
         found = outcome.judge(quantum, log, metadata)

@@ -89,7 +89,6 @@ def _identity(asked: aggregation_request.Request, table: addresses.AddressTable)
         settings=_settings_hash(asked.config, asked.repository),
         dictionary="",
         repository=locality.describe(asked.repository),
-        devices=locality.devices(asked.repository),
     )
 
 

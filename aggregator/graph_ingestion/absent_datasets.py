@@ -15,7 +15,7 @@ from aggregator.butler.dimensions import records, universe
 from aggregator.butler.registry import dataset_ids, stored_records
 from aggregator.graph_ingestion import ingestion_request
 from aggregator.schemas.graphs import nodes, provenance_graph
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors
 
 Table = records.RecordTable
 
@@ -46,7 +46,7 @@ class _Files:
         store = datastore.Datastore(asked.repository, dimensions, mock_storage_classes=True)
         store.set_records(table)
         self._run = asked.run
-        self._roots = [each.root for each in store.stores]
+        self._stores = [each.files for each in store.stores]
         self._types = catalog.Catalog(graph.pipeline, dimensions, store)
         self._entries = {entry.definition.name: entry for entry in self._types.entries}
 
@@ -63,9 +63,9 @@ class _Files:
         # If a record is missing, no path can be told.
         with contextlib.suppress(errors.AggregatorError):
             for file in self._types.plan(self._entries[dataset.dataset_type], dataset.values).files:
-                path = file.path(dataset.values, self._run, dataset.dataset_id)
-                if local_files.is_there(f"{self._roots[file.store]}/{path}"):
-                    return f"{self._roots[file.store]}/{path}"
+                key = file.path(dataset.values, self._run, dataset.dataset_id)
+                if self._stores[file.store].is_there(key):
+                    return self._stores[file.store].location(key)
         return ""
 
 

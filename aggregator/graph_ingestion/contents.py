@@ -7,7 +7,7 @@ import msgspec
 
 from aggregator.schemas.execution import log_records, task_metadata
 from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, stores
 
 _UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
 """What parsing of a file can raise."""
@@ -43,7 +43,7 @@ class Contents:
         }
         self._logs = {task.outputs.get(pipeline.LOG_CONNECTION) for task in graph.pipeline.tasks}
 
-    def holds(self, dataset_id: str, dataset_type: str, path: str) -> bool:
+    def holds(self, dataset_id: str, dataset_type: str, store: stores.Store, key: str) -> bool:
         """Return whether the graph holds what a file holds of the last attempt; not if nobody can tell.
 
         Parameters
@@ -52,15 +52,18 @@ class Contents:
             Id of the dataset, 32 hexadecimal digits.
         dataset_type
             Name of its type: of a log, metadata or a config.
-        path
-            The file.
+        store, key
+            Where the file is.
 
         Raises
         ------
-        OSError, UnusableError, MachineError
+        FileNotFoundError, UnusableError, MachineError
             If the file is gone, or can't be read.
         """
-        data = local_files.read(path)
+        content = store.read(key)
+        if content is None:
+            raise FileNotFoundError(store.location(key))
+        data = content.data
         try:
             if dataset_type in self._configs:
                 return data.decode() == self._configs[dataset_type]

@@ -65,7 +65,6 @@ class DatasetRows:
         self._getters: dict[str, Getter] = {}
         self.find_types()
         self._stores = [store.name for store in repository.datastores]
-        self._roots = [store.root for store in repository.datastores]
         self._places = {place.store.name: place for place in where}
         self._wanted = self._needed_attributes()
         self._keys: dict[str, set[stored_records.Key]] = {element: set() for element in self._wanted}
@@ -167,8 +166,8 @@ class DatasetRows:
             dashed = addresses.dashed(dataset_id)
             for file in self._catalog.plan(entry, values).files:
                 store = self._stores[file.store]
-                path = f"{self._roots[file.store]}/{file.path(values, self._run, dashed)}"
-                files[name].append(originals.Original(path, dataset_id, name))
+                key = file.path(values, self._run, dashed)
+                files[name].append(originals.Original(file.store, key, dataset_id, name))
                 place = self._places.get(store)
                 if place is not None:
                     table, kind = place.store.records_table, entry.definition.storage_class

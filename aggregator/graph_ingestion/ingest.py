@@ -110,11 +110,11 @@ def ingest_graph(
             steps.summary,
             lambda: {"all": memory.resident(os.getpid())},
         )
-        lock = stack.enter_context(placement.locked(asked.where[0].file))
+        claim = stack.enter_context(placement.locked(asked.where[0]))
         asked.check_again()
         try:
             with shown as report, errors.after_changes(), errors.explained():
-                steps.run(report, transfer, lock.claim)
+                steps.run(report, transfer, claim)
             done = _sum_up(steps, shown, began)
             _check_complete(done)
         except errors.AggregatorError as exc:

@@ -145,7 +145,7 @@ def _find_run(
         # One that is not recorded yet is what was left unfinished.
         found = list(begun if len(begun) == 1 else graphs)
     else:
-        origins = {run: placement.origin(where[-1].file) for run, where in graphs.items()}
+        origins = {run: placement.origin(where[-1]) for run, where in graphs.items()}
         found = [run for run, origin in origins.items() if origin == given]
         if not found and list(origins.values()) == [None]:
             # Nothing tells where it was; but no other graph can be meant.
@@ -203,9 +203,9 @@ def _plan(
     where = graph_places.predicted(repository, source, run, dataset_id)
     if given is not None and transfer is not None:
         targets = [place.file for place in where]
-        placement.check(transfer, given, targets, repository_files.protection(repository, outputs=targets))
+        placement.check(transfer, given, where, repository_files.protection(repository, outputs=targets))
         return where, transfer
-    if not all(local_files.is_there(place.file) for place in where):
+    if not all(place.is_there for place in where):
         raise errors.RefusedError(
             f"{repository.path}: run {run!r} has no ingested provenance graph, so one has to be given "
             "that exists."

@@ -1,29 +1,19 @@
 """Bringing the file of a graph to its place in the repository, durably."""
 
 import contextlib
-import errno
-import glob
 import logging
 import os
 from collections.abc import Callable, Iterator
 
+from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container
-from aggregator.storage import durable_files, errors, fault_points, local_files, locks
+from aggregator.storage import errors, leases, local_files
 
 _log = logging.getLogger(__name__)
 
-_ORIGIN = "user.aggregator.moved_from"
-"""Extended attribute of a file that was moved: where it was. Not all file systems keep it."""
 
-_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""Errors of file systems that have no hard links, or not for this file."""
-
-_COPIED_AT_ONCE = 1 << 26
-"""Bytes."""
-
-
-def check(mode: str | None, source: str, targets: list[str], protection: output_paths.Protection) -> None:
+def check(mode: str, source: str, where: ingested_graphs.Places, protection: output_paths.Protection) -> None:
     """Refuse a transfer that can't work, before anything is done.
 
     Raises
@@ -34,27 +24,21 @@ def check(mode: str | None, source: str, targets: list[str], protection: output_
     directory = os.path.dirname(os.path.realpath(source))
     if mode == "move" and not os.access(directory, os.W_OK):
         raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
-    for target in targets:
-        output_paths.check(target, output_paths.Kind.GRAPH, protection)
-        _check_free(source, target)
-    if mode == "hardlink":
-        for target in targets:
-            existing = os.path.dirname(target)
-            while not os.path.exists(existing):
-                existing = os.path.dirname(existing)
-            if os.stat(existing).st_dev != os.stat(source).st_dev:
-                raise errors.RefusedError(
-                    f"{source}: can't be hard-linked to {target}, which is on another file system."
-                )
+    for place in where:
+        output_paths.check(place.file, output_paths.Kind.GRAPH, protection)
+        _check_free(source, place)
+    for place in where:
+        place.store.files.check_adoption(source, place.recorded, mode)
 
 
-def _check_free(source: str, target: str) -> None:
+def _check_free(source: str, place: ingested_graphs.Place) -> None:
     """Refuse to replace another graph, which may be all that is left of the files that it holds.
 
     The database has not recorded it. But it may have before a backup was put back, and so may that of another
     repository with the same datastore.
     """
-    if local_files.is_there(target) and not (os.path.samefile(source, target) or _is_copy(source, target)):
+    target = place.file
+    if place.is_there and not (os.path.samefile(source, target) or _is_copy(source, target)):
         raise errors.RefusedError(
             f"{target}: is there already, and is another graph than {source}. The database does not know it: "
             "its ingestion was interrupted, or the database is older than the datastore, or another one. It "
@@ -63,30 +47,36 @@ def _check_free(source: str, target: str) -> None:
         )
 
 
-def locked(path: str) -> locks.Lock:
-    """Keep other processes from ingesting the same graph, until what is returned is released.
+@contextlib.contextmanager
+def locked(place: ingested_graphs.Place) -> Iterator[leases.Claim | None]:
+    """Keep other processes from ingesting the same graph; yield what shows whether that still holds.
 
     Parameters
     ----------
-    path
-        Where the graph is, or goes. Its directory is locked, since graphs are not written.
+    place
+        Where the graph is, or goes. The graph itself is not locked, since graphs are not written.
 
     Raises
     ------
     InUseError
         If one is at it.
     AggregatorError
-        If the directory can't be made or locked.
+        If that can't be done.
     """
-    directory = os.path.dirname(path)
-    with _explained(directory):
-        os.makedirs(directory, exist_ok=True)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return locks.take(path, fd, "This graph is being ingested; try again when that has finished.")
+    files, key = place.address
+    with contextlib.ExitStack() as stack:
+        with _explained(place.file):
+            advice = "This graph is being ingested; try again when that has finished."
+            claim = stack.enter_context(files.lock(key, advice))
+        yield claim
 
 
-def place(
-    source: str, target: str, mode: str, tick: Callable[[], None], protection: output_paths.Protection
+def put(
+    source: str,
+    place: ingested_graphs.Place,
+    mode: str,
+    tick: Callable[[], None],
+    protection: output_paths.Protection,
 ) -> None:
     """Bring a file to its place, where it appears complete or not at all.
 
@@ -96,10 +86,10 @@ def place(
     ----------
     source
         The file.
-    target
+    place
         Where it goes; only a copy of it that is there is replaced.
     mode
-        How: one of `MODES`, but not "direct".
+        How: one of `transfers.MODES`, but not "direct".
     tick
         Called now and then; what it raises ends the work.
     protection
@@ -110,117 +100,35 @@ def place(
     AggregatorError
         If it can't be done; nothing has changed then.
     """
-    real = os.path.realpath(source)
-    with _explained(target):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        _remove_temporary_files(target)
-        if not local_files.is_there(target) or os.path.islink(target) or not os.path.samefile(real, target):
-            _check_again(real, target, protection)
-            _replace(real, target, mode, tick, protection)
-        _note_origin(target, os.path.abspath(source) if mode == "move" else None)
+
+    def look() -> None:
+        # Somebody may have put something there.
+        output_paths.check_again(place.file, output_paths.Kind.GRAPH, protection)
+        with errors.after_changes():
+            _check_free(source, place)
+
+    files, key = place.address
+    with _explained(place.file):
+        files.adopt(source, key, mode, tick, look)
 
 
-def _check_again(source: str, target: str, protection: output_paths.Protection) -> None:
-    """Look again right before the graph comes to its place: somebody may have put something there."""
-    output_paths.check_again(target, output_paths.Kind.GRAPH, protection)
-    with errors.after_changes():
-        _check_free(source, target)
-
-
-def _remove_temporary_files(target: str) -> None:
-    """Remove what processes left that were killed while they brought a graph to the same place."""
-    for left in glob.glob(f"{glob.escape(target)}.*.tmp"):
-        if durable_files.final_name(left) == target:
-            os.unlink(left)
-
-
-def _replace(
-    source: str, target: str, mode: str, tick: Callable[[], None], protection: output_paths.Protection
-) -> None:
-    temporary = durable_files.temporary_name(target)
-    try:
-        if mode == "move":
-            try:
-                os.link(source, temporary)
-            except OSError as exc:
-                if exc.errno in _NO_LINKS:
-                    # Then the file can't be in two places for a while.
-                    durable_files.sync(source)
-                    os.rename(source, target)
-                    return
-                if exc.errno != errno.EXDEV:
-                    raise
-                _copy(source, temporary, tick)
-        else:
-            _transfer(source, temporary, mode, tick)
-        durable_files.sync(temporary)
-        fault_points.reached("placing")
-        _check_again(source, target, protection)
-        os.rename(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _transfer(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
-    if mode == "copy":
-        _copy(source, target, tick)
-    elif mode == "hardlink":
-        os.link(source, target)
-    elif mode == "symlink":
-        os.symlink(source, target)
-    elif mode == "relsymlink":
-        os.symlink(os.path.relpath(source, os.path.realpath(os.path.dirname(target))), target)
-    else:
-        try:
-            os.link(source, target)
-        except OSError:
-            os.symlink(source, target)
-
-
-def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        while os.sendfile(writer.fileno(), reader.fileno(), None, _COPIED_AT_ONCE):
-            tick()
-        status = os.fstat(reader.fileno())
-        os.fchmod(writer.fileno(), status.st_mode & 0o7777)
-        os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        # After a loss of power, nothing half-written may have the graph's name.
-        os.fsync(writer.fileno())
-
-
-def make_durable(path: str, root: str) -> None:
-    """Sync a file, and the directories that lead to it from the datastore's root.
+def make_durable(place: ingested_graphs.Place) -> None:
+    """Make sure that a graph, and the way to it, outlive a loss of power.
 
     Raises
     ------
     AggregatorError
-        If the file is missing, or the system reports an error.
+        If it is missing, or the system reports an error.
     """
-    with _explained(path):
-        for each in {path, os.path.realpath(path)}:
-            durable_files.sync(each)
-            durable_files.sync_directory(os.path.dirname(each))
-        directory = os.path.dirname(path)
-        while directory.startswith(os.path.join(root, "")):
-            directory = os.path.dirname(directory)
-            durable_files.sync_directory(directory)
+    files, key = place.address
+    with _explained(place.file):
+        files.make_durable(key)
 
 
-def _note_origin(path: str, origin: str | None) -> None:
-    with contextlib.suppress(OSError):
-        if origin is not None:
-            os.setxattr(path, _ORIGIN, os.fsencode(origin))
-        else:
-            os.removexattr(path, _ORIGIN)
-
-
-def origin(path: str) -> str | None:
+def origin(place: ingested_graphs.Place) -> str | None:
     """Return where a graph was before it was moved to its place, if that is known."""
-    try:
-        return os.fsdecode(os.getxattr(path, _ORIGIN))
-    except OSError:
-        return None
+    files, key = place.address
+    return files.origin(key)
 
 
 def finish_move(source: str, target: str) -> bool:

@@ -95,14 +95,13 @@ class Replacement:
                 # Each of them is going to be all that is left.
                 graph = stack.enter_context(provenance_graph.ProvenanceGraph(place.file))
                 translator, backed = self._examine(graph, where)
-            self._examined = [_fingerprint(place) for place in where]
+            self._examined = [originals.written(place).tag for place in where]
             if not self._asked.is_ingested:
                 self._forget(backed)
                 self._ingest_graph(where)
-            roots = [store.root for store in self._asked.repository.datastores]
-            paths = [place.file for place in where]
+            roots = [store.files for store in self._asked.repository.datastores]
             held = contents.Contents(graph)
-            files = stack.enter_context(originals.Originals(self._asked.run, roots, paths, held))
+            files = stack.enter_context(originals.Originals(self._asked.run, roots, where, held))
             try:
                 self._back(translator, backed, files, where)
                 self._complete(translator, backed, files, where)
@@ -110,7 +109,7 @@ class Replacement:
             finally:
                 self._count(files)
         if not (self.summary.n_failed or self.summary.n_changed or self.summary.n_conflicts):
-            self._finish_move(where[-1].file, transfer)
+            self._finish_move(where[-1], transfer)
         fault_points.reached("complete")
 
     def _tick(self) -> None:
@@ -126,9 +125,9 @@ class Replacement:
             if asked.mode is not None and asked.given is not None:
                 # Only the last datastore of a chain can have the file itself.
                 mode = "copy" if asked.mode == "move" and place is not asked.where[-1] else asked.mode
-                placement.place(asked.given, place.file, mode, self._tick, asked.protection)
-            placement.make_durable(place.file, place.store.root)
-            size = os.path.getsize(place.file)
+                placement.put(asked.given, place, mode, self._tick, asked.protection)
+            placement.make_durable(place)
+            size = originals.written(place).size
             if asked.is_ingested and place.size not in (batch.UNKNOWN_SIZE, size):
                 raise errors.FormatError(
                     place.file,
@@ -345,11 +344,11 @@ class Replacement:
         """Return whether a dataset's file has another size than is recorded; then it is left alone."""
         place = ingested_graphs.Place(self._stores[records_table], path)
         try:
-            status = local_files.status(place.file)
+            mark = place.mark()
         except local_files.UnusableError:
             # A link that leads nowhere has nothing to lose.
             return False
-        resized = status is not None and status.st_size != size
+        resized = mark is not None and mark.size != size
         if resized:
             self._resized[dataset_id] = place.file
         return resized
@@ -357,11 +356,16 @@ class Replacement:
     def _check_unchanged(self, where: ingested_graphs.Places) -> None:
         """Raise an error if the graph is not the one that was examined any more, or another process's."""
         leases.check(self._claim)
-        if [_fingerprint(place) for place in where] != self._examined:
-            raise errors.AggregatorError(
-                f"{places.shown(where)}: was changed by somebody else. No more files are deleted; "
-                "put back the graph that was ingested, and run the same command again."
-            )
+        for place, tag in zip(where, self._examined, strict=True):
+            try:
+                mark = place.mark()
+            except local_files.UnusableError:
+                mark = None
+            if mark is None or mark.tag != tag:
+                raise errors.AggregatorError(
+                    f"{place.file}: was changed by somebody else. No more files are deleted; put back the "
+                    "graph that was ingested, and run the same command again."
+                )
 
     def _clean(self, files: originals.Originals) -> None:
         """Remove directories."""
@@ -378,19 +382,11 @@ class Replacement:
         done.n_changed = files.n_changed + len(self._resized)
         done.changed = [*files.changed, *list(self._resized.values())[:10]]
 
-    def _finish_move(self, path: str, transfer: str | None) -> None:
+    def _finish_move(self, place: ingested_graphs.Place, transfer: str | None) -> None:
         """Remove the graph from where it was, if it was to be moved."""
-        moved = placement.origin(path)
+        moved = placement.origin(place)
         given = self._asked.given
         if moved is None and transfer == "move" and given is not None and local_files.exists(given):
             moved = given
-        if moved is not None and placement.finish_move(moved, path):
-            _log.info("%s: is now %s", moved, path)
-
-
-def _fingerprint(place: ingested_graphs.Place) -> tuple[int, ...]:
-    try:
-        found = os.stat(place.file)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        if moved is not None and placement.finish_move(moved, place.file):
+            _log.info("%s: is now %s", moved, place.file)

@@ -110,7 +110,7 @@ class Datasets:
         ]
 
     @property
-    def store(self) -> datastore.Store:
+    def store(self) -> butler_config.FileDatastore:
         """The only datastore of the repository."""
         return self._store.stores[0]
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -62,7 +61,7 @@ class Execution:
         self._asked = asked
         self._nodes = graph
         self._datasets = described
-        self._root = described.store.root
+        self._store = described.store.files
 
     def write(self, chunk: node_numbers.Chunk, chunk_fates: quantum_outcomes.Fates) -> None:
         """Write all files of the quanta of a chunk; those that exist are replaced."""
@@ -116,22 +115,7 @@ class Execution:
         return ((dataset_id.encode() + b"\n") * (size // (len(dataset_id) + 1) + 1))[:size] if size else b""
 
     def _put(self, path: str, content: bytes) -> None:
-        put(os.path.join(self._root, path), content)
-
-
-def put(path: str, content: bytes) -> None:
-    """Write a file, and its directories if they are missing."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(path, flags, 0o666)
-    try:
-        while content:
-            content = content[os.write(fd, content) :]
-    finally:
-        os.close(fd)
+        self._store.write(path, content, overwrite=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

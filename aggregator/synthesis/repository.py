@@ -19,7 +19,6 @@ from aggregator.synthesis import (
     node_numbers,
     parameters,
     pipeline_document,
-    quantum_files,
     survey_pipeline,
 )
 
@@ -104,7 +103,7 @@ def add_inputs(
             if done.conflicts:
                 raise errors.AggregatorError(f"The database has something else: {done.conflicts[0]}")
             for path in paths:
-                quantum_files.put(os.path.join(store.root, path), b"")
+                store.files.write(path, b"", overwrite=True)
             count(len(rows))
 
 
@@ -127,7 +126,7 @@ _VERSIONS: Final = {f"synthetic_package_{number:02}": f"{number % 7}.{number % 5
 
 def _write(described: datasets.Datasets, name: str, ids: list[str], content: str) -> None:
     for path in described.paths(name, [()], ids):
-        quantum_files.put(os.path.join(described.store.root, path), content.encode())
+        described.store.files.write(path, content.encode(), overwrite=True)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -1,12 +1,10 @@
 """What tells a repository from another one, as far as that shows without opening its database."""
 
 import hashlib
-import os
 
 from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.schemas.checkpoints import ledger
-
-_ABSENT = (0, 0)
+from aggregator.storage import local_store
 
 
 def describe(repository: repository_config.RepositoryConfig) -> str:
@@ -20,26 +18,12 @@ def describe(repository: repository_config.RepositoryConfig) -> str:
     repository
         Its configuration.
     """
-    places: list[tuple[str, int, int]] = []
-    for root in (repository.root, *(store.root for store in repository.datastores)):
-        places.append((os.path.realpath(root), *_inode(root)))
+    places = [local_store.identity(repository.root)]
+    places += [store.files.identity() for store in repository.datastores]
     path = sqlite_urls.path(repository.database)
     if path is not None:
-        places.append((os.path.realpath(path), *_inode(path)))
+        places.append(local_store.identity(path))
     else:
-        places.append((ledger.place(repository.database, repository.namespace), *_ABSENT))
+        places.append((ledger.place(repository.database, repository.namespace), 0, 0))
     # Paths need not be text.
     return hashlib.blake2b(ascii(places).encode(), digest_size=16).hexdigest()
-
-
-def devices(repository: repository_config.RepositoryConfig) -> tuple[int, ...]:
-    """Return the device of each datastore's root; on another one, inodes mean nothing."""
-    return tuple(_inode(store.root)[0] for store in repository.datastores)
-
-
-def _inode(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return _ABSENT
-    return status.st_dev, status.st_ino

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aggregator.butler.configuration import repository_index, sqlite_urls, type_overrides, yaml_files
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, opening, stores
 
 ROOT_TAG: Final = "<butlerRoot>"
 """What stands for the repository's directory in butler.yaml."""
@@ -55,6 +55,11 @@ class FileDatastore:
 
     constraints: tuple[Mapping[str, Any], ...]
     """Sections ``constraints`` of the chains that it is in, from outside, and its own."""
+
+    @property
+    def files(self) -> stores.Store:
+        """Where its files are."""
+        return opening.open_store(self.root)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

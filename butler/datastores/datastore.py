@@ -23,20 +23,6 @@ _ALL: Final = "all"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Store:
-    """A file datastore of the repository."""
-
-    name: str
-    """Name in the database."""
-
-    root: str
-    """Local directory of its files."""
-
-    records_table: str
-    """Table of its records."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class PlannedFile:
     """A file of the datasets of one type, and its record but for the path."""
 
@@ -91,7 +77,7 @@ class Datastore:
         universe: universe_module.Universe,
         mock_storage_classes: bool = False,
     ) -> None:
-        self.stores = tuple(Store(s.name, s.root, s.records_table) for s in config.datastores)
+        self.stores = config.datastores
         self.universe = universe
         self._stores = [_StoreRules(s, universe, mock_storage_classes) for s in config.datastores]
         self._components = config.storage_classes

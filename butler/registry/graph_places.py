@@ -6,7 +6,7 @@ from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import datastore
 from aggregator.butler.registry import ingested_graphs, registry
 from aggregator.schemas.graphs import addresses
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors
 
 STORAGE_CLASS = "ProvenanceQuantumGraph"
 FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
@@ -67,7 +67,7 @@ def begun(
     return {
         run: where
         for run, where in expected.items()
-        if all(local_files.is_there(place.file) for place in where)
+        if all(place.is_there for place in where)
     }
 
 

@@ -1,12 +1,12 @@
 """Provenance graphs that are part of a repository (aggregate-and-ingest.md section 6)."""
 
 import dataclasses
-import os
+import os.path
 from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
 from aggregator.schemas.graphs import container
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, opening, stores
 
 if TYPE_CHECKING:
     from aggregator.butler.registry import registry as registries
@@ -28,12 +28,38 @@ class Place:
     """Size in bytes that the database knows; negative if it knows none."""
 
     @property
-    def file(self) -> str:
-        """Local path."""
+    def address(self) -> tuple[stores.Store, str]:
+        """The store that has it, and its key there."""
         if "://" in self.recorded:
             # It was ingested where it was.
-            return container.local_path(self.recorded)
-        return os.path.join(self.store.root, self.recorded)
+            directory, name = os.path.split(container.local_path(self.recorded))
+            return opening.open_store(directory), name
+        return self.store.files, self.recorded
+
+    @property
+    def file(self) -> str:
+        """Local path."""
+        files, key = self.address
+        return files.location(key)
+
+    def mark(self) -> stores.Mark | None:
+        """Return what the store tells of it; nothing if it is certainly not there.
+
+        Raises
+        ------
+        UnusableError
+            If it can't be used.
+        MachineError
+            If the machine is in trouble.
+        """
+        files, key = self.address
+        return files.mark(key)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is there, and can be used; raises MachineError if nobody knows."""
+        files, key = self.address
+        return files.is_there(key)
 
 
 Places = tuple[Place, ...]
@@ -64,12 +90,12 @@ def described(
 
 def present(places: Places) -> str | None:
     """Return the file of a graph in the first datastore that has it."""
-    return next((place.file for place in places if local_files.is_there(place.file)), None)
+    return next((place.file for place in places if place.is_there), None)
 
 
 def absence(run: str, places: Places) -> str:
     """Return what is wrong if the file of a recorded graph is not in its place; empty if it is there."""
-    missing = [place.file for place in places if not local_files.is_there(place.file)]
+    missing = [place.file for place in places if not place.is_there]
     if not missing:
         return ""
     return (

@@ -19,7 +19,7 @@ import zstandard
 from aggregator.schemas.execution import statuses
 from aggregator.storage import durable_files, errors, local_files, spools
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _MAGIC = b"QGDIGEST"
 _PREFIX = struct.Struct("<8sI")
 _CHECKSUM_SIZE = 16
@@ -61,16 +61,19 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     # One row a file of a produced output.
     "file.dataset": np.dtype("<i4"),
     "file.kind": np.dtype("<i4"),
-    # One row a file that was read or looked for; a missing one has size -1.
+    # One row a file that was read or looked for.
     "looked.quantum": np.dtype("<i4"),
-    "looked.size": np.dtype("<i8"),
-    "looked.mtime": np.dtype("<i8"),
-    "looked.inode": np.dtype("<u8"),
 }
 """Type of each column."""
 
-LISTS = ("coordinates", "runs", "file.paths", "file.kinds", "looked.paths", "problems")
+LISTS = ("coordinates", "runs", "file.paths", "file.kinds", "looked.paths", "looked.tags", "problems")
 """Sections that are lists of values, packed with msgpack and compressed."""
+
+MISSING = b""
+"""In place of the tag that a store gives a file (`stores.Mark`), for one that was not there."""
+
+UNUSABLE = b"?"
+"""The same, for what is no readable file."""
 
 BLOCKS = ("blocks.quanta", "blocks.logs", "blocks.metadata")
 """Sections of compressed blocks with their prefixes, as they go into the provenance graph."""
@@ -90,12 +93,10 @@ class Identity(msgspec.Struct, frozen=True):
     """Hash of the compression dictionary, empty for none."""
     repository: str = ""
     """Hash of where the repository was whose files were looked at."""
-    devices: tuple[int, ...] = ()
-    """Device of each datastore's root; inodes mean nothing on another one."""
 
     def differs_only_in_place(self, other: "Identity") -> bool:
         """Return whether the only difference, if any, is where the repository is."""
-        return msgspec.structs.replace(self, repository=other.repository, devices=other.devices) == other
+        return msgspec.structs.replace(self, repository=other.repository) == other
 
 
 class _Head(msgspec.Struct, frozen=True):

@@ -96,7 +96,7 @@ def test_files_on_another_device(
     case: kills.Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the same files have other inodes; on one device that means other files."""
-    from aggregator.butler.configuration import locality
+    from aggregator.storage import local_store
 
     aggregate(case, case.run.root, dry_run=True)
     there = shutil.copytree(case.run.root, tmp_path / "there")
@@ -106,7 +106,13 @@ def test_files_on_another_device(
     opened.clear()
     elsewhere = shutil.copytree(there, tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
-        patch.setattr(locality, "devices", lambda repository: (-1,) * len(repository.datastores))
+        original = local_store._mark
+
+        def on_another_device(status: Any) -> Any:
+            size, modified, _, inode = local_store._TAG.unpack(original(status).tag)
+            return original(status)._replace(tag=local_store._TAG.pack(size, modified, 12345, inode))
+
+        patch.setattr(local_store, "_mark", on_another_device)
         done = aggregate(case, elsewhere, dry_run=True)
         assert (opened, done.n_reused) == ([], 39)
         # The new inodes are known now.
@@ -164,13 +170,13 @@ def content(checkpoint: pathlib.Path) -> dict[str, bytes]:
 
 def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list of the logs and metadata that scanners of this process read from now on."""
-    from aggregator.workers.roles.scanning import execution_files
+    from aggregator.storage import local_store, stores
 
-    original, paths = execution_files.ExecutionFiles._read, []
+    original, paths = local_store.LocalStore.read, []
 
-    def read(self: Any, path: str, name: str) -> bytes | None:
-        paths.append(path)
-        return original(self, path, name)
+    def read(self: local_store.LocalStore, key: str) -> stores.Content | None:
+        paths.append(self.location(key))
+        return original(self, key)
 
-    monkeypatch.setattr(execution_files.ExecutionFiles, "_read", read)
+    monkeypatch.setattr(local_store.LocalStore, "read", read)
     return paths

@@ -72,7 +72,8 @@ def test_records_of_the_sample(sample: Any) -> None:
     assert len(expected) == 61
     assert {id_: mine[id_] for id_ in expected} == expected
     (place,) = store.stores
-    assert place == datastore.Store("FileDatastore@<butlerRoot>", str(sample.repo), "file_datastore_records")
+    assert (place.name, place.root) == ("FileDatastore@<butlerRoot>", str(sample.repo))
+    assert place.records_table == "file_datastore_records"
 
 
 def _repository(directory: pathlib.Path, section: dict[str, Any], **others: Any) -> pathlib.Path:

@@ -28,7 +28,8 @@ LISTS: dict[str, list[Any]] = {
     "runs": ["u/run", "ü"],
     "file.paths": ["a/b.json"] * 2,
     "file.kinds": [[0, "formatter", "class", ""]],
-    "looked.paths": [],
+    "looked.paths": ["0:a/b.json", "1:c"],
+    "looked.tags": [bytes(range(32)), b""],
     "problems": [["id", "path", "reason"]],
 }
 BLOCKS = {"blocks.quanta": b"quanta" * 9, "blocks.logs": b"", "blocks.metadata": bytes(range(256))}

@@ -1,20 +1,15 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
 import dataclasses
-import os
-import stat
+from collections.abc import Iterator, Sequence
 
 from aggregator.butler.datastores import catalog, datastore
+from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import predicted
-from aggregator.storage import local_files
+from aggregator.storage import local_files, stores
 
-Fingerprint = tuple[str, int, int, int]
-"""Store and path, size (-1 if missing), modification time in ns (of 64 bits), inode."""
-
-_MISSING = (-1, 0, 0)
-_UNKNOWN = (0, 0, 0)
-
-_HALF = 1 << 63
+Place = tuple[datastore.PlannedFile, str]
+"""A file of a dataset, and its key in its store."""
 
 
 class UnreadableError(Exception):
@@ -34,19 +29,23 @@ class UnreadableError(Exception):
         super().__init__(f"{path}: {reason}")
 
 
-Place = tuple[datastore.PlannedFile, str]
-"""A file of a dataset, and its path below its store's root."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
     """A file that was looked for."""
 
-    path: str
-    """Where it is, or would be."""
+    store: stores.Store | None
+    """The store that was asked last, if any was."""
+
+    key: str
+    """Its key there."""
 
     data: bytes | None
     """Its content; nothing if it does not exist."""
+
+    @property
+    def path(self) -> str:
+        """Where it is, or would be."""
+        return "" if self.store is None else self.store.location(self.key)
 
 
 class ExecutionFiles:
@@ -60,24 +59,27 @@ class ExecutionFiles:
 
     def __init__(self, types: catalog.Catalog) -> None:
         self._types = types
-        self._roots = [child.root for child in types.store.stores]
+        self._stores = [child.files for child in types.store.stores]
         self._places: dict[str, list[Place]] = {}
-        self.looked: list[Fingerprint] = []
-        """What was looked at; the caller takes the fingerprints out."""
+        self._looked: list[tuple[str, bytes]] = []
 
-    def take_looked(self) -> list[Fingerprint]:
-        """Return the fingerprints since the last call."""
-        looked, self.looked = self.looked, []
+    def take_looked(self) -> list[tuple[str, bytes]]:
+        """Return what was looked at since the last call: the file's name and its tag.
+
+        A name is the number of the store, a colon, and the key. A tag is that of the store (`stores.Mark`),
+        `digest.MISSING` or `digest.UNUSABLE`.
+        """
+        looked, self._looked = self._looked, []
         return looked
 
     def places(self, dataset: predicted.Dataset, values: catalog.Values) -> list[Place]:
         """Return where the files of a dataset are, or would be."""
-        found = self._places.get(dataset.dataset_id)
-        if found is None:
+        places = self._places.get(dataset.dataset_id)
+        if places is None:
             plan = self._types.plan(self._types.entry(dataset), values)
-            found = [(f, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
-            self._places[dataset.dataset_id] = found
-        return found
+            places = [(f, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
+            self._places[dataset.dataset_id] = places
+        return places
 
     def forget(self) -> None:
         """Forget places that were worked out; to be called between shards."""
@@ -93,45 +95,18 @@ class ExecutionFiles:
         MachineError
             If the machine is in trouble.
         """
-        path = ""
-        for file, relative in self.places(dataset, values):
-            path = f"{self._roots[file.store]}/{relative}"
-            data = self._read(path, f"{file.store}:{relative}")
-            if data is not None:
-                return Found(path, data)
-        return Found(path, None)
-
-    def _read(self, path: str, name: str) -> bytes | None:
-        try:
-            fd, status = local_files.open_with_status(path)
-        except (FileNotFoundError, NotADirectoryError):
-            self.looked.append((name, *_MISSING))
-            return None
-        except local_files.UnusableError as exc:
-            self.looked.append((name, *_UNKNOWN))
-            raise UnreadableError(path, str(exc)) from exc
-        try:
-            self.looked.append((name, *_numbers(status)))
-            return local_files.read_all(fd, status.st_size, path)
-        except local_files.UnusableError as exc:
-            raise UnreadableError(path, str(exc)) from exc
-        finally:
-            os.close(fd)
-
-    def fingerprint(self, name: str) -> Fingerprint:
-        """Return the fingerprint of a file as it is now, given the name in an earlier fingerprint.
-
-        Raises
-        ------
-        MachineError
-            If the machine is in trouble.
-        """
-        store, _, relative = name.partition(":")
-        try:
-            status = local_files.status(os.path.join(self._roots[int(store)], relative))
-        except local_files.UnusableError:
-            return (name, *_UNKNOWN)
-        return (name, *(_MISSING if status is None else _numbers(status)))
+        store, key = None, ""
+        for file, key in self.places(dataset, values):
+            store = self._stores[file.store]
+            try:
+                content = store.read(key)
+            except local_files.UnusableError as exc:
+                raise self._unreadable(file.store, key, exc) from exc
+            if content is not None:
+                self._looked.append((f"{file.store}:{key}", content.mark.tag))
+                return Found(store, key, content.data)
+            self._looked.append((f"{file.store}:{key}", digest.MISSING))
+        return Found(store, key, None)
 
     def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
         """Return whether any file of a dataset exists (execution-files.md section 4.4).
@@ -143,26 +118,54 @@ class ExecutionFiles:
         MachineError
             If the machine is in trouble.
         """
-        for file, relative in self.places(dataset, values):
-            path = f"{self._roots[file.store]}/{relative}"
-            name = f"{file.store}:{relative}"
+        return self._mark(dataset, values) is not None
+
+    def size(self, dataset: predicted.Dataset, values: catalog.Values) -> int:
+        """Return the size of the file that `read` would read, 0 if there is none; raises as `exists`."""
+        mark = self._mark(dataset, values)
+        return 0 if mark is None else mark.size
+
+    def _mark(self, dataset: predicted.Dataset, values: catalog.Values) -> stores.Mark | None:
+        for file, key in self.places(dataset, values):
             try:
-                status = local_files.status(path)
-                if status is not None and not stat.S_ISDIR(status.st_mode):
-                    local_files.check_regular(status)
+                mark = self._stores[file.store].mark(key)
             except local_files.UnusableError as exc:
-                self.looked.append((name, *_UNKNOWN))
-                raise UnreadableError(path, str(exc)) from exc
-            if status is not None:
-                self.looked.append((name, *_numbers(status)))
-                return True
-            self.looked.append((name, *_MISSING))
-        return False
+                raise self._unreadable(file.store, key, exc) from exc
+            self._looked.append((f"{file.store}:{key}", digest.MISSING if mark is None else mark.tag))
+            if mark is not None:
+                return mark
+        return None
+
+    def _unreadable(self, store: int, key: str, exc: local_files.UnusableError) -> UnreadableError:
+        self._looked.append((f"{store}:{key}", digest.UNUSABLE))
+        return UnreadableError(self._stores[store].location(key), str(exc))
+
+    def tags(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Yield the tags that files have now, given their names.
+
+        Raises
+        ------
+        MachineError
+            If the machine is in trouble.
+        """
+        parted = [_parted(name) for name in names]
+        looks = [
+            store.marks([key for each, key in parted if each == number])
+            for number, store in enumerate(self._stores)
+        ]
+        for number, _ in parted:
+            look = next(looks[number])
+            if look is None:
+                yield digest.MISSING
+            else:
+                yield look.tag if isinstance(look, stores.Mark) else digest.UNUSABLE
+
+    def is_same(self, name: str, before: bytes, now: bytes) -> bool:
+        """Return whether two tags of a file tell that it has stayed the same."""
+        number, _ = _parted(name)
+        return self._stores[number].is_same(before, now)
 
 
-def _numbers(status: os.stat_result) -> tuple[int, int, int]:
-    """Return size, time and inode as a digest has room for them: times far off wrap around."""
-    time = status.st_mtime_ns
-    if not -_HALF <= time < _HALF:
-        time = (time + _HALF) % (2 * _HALF) - _HALF
-    return status.st_size, time, status.st_ino
+def _parted(name: str) -> tuple[int, str]:
+    number, _, key = name.partition(":")
+    return int(number), key

@@ -14,7 +14,6 @@ from aggregator.storage import errors, local_files
 from aggregator.workers.roles.scanning import execution_files, shard_builder
 
 _REPORTED = ("quantum.id", "quantum.status", "quantum.task")
-_LOOKED = ("size", "mtime", "inode")
 
 
 class PreviousDigest:
@@ -35,8 +34,7 @@ class PreviousDigest:
         opened.verify()
         self._digest = opened
         self.is_from_elsewhere = opened.identity != identity
-        self._devices = list(zip(opened.identity.devices, identity.devices, strict=True))
-        self._inodes: dict[int, int] = {}
+        self._tags: dict[int, bytes] = {}
         verify = verify or self.is_from_elsewhere
         self.columns = {name: opened.column(name) for name in _REPORTED}
         statuses = self.columns["quantum.status"]
@@ -52,33 +50,23 @@ class PreviousDigest:
             return self._settled
         unreadable = self.columns["quantum.status"] == digest.UNREADABLE
         keep: npt.NDArray[np.bool_] = ~unreadable
-        quanta, paths = self._digest.column("looked.quantum"), self._digest.values("looked.paths")
-        rows = np.flatnonzero((keep & ~self._settled)[quanta])
-        numbers = (self._digest.column(f"looked.{name}")[rows].tolist() for name in _LOOKED)
-        for quantum, row, *before in zip(quanta[rows].tolist(), rows.tolist(), *numbers, strict=True):
-            if keep[quantum]:
-                keep[quantum] = self._is_same(row, files.fingerprint(paths[row]), (paths[row], *before))
+        quanta = self._digest.column("looked.quantum")
+        paths, tags = self._digest.values("looked.paths"), self._digest.values("looked.tags")
+        rows = np.flatnonzero((keep & ~self._settled)[quanta]).tolist()
+        current = files.tags([paths[row] for row in rows])
+        for row, tag in zip(rows, current, strict=True):
+            if not files.is_same(paths[row], tags[row], tag):
+                keep[quanta[row]] = False
+            elif tag != tags[row]:
+                self._tags[row] = tag
         return keep
-
-    def _is_same(
-        self, row: int, now: execution_files.Fingerprint, before: execution_files.Fingerprint
-    ) -> bool:
-        """Compare fingerprints; a file that is on another device now has another inode there."""
-        store, _, _ = now[0].partition(":")
-        earlier, device = self._devices[int(store)]
-        if earlier != device and now[:-1] == before[:-1]:
-            self._inodes[row] = now[-1]
-            return True
-        return now == before
 
     def load(self) -> None:
         """Read everything but blocks, which is needed to copy what has not changed."""
         self.columns = {name: self._digest.column(name) for name in digest.COLUMNS}
         self._lists = {name: self._digest.values(name) for name in digest.LISTS}
-        if self._inodes:
-            inodes = self.columns["looked.inode"].copy()
-            inodes[list(self._inodes)] = list(self._inodes.values())
-            self.columns["looked.inode"] = inodes
+        for row, tag in self._tags.items():
+            self._lists["looked.tags"][row] = tag
 
     def report(self, shard: int) -> messages.ShardScanned:
         """Return the report on a shard of which nothing has changed."""
@@ -136,8 +124,7 @@ class PreviousDigest:
         for edge in self._of("edge", "quantum", row):
             builder.add_edge(self._id("edge", edge))
         for look in self._of("looked", "quantum", row):
-            numbers = (int(columns[f"looked.{name}"][look]) for name in _LOOKED)
-            builder.add_looked(lists["looked.paths"][look], *numbers)
+            builder.add_looked(lists["looked.paths"][look], lists["looked.tags"][look])
         framed = tuple(
             self._block(section, size, row)
             for section, size in zip(digest.BLOCKS, digest.BLOCK_SIZES, strict=True)

@@ -249,14 +249,14 @@ class Scanner:
     def _add_nodes(
         self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum, produced: set[str]
     ) -> None:
-        """Add outputs, inputs and fingerprints of a quantum that is added next."""
+        """Add outputs, inputs and files of a quantum that is added next."""
         for connection, datasets in quantum.outputs.items():
             role = _ROLES.get(connection, digest.REGULAR)
             for dataset in datasets:
                 self._add_output(builder, dataset, role, dataset.dataset_id in produced)
         self._add_inputs(builder, quantum)
-        for fingerprint in self._files.take_looked():
-            builder.add_looked(*fingerprint)
+        for path, tag in self._files.take_looked():
+            builder.add_looked(path, tag)
 
     def _add_output(
         self, builder: shard_builder.ShardBuilder, dataset: predicted.Dataset, role: int, produced: bool

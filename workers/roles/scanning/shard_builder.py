@@ -40,6 +40,7 @@ class ShardBuilder:
         self._inputs: set[str] = set()
         self._file_paths: list[str] = []
         self._looked_paths: list[str] = []
+        self._looked_tags: list[bytes] = []
         self.problems: list[messages.Problem] = []
 
     def __enter__(self) -> Self:
@@ -70,7 +71,7 @@ class ShardBuilder:
     def add_quantum(
         self, quantum_id: str, task: int, status: int, framed: tuple[bytes, bytes, bytes]
     ) -> None:
-        """Add a quantum, after its datasets, edges and fingerprints.
+        """Add a quantum, after its datasets, edges and files.
 
         Parameters
         ----------
@@ -127,14 +128,11 @@ class ShardBuilder:
         numbers["input.coordinate"].append(self.coordinate(coordinate))
         numbers["input.run"].append(self._runs.setdefault(run, len(self._runs)))
 
-    def add_looked(self, path: str, size: int, mtime: int, inode: int) -> None:
-        """Add the fingerprint of a file that was looked at for the quantum that is added next."""
-        numbers = self._numbers
-        numbers["looked.quantum"].append(self.n_quanta)
-        numbers["looked.size"].append(size)
-        numbers["looked.mtime"].append(mtime)
-        numbers["looked.inode"].append(inode)
+    def add_looked(self, path: str, tag: bytes) -> None:
+        """Add a file that was looked at for the quantum that is added next."""
+        self._numbers["looked.quantum"].append(self.n_quanta)
         self._looked_paths.append(path)
+        self._looked_tags.append(tag)
 
     def encode(self, identity: digest.Identity, shard: int) -> tuple[bytes, Iterator[bytes | memoryview]]:
         """Return the head of the digest, and its sections in pieces."""
@@ -159,6 +157,7 @@ class ShardBuilder:
             "file.paths": self._file_paths,
             "file.kinds": list(self._kinds),
             "looked.paths": self._looked_paths,
+            "looked.tags": self._looked_tags,
             "problems": [(p.quantum_id, p.path, p.reason) for p in self.problems],
         }
         return digest.encode(identity, shard, columns, lists, self._blocks)

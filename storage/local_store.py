@@ -1,0 +1,288 @@
+"""The store whose objects are files below a directory: nobody else opens, looks at or removes these."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from aggregator.storage import (
+    durable_files,
+    errors,
+    fault_points,
+    leases,
+    local_files,
+    local_transfers,
+    locks,
+    stores,
+)
+
+_TAG = struct.Struct("<qqQQ")
+"""Size, modification time in ns, device and inode of a file."""
+
+_HALF = 1 << 63
+
+_SETTLED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR)
+"""Errors of removing a directory that has something in it, is gone, or is none."""
+
+_THREADS = 8
+"""Threads that look at directories: most of the time is waiting for the file system."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalStore(stores.Store):
+    """A directory."""
+
+    root: str
+    """Its absolute path."""
+
+    has_directories = True
+    deleted_at_once = 128
+
+    def location(self, key: str) -> str:
+        """Return the path of a file."""
+        return f"{self.root}/{key}"
+
+    def read(self, key: str) -> stores.Content | None:
+        """Return the content of a regular file."""
+        path = f"{self.root}/{key}"
+        try:
+            fd, status = local_files.open_with_status(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return stores.Content(local_files.read_all(fd, status.st_size, path), _mark(status))
+        finally:
+            os.close(fd)
+
+    def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:
+        """Return bytes of a regular file."""
+        path = f"{self.root}/{key}"
+        try:
+            fd, status = local_files.open_with_status(path)
+        except NotADirectoryError as exc:
+            raise FileNotFoundError(*exc.args) from exc
+        try:
+            if tag is not None and _mark(status).tag != tag:
+                raise stores.ChangedError(path)
+            with local_files.watched(path):
+                return durable_files.read_range(fd, start, length)
+        except OSError as exc:
+            raise local_files.UnusableError(f"can't read it ({exc.strerror})") from exc
+        finally:
+            os.close(fd)
+
+    def mark(self, key: str) -> stores.Mark | None:
+        """Return what is known of a file or directory, links followed."""
+        status = local_files.status(f"{self.root}/{key}")
+        if status is None:
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            local_files.check_regular(status)
+        return _mark(status)
+
+    def is_same(self, before: bytes, now: bytes) -> bool:
+        """Return whether size and time are the same, and the inode, if it is on the same device."""
+        if before == now:
+            return True
+        if not len(before) == len(now) == _TAG.size:
+            return False
+        *content, device, _ = _TAG.unpack(before)
+        *content_now, device_now, _ = _TAG.unpack(now)
+        return content == content_now and device != device_now
+
+    def list(self, prefix: str) -> Iterator[tuple[str, stores.Mark]]:
+        """Yield the files of a tree; links are followed, but not to directories that they lie in."""
+        yield from self._list(prefix, frozenset())
+
+    def _list(self, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, stores.Mark]]:
+        path = f"{self.root}/{prefix}"
+        status = local_files.status(path)
+        if status is None or (status.st_dev, status.st_ino) in above:
+            return
+        for name, is_directory in _entries(path):
+            if is_directory:
+                yield from self._list(prefix + name, above | {(status.st_dev, status.st_ino)})
+            elif (mark := self.mark(prefix + name)) is not None:
+                yield prefix + name, mark
+
+    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+        """Write a file under another name, and rename it; directories are made if they are missing."""
+        path = f"{self.root}/{key}"
+        temporary = durable_files.temporary_name(path)
+        try:
+            stream = open(temporary, "xb")  # noqa: SIM115
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            stream = open(temporary, "xb")  # noqa: SIM115
+        try:
+            with stream:
+                stream.write(data)
+            if overwrite:
+                os.rename(temporary, path)
+            else:
+                local_transfers.rename_new(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def delete_many(self, keys: Iterable[str], unchanged_since: int | None = None) -> stores.Deletion:
+        """Remove files, each right after the look at it."""
+        done = stores.Deletion()
+        for key in keys:
+            path = f"{self.root}/{key}"
+            try:
+                if unchanged_since is not None:
+                    status = os.stat(path)
+                    if max(status.st_mtime_ns, status.st_ctime_ns) > unchanged_since:
+                        done.changed.append(key)
+                        continue
+                os.unlink(path)
+                done.n_deleted += 1
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as exc:
+                done.failures.append(f"{path} ({exc.strerror})")
+        fault_points.reached("unlinked")
+        return done
+
+    def prune(self, directory: str, tick: Callable[[], None]) -> tuple[int, int, list[str]]:
+        """Remove a tree as far as it is empty, level by level."""
+        levels, n_left, n_removed = [[f"{self.root}/{directory}"]], 0, 0
+        stuck: list[str] = []
+        with concurrent.futures.ThreadPoolExecutor(_THREADS, "prune") as pool:
+            while levels[-1]:
+                tick()
+                below = []
+                for directories, n_there, refused in pool.map(_look, _portions(levels[-1])):
+                    below += directories
+                    n_left += n_there
+                    stuck += refused
+                levels.append(below)
+            for level in reversed(levels):
+                tick()
+                for n_gone, refused in pool.map(_remove, _portions(level)):
+                    n_removed += n_gone
+                    stuck += refused
+        return n_removed, n_left, stuck
+
+    def identity(self) -> tuple[str, int, int]:
+        """Return path, device and inode of the root."""
+        return identity(self.root)
+
+    def check_adoption(self, source: str, key: str, mode: str) -> None:
+        """Refuse hard links to other file systems."""
+        if mode != "hardlink":
+            return
+        target = existing = f"{self.root}/{key}"
+        while not os.path.exists(existing):
+            existing = os.path.dirname(existing)
+        if os.stat(existing).st_dev != os.stat(source).st_dev:
+            raise errors.RefusedError(
+                f"{source}: can't be hard-linked to {target}, which is on another file system."
+            )
+
+    def adopt(
+        self, source: str, key: str, mode: str, tick: Callable[[], None], look: Callable[[], object]
+    ) -> None:
+        """Give a file its place by links, renaming or copying."""
+        local_transfers.place(source, f"{self.root}/{key}", mode, tick, look)
+
+    def origin(self, key: str) -> str | None:
+        """Return where a file was moved from, where the file system keeps that."""
+        return local_transfers.origin(f"{self.root}/{key}")
+
+    def make_durable(self, key: str) -> None:
+        """Sync a file, and the directories that lead to it from the root."""
+        local_transfers.make_durable(f"{self.root}/{key}", self.root)
+
+    @contextlib.contextmanager
+    def lock(self, key: str, advice: str) -> Iterator[leases.Claim | None]:
+        """Lock the directory of a file; it is made if it is missing."""
+        path = f"{self.root}/{key}"
+        directory = os.path.dirname(path)
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with locks.take(path, fd, advice) as lock:
+            yield lock.claim
+
+
+def identity(path: str) -> tuple[str, int, int]:
+    """Return a path without links, and device and inode of what is there, zeros if nothing is."""
+    place = os.path.realpath(path)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return place, 0, 0
+    return place, status.st_dev, status.st_ino
+
+
+def _mark(status: os.stat_result) -> stores.Mark:
+    size, modified = status.st_size, status.st_mtime_ns
+    time = modified
+    if not -_HALF <= time < _HALF:
+        # There is room for 64 bits: times far off wrap around.
+        time = (time + _HALF) % (2 * _HALF) - _HALF
+    tag = _TAG.pack(size, time, status.st_dev, status.st_ino)
+    return stores.Mark(size, modified, max(modified, status.st_ctime_ns), tag)
+
+
+def _entries(path: str) -> list[tuple[str, bool]]:
+    """Return names and whether they are directories (then they end with a slash), in the order of bytes."""
+
+    def scan() -> list[tuple[str, bool]]:
+        with os.scandir(path) as entries:
+            return [(f"{e.name}/", True) if e.is_dir() else (e.name, False) for e in entries]
+
+    try:
+        entries = local_files.attempt(path, scan)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        # Nobody knows what is in there.
+        raise errors.MachineError(path, exc.strerror or str(exc)) from exc
+    return sorted(entries, key=lambda entry: os.fsencode(entry[0]))
+
+
+def _portions(paths: Sequence[str]) -> list[Sequence[str]]:
+    size = LocalStore.deleted_at_once
+    return [paths[begin : begin + size] for begin in range(0, len(paths), size)]
+
+
+def _look(paths: Sequence[str]) -> tuple[list[str], int, list[str]]:
+    """Return directories in directories, the number of other entries, and where none can be looked for."""
+    directories, n_files, refused = [], 0, []
+    for path in paths:
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    else:
+                        n_files += 1
+        except (FileNotFoundError, NotADirectoryError):
+            # One that is not there, or is none, needs no removal.
+            pass
+        except OSError as exc:
+            refused.append(f"{path}: can't look into it ({exc.strerror})")
+    return directories, n_files, refused
+
+
+def _remove(paths: Sequence[str]) -> tuple[int, list[str]]:
+    """Remove directories that are empty; return how many, and which the system refuses to remove."""
+    n_removed, refused = 0, []
+    for path in paths:
+        try:
+            os.rmdir(path)
+            n_removed += 1
+        except OSError as exc:
+            # What has something in it, or is gone, is as it shall be.
+            if exc.errno not in _SETTLED:
+                refused.append(f"{path}: can't remove it ({exc.strerror})")
+    return n_removed, refused

@@ -1,0 +1,266 @@
+"""What is asked of the storage of a repository's files, whatever kind it is.
+
+A store has a root and objects below it, each under a key: a path relative to the root, parted by slashes and
+unquoted. Every look at an object ends in one of four ways: here it is; it is certainly not there (nothing is
+returned); it is there and no use (`local_files.UnusableError`); or nobody knows (`errors.MachineError`). What
+can't be looked at is never missing.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from aggregator.storage import leases, local_files
+
+
+class ChangedError(Exception):
+    """An object is not the one any more that was asked for."""
+
+
+class Mark(NamedTuple):
+    """What a store tells of an object without its content."""
+
+    size: int
+    """Bytes."""
+
+    modified: int
+    """When its content was written, in ns, as far as is known; whoever copied it may have set this back."""
+
+    changed: int
+    """When it came to be what it is, in ns; nobody can set this back."""
+
+    tag: bytes
+    """Differs between contents of an object; only its store knows what is in it (see `Store.is_same`)."""
+
+
+class Content(NamedTuple):
+    """An object as it was read."""
+
+    data: bytes
+    """Its bytes."""
+
+    mark: Mark
+    """What it was when they were read."""
+
+
+Look = Mark | local_files.UnusableError | None
+"""Result of a look at one of many objects; nothing if it is certainly not there."""
+
+
+@dataclasses.dataclass(slots=True)
+class Deletion:
+    """What became of objects that were to be deleted; all others were not there."""
+
+    n_deleted: int = 0
+    """Objects deleted."""
+
+    changed: list[str] = dataclasses.field(default_factory=list)
+    """Keys of those that were left because they had changed."""
+
+    failures: list[str] = dataclasses.field(default_factory=list)
+    """Locations of those that could not be deleted, with the reason."""
+
+
+class Store(abc.ABC):
+    """Files of a datastore. Objects of this class can be pickled, and used by several threads.
+
+    Methods raise MachineError for trouble of machine, network or server, and UnusableError as said above.
+    """
+
+    root: str
+    """Absolute path, or URI, without a slash at its end."""
+
+    replaces_atomically: bool = True
+    """Whether `write` and `adopt` replace an object in one step."""
+
+    has_directories: bool = False
+    """Whether there are directories, which stay when they are empty."""
+
+    deleted_at_once: int = 1000
+    """How many keys `delete_many` deals best with."""
+
+    @abc.abstractmethod
+    def location(self, key: str) -> str:
+        """Return the path or URI of an object, for messages and for other programs."""
+
+    @abc.abstractmethod
+    def read(self, key: str) -> Content | None:
+        """Return an object; nothing if it is certainly not there."""
+
+    @abc.abstractmethod
+    def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:
+        """Return bytes of an object, fewer if it ends before.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is certainly not there.
+        ChangedError
+            If a tag is given, and it has another one.
+        """
+
+    @abc.abstractmethod
+    def mark(self, key: str) -> Mark | None:
+        """Return what is known of an object or directory; nothing if it is certainly not there."""
+
+    def marks(self, keys: Iterable[str]) -> Iterator[Look]:
+        """Yield what is known of many objects, in their order."""
+        for key in keys:
+            try:
+                yield self.mark(key)
+            except local_files.UnusableError as exc:
+                yield exc
+
+    def is_there(self, key: str) -> bool:
+        """Return whether there is an object or directory that can be used."""
+        try:
+            return self.mark(key) is not None
+        except local_files.UnusableError:
+            return False
+
+    def is_same(self, before: bytes, now: bytes) -> bool:
+        """Return whether two tags of an object tell that its content has stayed the same.
+
+        Parameters
+        ----------
+        before
+            A tag that may have been made where the repository was before.
+        now
+            The tag that it has.
+        """
+        return before == now
+
+    @abc.abstractmethod
+    def list(self, prefix: str) -> Iterator[tuple[str, Mark]]:
+        """Yield keys and marks of all objects below a directory, ordered by the bytes of their keys.
+
+        Parameters
+        ----------
+        prefix
+            Key of the directory with a slash at its end; empty for the root. It need not exist.
+        """
+
+    @abc.abstractmethod
+    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+        """Write an object, which appears complete or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If there is one that is not to be overwritten.
+        OSError
+            If it can't be written.
+        """
+
+    @abc.abstractmethod
+    def delete_many(self, keys: Iterable[str], unchanged_since: int | None = None) -> Deletion:
+        """Delete objects.
+
+        Parameters
+        ----------
+        keys
+            Their keys; none of them has to exist.
+        unchanged_since
+            Leave those that have changed after this time, in ns.
+        """
+
+    def prune(self, directory: str, tick: Callable[[], None]) -> tuple[int, int, list[str]]:
+        """Remove a directory and those in it, as far as they hold nothing.
+
+        Parameters
+        ----------
+        directory
+            Its key.
+        tick
+            Called now and then; what it raises ends the work.
+
+        Returns
+        -------
+        n_removed
+            Number of directories removed.
+        n_left
+            Number of objects in there.
+        refused
+            Directories that can't be looked into or removed, with the reason.
+        """
+        n_left = 0
+        for _ in self.list(f"{directory}/"):
+            tick()
+            n_left += 1
+        return 0, n_left, []
+
+    @abc.abstractmethod
+    def identity(self) -> tuple[str, int, int]:
+        """Return what tells the root from others: its place, and numbers of what is there now."""
+
+    @abc.abstractmethod
+    def check_adoption(self, source: str, key: str, mode: str) -> None:
+        """Refuse to `adopt` a file where that can't work.
+
+        Raises
+        ------
+        RefusedError
+            If so; says why.
+        """
+
+    @abc.abstractmethod
+    def adopt(
+        self, source: str, key: str, mode: str, tick: Callable[[], None], look: Callable[[], object]
+    ) -> None:
+        """Make a local file an object, which appears complete or not at all; replace what is there.
+
+        What is moved stays where it was, too, wherever that is possible (see `origin`).
+
+        Parameters
+        ----------
+        source
+            The file, no link.
+        key
+            Key of the object.
+        mode
+            How: "auto", "link", "symlink", "hardlink", "copy", "move" or "relsymlink".
+        tick
+            Called now and then; what it raises ends the work.
+        look
+            Called right before the object is replaced; what it raises prevents that.
+        """
+
+    def origin(self, key: str) -> str | None:
+        """Return where an object was before it was moved to its place, if that is known."""
+        return None
+
+    @abc.abstractmethod
+    def make_durable(self, key: str) -> None:
+        """Make sure that an object, and the way to it, outlive a loss of power.
+
+        Raises
+        ------
+        OSError
+            If the object is missing, or the system reports an error.
+        """
+
+    @abc.abstractmethod
+    def lock(self, key: str, advice: str) -> contextlib.AbstractContextManager[leases.Claim | None]:
+        """Keep other processes from doing the same with an object.
+
+        Parameters
+        ----------
+        key
+            Key of the object, which need not exist.
+        advice
+            What to do if another process is at it, for the message.
+
+        Returns
+        -------
+        lock
+            Yields what shows whether it is still held; nothing if it can't be lost.
+
+        Raises
+        ------
+        InUseError
+            If one is.
+        """
