@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from aggregator.schemas.graphs import predicted
-from aggregator.workers.roles.scanning import execution_files
 
 import aggregator
 from aggregator.aggregation import checkpoint_status
@@ -38,14 +37,14 @@ def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of execution files that have been opened."""
     paths: list[str] = []
-    original = execution_files.os.open
+    original = os.open
 
     def counting(path: Any, *arguments: Any, **options: Any) -> int:
         if str(path).endswith(".json") and ("_log/" in str(path) or "_metadata/" in str(path)):
             paths.append(str(path))
         return original(path, *arguments, **options)
 
-    monkeypatch.setattr(execution_files.os, "open", counting)
+    monkeypatch.setattr(os, "open", counting)
     return paths
 
 
