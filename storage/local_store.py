@@ -152,7 +152,7 @@ class LocalStore(stores.Store):
         fault_points.reached("unlinked")
         return done
 
-    def prune(self, directory: str, tick: Callable[[], None]) -> tuple[int, int, list[str]]:
+    def prune(self, directory: str, tick: Callable[[], None]) -> stores.Pruning:
         """Remove a tree as far as it is empty, level by level."""
         levels, n_left, n_removed = [[f"{self.root}/{directory}"]], 0, 0
         stuck: list[str] = []
@@ -170,7 +170,7 @@ class LocalStore(stores.Store):
                 for n_gone, refused in pool.map(_remove, _portions(level)):
                     n_removed += n_gone
                     stuck += refused
-        return n_removed, n_left, stuck
+        return stores.Pruning(n_removed, n_left, stuck)
 
     def identity(self) -> tuple[str, int, int]:
         """Return path, device and inode of the root."""

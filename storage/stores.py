@@ -65,6 +65,19 @@ class Deletion:
     """Locations of those that could not be deleted, with the reason."""
 
 
+class Pruning(NamedTuple):
+    """What became of a directory that may be empty."""
+
+    n_removed: int
+    """Directories removed, with those in it."""
+
+    n_left: int
+    """Objects in there."""
+
+    refused: list[str]
+    """Directories that can't be looked into or removed, with the reason."""
+
+
 class Store(abc.ABC):
     """Files of a datastore. Objects of this class can be pickled, and used by several threads.
 
@@ -168,7 +181,7 @@ class Store(abc.ABC):
             Leave those that have changed after this time, in ns.
         """
 
-    def prune(self, directory: str, tick: Callable[[], None]) -> tuple[int, int, list[str]]:
+    def prune(self, directory: str, tick: Callable[[], None]) -> Pruning:
         """Remove a directory and those in it, as far as they hold nothing.
 
         Parameters
@@ -177,21 +190,12 @@ class Store(abc.ABC):
             Its key.
         tick
             Called now and then; what it raises ends the work.
-
-        Returns
-        -------
-        n_removed
-            Number of directories removed.
-        n_left
-            Number of objects in there.
-        refused
-            Directories that can't be looked into or removed, with the reason.
         """
         n_left = 0
         for _ in self.list(f"{directory}/"):
             tick()
             n_left += 1
-        return 0, n_left, []
+        return Pruning(0, n_left, [])
 
     @abc.abstractmethod
     def identity(self) -> tuple[str, int, int]:
