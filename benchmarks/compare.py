@@ -58,7 +58,7 @@ class Case:
         if tool == "reference":
             # No storage class of a mock is among those of synthetic runs.
             return reference.command(run.predicted, run.root, "--no-mock-storage-classes", *options)
-        program = [sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"]
+        program = [sys.executable, "-m", "aggregator", "aggregate-graph"]
         return [*program, str(run.predicted), str(run.root), *options]
 
 

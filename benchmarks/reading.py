@@ -48,7 +48,7 @@ def make_graph(workdir: pathlib.Path, n_quanta: int) -> pathlib.Path:
 def call(*arguments: str) -> tuple[float, float]:
     """Run our command line; return its wall and CPU time in seconds."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "aggregator.command_line.main", *arguments]
+    command = [sys.executable, "-m", "aggregator", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

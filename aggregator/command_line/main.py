@@ -101,7 +101,3 @@ def main(
     logs.set_up(log_level, log_file, log_label, long=long_log, terminal=log_tty, json_lines=json_lines)
     if progress is not None:
         context.default_map = {name: {"interactive_status": progress} for name in _WITH_PROGRESS}
-
-
-if __name__ == "__main__":
-    main()

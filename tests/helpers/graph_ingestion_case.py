@@ -56,7 +56,7 @@ class Case:
         environment = dict(os.environ)
         if stop_at:
             environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [sys.executable, "-m", "aggregator.command_line.main", "ingest-graph", str(self.run.root)]
+        command = [sys.executable, "-m", "aggregator", "ingest-graph", str(self.run.root)]
         command += [str(self.graph)] if given else []
         return subprocess.Popen(
             [*command, *options],

@@ -49,7 +49,7 @@ class Case:
         environment = dict(os.environ)
         if stop_at:
             environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [sys.executable, "-m", "aggregator.command_line.main", *self.arguments(n_processes)]
+        command = [sys.executable, "-m", "aggregator", *self.arguments(n_processes)]
         return subprocess.Popen(
             command,
             env=environment,

@@ -43,7 +43,7 @@ class Pair:
 
 def start(run: small_runs.SmallRun, n_processes: int, point: str, marker: pathlib.Path) -> Any:
     command = [
-        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
+        *(sys.executable, "-m", "aggregator", "aggregate-graph"),
         *(str(run.predicted), str(run.root), "-o", str(run.output)),
         *("-j", str(n_processes), "--ingest-batch-size", "60"),
     ]

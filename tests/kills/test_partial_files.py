@@ -62,7 +62,7 @@ def test_next_run_removes_what_a_killed_one_left(sample: samples.Sample, options
     marker = sample.root / "marker"
     environment = dict(os.environ) | {fault_points.VARIABLE: f"copy:1:{marker}"}
     command = [
-        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph", "--mock-storage-classes"),
+        *(sys.executable, "-m", "aggregator", "aggregate-graph", "--mock-storage-classes"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
     ]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:

@@ -317,7 +317,7 @@ def test_status(case: kills.Case, tmp_path: pathlib.Path) -> None:
     assert report.counts is not None
     assert report.counts.counts == done.counts
     text = subprocess.run(
-        [sys.executable, "-m", "aggregator.command_line.main", "status", str(checkpoint(case))],
+        [sys.executable, "-m", "aggregator", "status", str(checkpoint(case))],
         capture_output=True,
         text=True,
         check=True,

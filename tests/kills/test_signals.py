@@ -211,7 +211,7 @@ def start(run: pathlib.Path, point: str, marker: pathlib.Path, *options: str, **
     command = [
         sys.executable,
         "-m",
-        "aggregator.command_line.main",
+        "aggregator",
         "aggregate-graph",
         str(run / campaign.GRAPH),
     ]

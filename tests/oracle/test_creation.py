@@ -380,7 +380,7 @@ def test_a_role_that_must_not_create(postgresql: Any, tmp_path: pathlib.Path) ->
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aggregator.command_line.main", *arguments]
+    command = [sys.executable, "-m", "aggregator", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -404,7 +404,7 @@ def test_command_line(maker: Any, tmp_path: pathlib.Path) -> None:
 
 def test_only_one_of_several_creates_it(maker: Any) -> None:
     place = maker.place("repo")
-    command = [sys.executable, "-m", "aggregator.command_line.main", *place.command]
+    command = [sys.executable, "-m", "aggregator", *place.command]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     messages = [process.communicate(timeout=60)[1] for process in started]
     assert sorted(process.returncode for process in started) == [0, 2, 2, 2], messages

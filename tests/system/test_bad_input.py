@@ -508,7 +508,7 @@ def test_two_aggregations_of_one_run_at_once(
 
 def test_no_file_descriptor_is_left_open(case: kills.Case) -> None:
     command = [
-        *(sys.executable, "-X", "dev", "-m", "aggregator.command_line.main", "aggregate-graph"),
+        *(sys.executable, "-X", "dev", "-m", "aggregator", "aggregate-graph"),
         *(str(case.run.predicted_path), str(case.run.root), "-o", str(case.output), "-j", "1"),
         "--mock-storage-classes",
     ]

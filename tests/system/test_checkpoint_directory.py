@@ -263,7 +263,7 @@ def _as_member(sample: samples.Sample, *options: str) -> None:
     capabilities = "-dac_override,-dac_read_search,-fowner,-chown"
     command = [
         *("setpriv", f"--bounding-set={capabilities}", "--inh-caps=-all", f"--regid={_GROUP}"),
-        *("--clear-groups", sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
+        *("--clear-groups", sys.executable, "-m", "aggregator", "aggregate-graph"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
         *("--mock-storage-classes", *options),
     ]

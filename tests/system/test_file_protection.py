@@ -69,7 +69,7 @@ def test_system_without_any_locks(sample: samples.Sample, number: int) -> None:
     (sample.root / "nolocks.c").write_text(_SOURCE.replace("NUMBER", str(number)))
     build = ["gcc", "-shared", "-fPIC", "-o", str(library), str(sample.root / "nolocks.c"), "-ldl"]
     subprocess.run(build, check=True)
-    program = [sys.executable, "-m", "aggregator.command_line.main"]
+    program = [sys.executable, "-m", "aggregator"]
     output = str(sample.root / "out.qg")
     commands: Any = (
         ["aggregate-graph", str(sample.repo / "predicted.qg"), str(sample.repo), "-o", output, "-j", "2"],

@@ -22,7 +22,7 @@ from aggregator.graph_ingestion import ingestion_request as graph_request
 from aggregator.synthesis import parameters
 from tests.helpers import small_runs
 
-COMMAND = [sys.executable, "-m", "aggregator.command_line.main"]
+COMMAND = [sys.executable, "-m", "aggregator"]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.unit.command_line import test_options
 
 def command(sample: samples.Sample, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
+        *(sys.executable, "-m", "aggregator", "aggregate-graph"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "--mock-storage-classes", *options),
     ]
 

@@ -27,7 +27,7 @@ def _observe(sample: samples.Sample, n_processes: int) -> tuple[dict[int, int], 
     """Run an aggregation; return the most threads of each process seen, and the process of each role."""
     logs = sample.root / "logs"
     command = [
-        *(sys.executable, "-m", "aggregator.command_line.main", "aggregate-graph"),
+        *(sys.executable, "-m", "aggregator", "aggregate-graph"),
         *(str(sample.repo / "predicted.qg"), str(sample.repo), "-o", str(sample.root / "out.qg")),
         *("-j", str(n_processes), "--mock-storage-classes", "--worker-log-dir", str(logs)),
     ]

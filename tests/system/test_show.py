@@ -15,7 +15,7 @@ root, path = test_show.root, test_show.path
 
 
 def test_output_survives_any_encoding_and_a_closed_pipe(path: str) -> None:
-    command = [sys.executable, "-m", "aggregator.command_line.main", "show", path, "--failed"]
+    command = [sys.executable, "-m", "aggregator", "show", path, "--failed"]
     done = subprocess.run(
         command,
         env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},

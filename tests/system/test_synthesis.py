@@ -409,7 +409,7 @@ def test_other_directories_are_left_alone(tmp_path: pathlib.Path) -> None:
 
 def command(root: pathlib.Path, *options: str) -> list[str]:
     given = [word for k, v in TROUBLE.items() for word in (f"--{k.replace('_', '-')}", str(v))]
-    program = [sys.executable, "-m", "aggregator.command_line.main", "synthesize"]
+    program = [sys.executable, "-m", "aggregator", "synthesize"]
     return [*program, str(root), *given, "--no-interactive-status", *options]
 
 

@@ -16,7 +16,7 @@ from tests.unit.command_line import test_last_words, test_progress, test_termina
 
 evil_graph = test_terminal.evil_graph
 
-COMMAND = (sys.executable, "-m", "aggregator.command_line.main")
+COMMAND = (sys.executable, "-m", "aggregator")
 
 
 def on_terminal(*arguments: str) -> tuple[int, str]:
@@ -73,7 +73,9 @@ def spawn(arguments: list[str], redirection: str, cwd: pathlib.Path) -> tuple[in
 def test_a_complete_run_is_complete_whoever_listens(sample: samples.Sample, redirection: str) -> None:
     log = sample.root / "log"
     code, complaints = spawn(
-        ["--log-file", str(log), *test_terminal.aggregation(sample)], redirection, sample.root
+        ["--log-file", str(log), *test_last_words.aggregation(sample, "-o", "out.qg")],
+        redirection,
+        sample.root,
     )
     assert code == 0
     assert (sample.root / "out.qg").exists()
@@ -87,7 +89,9 @@ def test_a_complete_run_is_complete_whoever_listens(sample: samples.Sample, redi
 
 def test_closed_descriptors_are_not_given_to_files(sample: samples.Sample) -> None:
     """What is meant for the terminal would end up in the database otherwise."""
-    code, _ = spawn([*test_terminal.aggregation(sample), "-j", "2"], ">&- 2>&- <&-", sample.root)
+    code, _ = spawn(
+        [*test_last_words.aggregation(sample, "-o", "out.qg"), "-j", "2"], ">&- 2>&- <&-", sample.root
+    )
     assert code == 0
     code, complaints = spawn(["show", "out.qg"], "", sample.root)
     assert (code, complaints) == (0, "")

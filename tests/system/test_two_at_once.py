@@ -79,7 +79,7 @@ def test_ingestions_of_one_graph(
             assert "Traceback" not in complaints
         for command in ("show", "provenance-report"):
             done = subprocess.run(
-                [sys.executable, "-m", "aggregator.command_line.main", command, str(case.graph)],
+                [sys.executable, "-m", "aggregator", command, str(case.graph)],
                 capture_output=True,
                 text=True,
                 check=False,

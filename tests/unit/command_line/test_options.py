@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import pathlib
 from typing import Any
 
 import pytest
 from aggregator.schemas.graphs import container, provenance_graph
 
 import aggregator
+from aggregator.command_line import aggregate_graph, main
 from tests.helpers import samples
+from tests.unit.command_line import test_last_words
 
 
 def aggregate(sample: samples.Sample, **config: Any) -> Any:
@@ -64,3 +68,23 @@ def test_options_that_cannot_work_are_refused(
         aggregate(sample, **config)
     assert caught.value.exit_code == 2
     assert not list(sample.repo.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("name", sorted(main.PLACES))
+def test_each_command_takes_a_file_of_options(name: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "options.yaml"
+    path.write_text(f"{name}:\n  no-such-option: 1\n")
+    done = test_last_words.invoke(name, "-@", path, code=2)
+    assert f"{path}: no such option: no-such-option" in done.stderr
+    path.write_text("other:\n  quanta: 1\n")
+    assert f"has no section '{name}'" in test_last_words.invoke(name, "-@", path, code=2).stderr
+
+
+def test_defaults_are_those_of_the_configuration() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(aggregator.AggregatorConfig)}
+    given = {parameter.name: parameter.default for parameter in aggregate_graph.aggregate_graph.params}
+    common = given.keys() & defaults.keys()
+    # Those for compatibility only are not offered, and neither is the size of samples.
+    assert defaults.keys() - common == {"worker_sleep", "worker_check_timeout", "zstd_dict_input_max_bytes"}
+    context = aggregate_graph.aggregate_graph.make_context("aggregate-graph", ["predicted.qg", "repo"])
+    assert {name: context.params[name] for name in common} == {name: defaults[name] for name in common}
