@@ -31,7 +31,7 @@ INGESTER = ["insert:1", "insert:2", "committed:1", "committed:2"]
 WRITER = ["logs:1", "logs:4", "copy:1", "assembly:1", "output:1", "renamed:1"]
 STEPS = [*COORDINATOR, *SCANNER, *INGESTER, *WRITER]
 LAST = ["output:1", "renamed:1", "complete:1"]
-N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "6"))
+N_RANDOM = int(os.environ.get("AGGREGATOR_RANDOM_KILLS", "3"))
 """Number of runs that are killed at random moments; `make kills` does more."""
 
 FIRST = [

@@ -57,7 +57,10 @@ def blocked(case: Case) -> list[pathlib.Path]:
     return [path for path in found if path.exists()]
 
 
-def test_reference_reads_everything_from_the_graph(aggregated: Case, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("step", thinning.thinned([1, 7], [7]))
+def test_reference_reads_everything_from_the_graph(
+    aggregated: Case, tmp_path: pathlib.Path, step: int
+) -> None:
     import lsst.pipe.base.tests.mocks  # noqa: F401  (registers storage classes)
     from lsst.daf.butler import Butler
 
@@ -67,7 +70,7 @@ def test_reference_reads_everything_from_the_graph(aggregated: Case, tmp_path: p
         # Whatever is left there can't be what is read.
         path.unlink(missing_ok=True)
     run = case.run
-    count = compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"])
+    count = compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"], step)
     assert count > done.n_ingested > 500
     with Butler.from_config(str(run.root), collections=run.run) as butler:
         graph = butler.get("run_provenance")

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 from aggregator.schemas.execution import statuses
 from aggregator.schemas.graphs import container, nodes, provenance_graph
+from click import testing
 
 import aggregator
+from aggregator.command_line import main
 from tests.helpers import kills
 from tests.helpers.oracle import compare, runs
 
@@ -48,7 +50,13 @@ def aggregate(case: kills.Case, **config: Any) -> Any:
 
 
 def run(case: kills.Case, n_processes: int = 1, **options: Any) -> tuple[int, str]:
-    """Aggregate by the command line; return exit code and complaints."""
+    """Aggregate by the command line; return exit code and complaints.
+
+    One process is this one, unless it shall stop somewhere.
+    """
+    if n_processes == 1 and not options:
+        done = testing.CliRunner().invoke(main.main, case.arguments(1))
+        return done.exit_code, done.stderr
     with case.start(n_processes, **options) as running:
         _, complaints = running.communicate(timeout=120)
     return running.returncode, complaints
