@@ -106,7 +106,7 @@ class Quanta(Selection[nodes.Quantum]):
         return self._search.find(self._query)
 
     def detailed(self) -> "Quanta":
-        """Return the same with more columns, for which each quantum has to be read (0.05 ms).
+        """Return the same with more columns, for which each quantum has to be read (0.04 ms).
 
         They tell the number of attempts, and of the last one exception, message, start, time and CPU time of
         the run in seconds, and memory in bytes.
