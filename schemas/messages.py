@@ -1,15 +1,12 @@
-"""Messages between the coordinator and the workers, packed with msgpack (docs/design.md, Processes)."""
+"""Messages between the coordinator and the workers (docs/design.md, Processes)."""
 
-from typing import Any
-
-import msgpack
 import msgspec
 from aggregator.schemas import output_paths
 from aggregator.schemas.checkpoints import digest, ledger
 from aggregator.storage import locks
 
 
-class Setup(msgspec.Struct, frozen=True, tag=True):
+class Setup(msgspec.Struct, frozen=True):
     """Everything a role needs to know before its first message."""
 
     graph_path: str
@@ -54,7 +51,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Where workers write profiles."""
 
 
-class ScanShard(msgspec.Struct, frozen=True, tag=True):
+class ScanShard(msgspec.Struct, frozen=True):
     """To a scanner: make the digest of a shard. Shard 0 is the init quanta."""
 
     shard: int
@@ -67,14 +64,14 @@ class ScanShard(msgspec.Struct, frozen=True, tag=True):
     """Sizes of their predicted blocks, int64."""
 
 
-class FindFile(msgspec.Struct, frozen=True, tag=True):
+class FindFile(msgspec.Struct, frozen=True):
     """To a scanner: look whether anything of a shard exists."""
 
     request: ScanShard
     """The shard."""
 
 
-class FileFound(msgspec.Struct, frozen=True, tag=True):
+class FileFound(msgspec.Struct, frozen=True):
     """From a scanner: whether anything of a shard exists."""
 
     path: str
@@ -96,7 +93,7 @@ class Problem(msgspec.Struct, frozen=True):
     """What is wrong."""
 
 
-class ShardScanned(msgspec.Struct, frozen=True, tag=True):
+class ShardScanned(msgspec.Struct, frozen=True):
     """From a scanner: a digest is on disk."""
 
     shard: int
@@ -117,7 +114,7 @@ class ShardScanned(msgspec.Struct, frozen=True, tag=True):
     """Whether neither log nor metadata of a quantum exist, bool for each."""
 
 
-class CommitShard(msgspec.Struct, frozen=True, tag=True):
+class CommitShard(msgspec.Struct, frozen=True):
     """To the ingester and the writer: take a digest in."""
 
     shard: int
@@ -126,15 +123,15 @@ class CommitShard(msgspec.Struct, frozen=True, tag=True):
     """Verdict of each quantum, int8."""
 
 
-class Begin(msgspec.Struct, frozen=True, tag=True):
+class Begin(msgspec.Struct, frozen=True):
     """To the ingester: all workers are set up, the database may be changed."""
 
 
-class Flush(msgspec.Struct, frozen=True, tag=True):
+class Flush(msgspec.Struct, frozen=True):
     """To the ingester: commit what is left, nothing more comes."""
 
 
-class Confirm(msgspec.Struct, frozen=True, tag=True):
+class Confirm(msgspec.Struct, frozen=True):
     """To the ingester: everything is committed; make sure that it is there, and still true."""
 
 
@@ -145,7 +142,7 @@ class Conflict(msgspec.Struct, frozen=True):
     """What it is in conflict with; names dataset type, data ID and ids."""
 
 
-class Ingested(msgspec.Struct, frozen=True, tag=True):
+class Ingested(msgspec.Struct, frozen=True):
     """From the ingester: how far it is."""
 
     committed: list[ledger.Line]
@@ -164,14 +161,14 @@ class Ingested(msgspec.Struct, frozen=True, tag=True):
     """Ids of some of them."""
 
 
-class ShardTaken(msgspec.Struct, frozen=True, tag=True):
+class ShardTaken(msgspec.Struct, frozen=True):
     """From the writer: a digest's logs are in the graph file."""
 
     shard: int
     """Number of the shard."""
 
 
-class BuildOutputs(msgspec.Struct, frozen=True, tag=True):
+class BuildOutputs(msgspec.Struct, frozen=True):
     """To a scanner: build the part of the dataset section that holds a shard's outputs."""
 
     shard: int
@@ -182,7 +179,7 @@ class BuildOutputs(msgspec.Struct, frozen=True, tag=True):
     """Ranges of shards (first, first after) that may read outputs of this one, ascending, pairs of int32."""
 
 
-class OutputsBuilt(msgspec.Struct, frozen=True, tag=True):
+class OutputsBuilt(msgspec.Struct, frozen=True):
     """From a scanner: the part of a shard is on disk."""
 
     shard: int
@@ -193,7 +190,7 @@ class OutputsBuilt(msgspec.Struct, frozen=True, tag=True):
     """How many of these quanta take the dataset for an overall input."""
 
 
-class PlanInputs(msgspec.Struct, frozen=True, tag=True):
+class PlanInputs(msgspec.Struct, frozen=True):
     """To the writer: divide the overall inputs into ranges of ids."""
 
     n_edges: int
@@ -202,7 +199,7 @@ class PlanInputs(msgspec.Struct, frozen=True, tag=True):
     """How many of these look like edges from overall inputs."""
 
 
-class InputRanges(msgspec.Struct, frozen=True, tag=True):
+class InputRanges(msgspec.Struct, frozen=True):
     """From the writer: how overall inputs are to be found."""
 
     bounds: list[bytes]
@@ -213,11 +210,11 @@ class InputRanges(msgspec.Struct, frozen=True, tag=True):
     """Edges that are not from outputs."""
 
 
-class CopyBlocks(msgspec.Struct, frozen=True, tag=True):
+class CopyBlocks(msgspec.Struct, frozen=True):
     """To the writer: copy the blocks that were not copied yet."""
 
 
-class BuildInputs(msgspec.Struct, frozen=True, tag=True):
+class BuildInputs(msgspec.Struct, frozen=True):
     """To a scanner: build one range of overall inputs."""
 
     number: int
@@ -232,7 +229,7 @@ class BuildInputs(msgspec.Struct, frozen=True, tag=True):
     """Number of shards, the one of init quanta included."""
 
 
-class InputsBuilt(msgspec.Struct, frozen=True, tag=True):
+class InputsBuilt(msgspec.Struct, frozen=True):
     """From a scanner: a range is on disk."""
 
     number: int
@@ -241,48 +238,26 @@ class InputsBuilt(msgspec.Struct, frozen=True, tag=True):
     """Edges from its datasets to quanta that read them."""
 
 
-class FinishGraph(msgspec.Struct, frozen=True, tag=True):
+class FinishGraph(msgspec.Struct, frozen=True):
     """To the writer: put the graph together from digests, outputs of all shards and this many ranges."""
 
     n_ranges: int
     """Number of ranges of overall inputs."""
 
 
-class PublishGraph(msgspec.Struct, frozen=True, tag=True):
+class PublishGraph(msgspec.Struct, frozen=True):
     """To the writer: everything is ingested; move the graph to its place."""
 
 
-class GraphWritten(msgspec.Struct, frozen=True, tag=True):
+class GraphWritten(msgspec.Struct, frozen=True):
     """From the writer: the graph is in its place."""
 
     size: int
     """Size in bytes."""
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
+class Ready(msgspec.Struct, frozen=True):
     """From any worker: a message is done that needs no other answer."""
-
-
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """From any worker: it can't go on."""
-
-    cause: str
-    """What happened, in one line."""
-    exit_code: int
-    """Exit code that the cause asks for."""
-    details: str
-    """Traceback, for the log."""
-
-
-class Logged(msgspec.Struct, frozen=True, tag=True):
-    """From any worker, before a reply: what its libraries had to say, which else would go to the terminal."""
-
-    logger: str
-    """Name of the logger."""
-    level: int
-    """Level of the message."""
-    text: str
-    """The message."""
 
 
 Request = (
@@ -311,27 +286,5 @@ Reply = (
     | InputsBuilt
     | GraphWritten
     | Ready
-    | Failed
 )
 """What they answer, one reply to each request."""
-
-
-def pack(message: Setup | Request | Reply | Logged) -> bytes:
-    """Return the bytes of a message."""
-    packed: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
-    return packed
-
-
-def unpack(data: bytes) -> Any:
-    """Return the message in some bytes.
-
-    Raises
-    ------
-    ValueError
-        If they hold no message of this version.
-    """
-    try:
-        document = msgpack.unpackb(data, strict_map_key=False)
-        return msgspec.convert(document, Setup | Request | Reply | Logged, builtin_types=(bytes,))
-    except (msgspec.ValidationError, msgpack.UnpackException, TypeError, ValueError) as exc:
-        raise ValueError(f"not a message of this version ({exc})") from exc

@@ -21,7 +21,7 @@ from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_paths
 from aggregator.schemas.checkpoints import last_run, unreadable
 from aggregator.storage import errors, fault_points, locks
-from aggregator.workers.engines import processor_time
+from aggregator.workers.engines import engine, in_process, processes, processor_time
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +137,11 @@ def _publish(
     done.problem_list = path
 
 
+def _engine(n_processes: int, lock: int, stopping: interruption.Interruption) -> engine.Engine:
+    # Workers inherit the lock, so that it outlives a killed coordinator until the last one is gone.
+    return processes.Engine([lock]) if n_processes > 1 else in_process.Engine(stopping.attempt)
+
+
 def _aggregate(
     asked: aggregation_request.Request,
     stopping: interruption.Interruption,
@@ -145,8 +150,8 @@ def _aggregate(
     listing: unreadable.Listing,
 ) -> None:
     config = asked.config
-    lock = asked.checkpoint.lock.descriptor
-    workers = crew.Crew(config.n_processes, asked.output is not None, lock, stopping)
+    where = _engine(config.n_processes, asked.checkpoint.lock.descriptor, stopping)
+    workers = crew.Crew(where, config.n_processes, asked.output is not None)
     try:
         prepared = stopping.attempt(lambda: preparation.prepare(asked))
         stopping.check()

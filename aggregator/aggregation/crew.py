@@ -1,13 +1,11 @@
 """The workers of one aggregation."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from aggregator.console import interruption
 from aggregator.schemas import messages
-from aggregator.workers.engines import memory, process
+from aggregator.workers.engines import engine, memory, outcomes
 from aggregator.workers.roles import handling
 
 _POLL_SECONDS = 0.25
@@ -28,82 +26,70 @@ def _scanner_names(n_scanners: int) -> list[str]:
 class Crew:
     """Scanners, an ingester, and a writer if there is something to write.
 
-    Processes are started at once, so that they import their libraries while the graph is read; they
+    Workers are started at once, so that processes import their libraries while the graph is read; they
     begin to work when they are set up.
 
     Parameters
     ----------
+    where
+        The engine that runs them; nobody else uses it.
     n_scanners
-        Number of scanners; 1 for everything in this process.
+        Number of scanners.
     writing
         Whether there is a writer.
-    lock
-        Descriptor of the checkpoint's lock.
-    stopping
-        Knows whether to stop.
     """
 
-    def __init__(
-        self, n_scanners: int, writing: bool, lock: int, stopping: interruption.Interruption
-    ) -> None:
-        self._clock = process.Clock()
-        self.all: list[process.Worker] = []
-        self._queues: dict[process.Worker, deque[messages.Request]] = {}
-
-        def start(kind: str, name: str) -> process.Worker:
-            if n_scanners == 1:
-                worker: process.Worker = process.LocalWorker(kind, name, stopping.attempt)
-            else:
-                worker = process.ProcessWorker(kind, name, lock, self._clock)
-            self.all.append(worker)
-            self._queues[worker] = deque()
-            return worker
-
+    def __init__(self, where: engine.Engine, n_scanners: int, writing: bool) -> None:
+        self._engine = where
+        self._roles: dict[engine.Worker, str] = {}
+        self._queues: dict[str, deque[messages.Request]] = {
+            handling.INGESTER: deque(),
+            handling.WRITER: deque(),
+        }
         try:
-            self.scanners = [start(handling.SCANNER, name) for name in _scanner_names(n_scanners)]
-            self.ingester = start(handling.INGESTER, handling.INGESTER)
-            self.writer = start(handling.WRITER, handling.WRITER) if writing else None
+            self.scanners = [self._start(handling.SCANNER, name) for name in _scanner_names(n_scanners)]
+            for role in [handling.INGESTER, *([handling.WRITER] if writing else [])]:
+                self._start(role, role)
         except BaseException:
             self.stop()
             raise
 
+    def _start(self, role: str, name: str) -> engine.Worker:
+        worker = self._engine.start(handling.program(role, name))
+        self._roles[worker] = role
+        return worker
+
     def set_up(self, setup: messages.Setup) -> None:
         """Tell all workers what they need to know."""
-        for worker in self.all:
-            worker.send(setup)
+        for worker in self._roles:
+            worker.send(setup, handling.describe(setup))
+
+    def send(self, worker: engine.Worker, request: messages.Request) -> None:
+        """Send a request to a worker that has room for it."""
+        worker.send(request, handling.describe(request))
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End all workers after what they are doing; kill those that take longer than some seconds."""
-        for worker in self.all:
-            worker.end()
-        deadline = time.monotonic() + seconds
-        while self.all:
-            # It leaves the list when it is gone: a second signal can come while it is waited for.
-            self.all[-1].join(max(0.0, deadline - time.monotonic()))
-            self.all.pop()
+        self._engine.end(seconds)
 
-    def post(self, worker: process.Worker, request: messages.Request) -> None:
-        """Have a request delivered when the worker has room for it."""
-        self._queues[worker].append(request)
-
-    def is_idle(self, worker: process.Worker) -> bool:
-        """Return whether a worker has answered everything."""
-        return not self._queues[worker] and not worker.in_flight
+    def post(self, role: str, request: messages.Request) -> None:
+        """Have a request delivered to the ingester or the writer when it has room for it."""
+        self._queues[role].append(request)
 
     @property
     def is_busy(self) -> bool:
         """Whether something is not delivered or not answered yet."""
-        return not all(map(self.is_idle, self.all))
+        return any(self._queues.values()) or any(worker.outstanding for worker in self._roles)
 
     def describe(self) -> str:
         """Return what each worker is at, for how long, and the memory that it holds."""
         parts = []
-        for worker in self.all:
+        for worker, role in self._roles.items():
             at = (
                 f"{worker.outstanding[0]} for {worker.busy_seconds():.0f} s" if worker.outstanding else "idle"
             )
-            behind = len(self._queues[worker])
-            lag = f", {behind} behind" if behind else ""
+            n_behind = len(self._queues.get(role, ()))
+            lag = f", {n_behind} behind" if n_behind else ""
             parts.append(f"{worker.name} {at}{lag}, {memory.resident(worker.pid) / 1e6:.0f} MB")
         return "; ".join(parts)
 
@@ -111,20 +97,28 @@ class Crew:
         """Return the largest memory of each process so far, in bytes."""
         return self._measure(memory.peak)
 
-    def _measure(self, measure: Callable[[int], int]) -> dict[str, int]:
-        if isinstance(self.ingester, process.LocalWorker):
-            return {"all": measure(self.ingester.pid)}
-        return {"coordinator": measure(os.getpid())} | {w.name: measure(w.pid) for w in self.all}
-
     def held_memory(self) -> dict[str, int]:
         """Return the memory that each process holds, in bytes."""
         return self._measure(memory.resident)
 
-    def receive(self) -> Iterator[tuple[process.Worker, messages.Reply]]:
-        """Deliver what can be delivered, wait a little, and yield answers."""
-        for worker, queue in self._queues.items():
-            while queue and worker.in_flight < process.MAX_IN_FLIGHT:
-                worker.send(queue.popleft())
-        self._clock.tick()
-        yield from process.wait(self.all, _POLL_SECONDS)
-        self._clock.tick()
+    def _measure(self, measure: Callable[[int], int]) -> dict[str, int]:
+        own = os.getpid()
+        others = {worker.name: measure(worker.pid) for worker in self._roles if worker.pid != own}
+        return {"coordinator": measure(own)} | others if others else {"all": measure(own)}
+
+    def receive(self) -> Iterator[tuple[str, messages.Reply | None]]:
+        """Deliver what can be delivered, wait a little, and yield roles with their answers.
+
+        What was given up has none.
+
+        Raises
+        ------
+        FatalWorkerError
+            If a worker failed or is gone.
+        """
+        for worker, role in self._roles.items():
+            queue = self._queues.get(role)
+            while queue and len(worker.outstanding) < engine.MAX_IN_FLIGHT:
+                self.send(worker, queue.popleft())
+        for worker, outcome in self._engine.wait(_POLL_SECONDS):
+            yield self._roles[worker], outcomes.value(worker, outcome)

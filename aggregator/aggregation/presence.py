@@ -54,9 +54,9 @@ def _replies(
     while True:
         stopping.check()
         if not any(reply.path for reply in replies):
-            for scanner in filter(workers.is_idle, workers.scanners):
-                if (shard := next(shards, None)) is not None:
-                    workers.post(scanner, messages.FindFile(prepared.division.request(shard)))
+            for scanner in workers.scanners:
+                if not scanner.outstanding and (shard := next(shards, None)) is not None:
+                    workers.send(scanner, messages.FindFile(prepared.division.request(shard)))
         if not workers.is_busy:
             return replies
         replies += [reply for _, reply in workers.receive() if isinstance(reply, messages.FileFound)]

@@ -63,6 +63,10 @@ class Shards:
         """Return the position of a shard's first quantum."""
         return (shard - 1) * self.size
 
+    def n_quanta(self, shard: int) -> int:
+        """Return the number of a shard's quanta; init quanta do not count."""
+        return min(self.size, len(self.ids) - self.begin(shard)) if shard else 0
+
     def consumers(self) -> Consumers:
         """Return, for each shard, itself and those with quanta that directly follow its own.
 

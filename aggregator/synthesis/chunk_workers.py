@@ -1,14 +1,8 @@
 """Making the files of chunks: in this process, or in several."""
 
 import collections
-import contextlib
-import os
-import traceback
+import functools
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection as standard_connection
-from typing import Any, Final
-
-import multiprocess
 
 from aggregator.butler import creation
 from aggregator.butler.configuration import repository_config as butler_config
@@ -28,10 +22,12 @@ from aggregator.synthesis import (
 )
 from aggregator.synthesis import graph as graph_module
 from aggregator.synthesis import survey as survey_module
-from aggregator.workers.engines import launch
+from aggregator.workers.engines import engine as engine_module
+from aggregator.workers.engines import in_process, outcomes, processes
 
-_IN_FLIGHT: Final = 2
-"""Chunks that a process is told of: one to work on, one to go on with."""
+_POLL_SECONDS = 10.0
+_STOP_SECONDS = 60.0
+"""How long processes may take to end when all is done."""
 
 
 class Plan:
@@ -74,8 +70,8 @@ class Maker:
         self._fates = self._parts.read_fates()
         self._frame = predicted_writer.Frames(self._parts.read_dictionary(), graph_module.LEVEL)
 
-    def make(self, number: int) -> None:
-        """Write the files of a chunk's quanta, and then keep their predicted blocks.
+    def handle(self, number: int) -> int:
+        """Write the files of a chunk's quanta, and then keep their predicted blocks; return its number.
 
         Raises
         ------
@@ -92,6 +88,10 @@ class Maker:
                 f"{exc.filename or self._parts.directory}: can't write files there ({exc.strerror}). "
                 "Make room, and run the same command again."
             ) from exc
+        return number
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to be released."""
 
 
 def make_all(
@@ -104,86 +104,32 @@ def make_all(
     FatalWorkerError
         Raised if a process failed or died.
     """
-    if n_processes == 1 or len(numbers) < 2:
-        maker = Maker(root, asked)
-        for number in numbers:
-            maker.make(number)
-            yield number
-        return
-    with contextlib.ExitStack() as started:
-        count = min(n_processes, len(numbers))
-        helpers = [started.enter_context(_Helper(i, root, asked)) for i in range(count)]
-        waiting = collections.deque(numbers)
-        for _ in range(_IN_FLIGHT):
-            for helper in helpers:
-                helper.give(waiting)
-        left = len(numbers)
-        while left:
-            for helper in _ready(helpers):
-                yield helper.take()
-                helper.give(waiting)
-                left -= 1
+    count = min(n_processes, len(numbers))
+    engine: engine_module.Engine = in_process.Engine() if count < 2 else processes.Engine()
+    seconds = 0.0
+    try:
+        programs = (
+            engine_module.Program(f"maker-{i:03}", functools.partial(Maker, root, asked))
+            for i in range(count)
+        )
+        yield from _feed(engine, [engine.start(program) for program in programs], numbers)
+        seconds = _STOP_SECONDS
+    finally:
+        engine.end(seconds)
 
 
-def _ready(helpers: Sequence["_Helper"]) -> list["_Helper"]:
-    """Wait until there is an answer, or a process has ended; return those with answers."""
-    standard_connection.wait([*(h.pipe for h in helpers), *(h.process.sentinel for h in helpers)])
-    # The pipe of a dead process is ready, too.
-    return [helper for helper in helpers if helper.process.exitcode is not None or helper.pipe.poll()]
-
-
-class _Helper:
-    """A process that makes chunks; a context manager that ends it."""
-
-    def __init__(self, position: int, root: str, asked: parameters.SynthesisParameters) -> None:
-        self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
-        self.process = launch.start(serve, (child, root, asked), f"maker-{position:03}")
-        child.close()
-
-    def __enter__(self) -> "_Helper":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self.pipe.close()
-        if kind is not None:
-            self.process.kill()
-        self.process.join()
-
-    def give(self, waiting: collections.deque[int]) -> None:
-        """Send the next chunk, if there is one."""
-        if waiting:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.pipe.send(waiting.popleft())
-
-    def take(self) -> int:
-        """Return the number of a complete chunk."""
-        try:
-            answer = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join(1.0)
-            code = self.process.exitcode
-            answer = f"its process ended with exit code {code}. Run the same command again.", ""
-        if isinstance(answer, int):
-            return answer
-        cause, details = answer
-        error = errors.FatalWorkerError(f"{self.process.name}: {cause}")
-        error.add_note(details)
-        raise error
-
-
-def serve(pipe: Any, root: str, asked: parameters.SynthesisParameters) -> None:
-    """Make chunks until the pipe closes: the main function of a process."""
-    launch.settle()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            maker = Maker(root, asked)
-            while True:
-                number = pipe.recv()
-                maker.make(number)
-                pipe.send(number)
-        except errors.AggregatorError as exc:
-            pipe.send((str(exc), traceback.format_exc()))
-        except Exception as exc:
-            if not isinstance(exc, EOFError | BrokenPipeError | ConnectionResetError):
-                pipe.send((f"{type(exc).__name__}: {exc}", traceback.format_exc()))
-    os._exit(0)
+def _feed(
+    engine: engine_module.Engine, makers: Sequence[engine_module.Worker], numbers: Sequence[int]
+) -> Iterator[int]:
+    """Have chunks made; yield the number of each when it is complete."""
+    waiting = collections.deque(numbers)
+    left = len(numbers)
+    while left:
+        for level in range(1, engine_module.MAX_IN_FLIGHT + 1):
+            for maker in makers:
+                if waiting and len(maker.outstanding) < level:
+                    number = waiting.popleft()
+                    maker.send(number, f"chunk {number}")
+        for maker, outcome in engine.wait(_POLL_SECONDS):
+            yield outcomes.value(maker, outcome)
+            left -= 1

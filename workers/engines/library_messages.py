@@ -1,12 +1,25 @@
-"""What libraries say in a worker, on its way to the coordinator, which alone has the terminal."""
+"""What libraries say in a worker, on its way to the process that started it, which alone has the terminal."""
 
 import collections
+import dataclasses
 import logging
-
-from aggregator.schemas import messages
 
 _N_KEPT = 100
 """Messages to keep, at most; the last ones."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Logged:
+    """A message that would have gone to the terminal."""
+
+    logger: str
+    """Name of the logger."""
+
+    level: int
+    """Level of the message."""
+
+    text: str
+    """The message."""
 
 
 class Collector(logging.Handler):
@@ -14,7 +27,7 @@ class Collector(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._records: collections.deque[messages.Logged] = collections.deque(maxlen=_N_KEPT)
+        self._records: collections.deque[Logged] = collections.deque(maxlen=_N_KEPT)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
@@ -23,8 +36,8 @@ class Collector(logging.Handler):
         except Exception as exc:
             # As other handlers do: what can't be told must not end what it tells of.
             text = f"{record.msg!r} ({exc})"
-        self._records.append(messages.Logged(record.name, record.levelno, text))
+        self._records.append(Logged(record.name, record.levelno, text))
 
-    def take(self) -> list[messages.Logged]:
+    def take(self) -> list[Logged]:
         """Return what has come since the call before."""
         return [self._records.popleft() for _ in range(len(self._records))]

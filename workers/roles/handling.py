@@ -1,15 +1,18 @@
-"""The roles by name, and what happens around every request: logs, and errors turned into text."""
+"""The roles by name, and what happens around every request: its log, and the profile of all of them."""
 
+import cProfile
+import functools
 import logging
 import os
+import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
 from aggregator.schemas import messages, output_paths
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
+from aggregator.workers.engines import engine
 
 SCANNER = "scanner"
 INGESTER = "ingester"
@@ -23,7 +26,7 @@ class Role(Protocol):
         """Answer a request."""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
 
 
 def load(kind: str) -> Callable[[messages.Setup, logging.Logger], Role]:
@@ -44,19 +47,27 @@ def load(kind: str) -> Callable[[messages.Setup, logging.Logger], Role]:
     raise ValueError(f"unknown role {kind!r}")
 
 
-def failure(name: str, exc: BaseException) -> messages.Failed:
-    """Return an error as text, its cause first; errors that are no AggregatorError name their class too."""
-    if isinstance(exc, OSError) and exc.errno:
-        known: BaseException = errors.of_system(exc)
-    else:
-        known = exc
-    cause = str(known) if isinstance(known, errors.AggregatorError) else f"{type(exc).__name__}: {exc}"
-    exit_code = exc.exit_code if isinstance(exc, errors.AggregatorError) else 1
-    return messages.Failed(f"{name}: {cause}", exit_code, "".join(traceback.format_exception(exc)))
+def program(kind: str, name: str) -> engine.Program:
+    """Return what makes a worker a role.
+
+    Parameters
+    ----------
+    kind
+        Which role.
+    name
+        Name of the worker.
+    """
+    may_give_up = functools.partial(_may_give_up, kind)
+    return engine.Program(name, functools.partial(Worker, kind, name), may_give_up)
+
+
+def _may_give_up(kind: str, message: messages.Setup | messages.Request) -> bool:
+    # What a batch or a graph consists of has to be whole; all else is done again by the next run.
+    return kind != INGESTER and not isinstance(message, messages.Setup | messages.PublishGraph)
 
 
 class Worker:
-    """A role with its name and log; usable in any process. The first message must be its `Setup`.
+    """A role with its name, log and profile; usable in any process. The first message must be its `Setup`.
 
     Parameters
     ----------
@@ -71,21 +82,25 @@ class Worker:
         self._make_role = load(kind)
         self._role: Role | None = None
         self._log = logging.getLogger(f"workers.{name}")
+        self._profile: Profile | None = None
 
     def handle(self, message: messages.Setup | messages.Request) -> messages.Reply:
-        """Answer a message; an error becomes a `Failed`."""
+        """Answer a message; its errors are in the log, too."""
         start = time.monotonic()
         try:
             reply = self._answer(message)
-        except Exception as exc:
+        except Exception:
             self._log.exception("failed in %s", type(message).__name__)
-            return failure(self.name, exc)
+            raise
         seconds = time.monotonic() - start
         self._log.log(log_levels.VERBOSE, "%s in %.3f s", describe(message), seconds)
         return reply
 
     def _answer(self, message: messages.Setup | messages.Request) -> messages.Reply:
         if isinstance(message, messages.Setup):
+            if message.worker_profile_dir:
+                path = os.path.join(message.worker_profile_dir, f"{self.name}.profile")
+                self._profile = Profile(path, message.protection)
             open_log(self._log, self.name, message)
             self._log.log(log_levels.VERBOSE, "starting as process %d", os.getpid())
             self._role = self._make_role(message, self._log)
@@ -95,9 +110,11 @@ class Worker:
         return self._role.handle(message)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
         if self._role is not None:
             self._role.close()
+        if self._profile is not None:
+            self._profile.write()
         self._log.log(log_levels.VERBOSE, "done")
         for handler in self._log.handlers[:]:
             self._log.removeHandler(handler)
@@ -105,6 +122,33 @@ class Worker:
         # As it was: in another run of this process the worker may be somewhere else.
         self._log.propagate = True
         self._log.setLevel(logging.NOTSET)
+
+
+class Profile:
+    """Measures what this process does from now on.
+
+    Parameters
+    ----------
+    path
+        File that the profile goes to.
+    protection
+        What must not be written.
+    """
+
+    def __init__(self, path: str, protection: output_paths.Protection) -> None:
+        self._path = path
+        self._protection = protection
+        self._profile = cProfile.Profile()
+        self._profile.enable()
+
+    def write(self) -> None:
+        """Stop, and write the profile; if that is impossible, say so."""
+        self._profile.disable()
+        try:
+            output_paths.check_again(self._path, output_paths.Kind.PROFILE, self._protection)
+            self._profile.dump_stats(self._path)
+        except (OSError, errors.AggregatorError) as exc:
+            print(f"No profile is written: {exc}", file=sys.stderr)
 
 
 def describe(message: messages.Setup | messages.Request) -> str:
