@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from aggregator.aggregation import configuration
-from aggregator.schemas.checkpoints import checkpoint, digest, last_run, manifest, superseded
+from aggregator.schemas.checkpoints import checkpoint, last_run, superseded
 from aggregator.storage import durable_files, errors, leases, local_files, locks, partial_files
 
 _log = logging.getLogger(__name__)
@@ -261,58 +261,3 @@ def directory_beside(graph_path: str) -> str:
 def temporary_directory() -> str:
     """Return a new directory for a checkpoint that nobody wants to keep."""
     return tempfile.mkdtemp(prefix="aggregation-")
-
-
-def read_manifest(held: Checkpoint, graph: str, settings: str, fresh: bool) -> manifest.Manifest | None:
-    """Return the manifest of a checkpoint if what it holds can be used; set that aside otherwise.
-
-    Parameters
-    ----------
-    held
-        The checkpoint.
-    graph
-        Identity of the predicted graph.
-    settings
-        Hash of the settings.
-    fresh
-        Whether nothing of it is wanted.
-
-    Raises
-    ------
-    RefusedError
-        If it belongs to another graph.
-    """
-    layout = held.layout
-    if not local_files.exists(layout.manifest):
-        held.clear()
-        return None
-    if fresh:
-        held.set_aside()
-        return None
-    try:
-        found = manifest.read(layout.manifest)
-        if found.identity.graph != graph:
-            raise errors.RefusedError(
-                f"{layout.directory}: is the checkpoint of another graph ({found.predicted_graph}, run "
-                f"{found.output_run}). Give --fresh to replace it, or another --checkpoint-dir."
-            )
-        if found.identity.settings != settings:
-            raise errors.FormatError(layout.manifest, "", "made with other settings, or by another version")
-        _check(layout.dictionary, layout.read_dictionary(), found.identity.dictionary)
-        _check(layout.records, layout.read_records(), found.records)
-        _check(layout.edges, layout.read_edges(), found.edges)
-    except errors.FormatError as exc:
-        _log.warning("The checkpoint can't be used, everything is scanned again: %s", exc)
-        held.set_aside()
-        return None
-    return found
-
-
-def checksum(data: bytes | memoryview) -> str:
-    """Return the checksum of a part of a checkpoint; empty for an empty one."""
-    return digest.checksum(data).hex() if data else ""
-
-
-def _check(path: str, data: bytes, expected: str) -> None:
-    if checksum(data) != expected:
-        raise errors.FormatError(path, "", "damaged (its checksum differs)")

@@ -10,6 +10,7 @@ import numpy as np
 
 from aggregator.aggregation import (
     aggregation_request,
+    checkpoint_content,
     checkpoints,
     configuration,
     dictionary,
@@ -66,7 +67,7 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
     identity = _identity(asked, table)
     files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
     held.remove_temporary_files()
-    found = checkpoints.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
+    found = checkpoint_content.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
         # To parse them takes seconds for a million quanta.
         edges = np.frombuffer(held.layout.read_edges(), dtype=np.int32).reshape(-1, 2)
@@ -128,9 +129,9 @@ def _fill_checkpoint(
         predicted_graph=os.path.abspath(graph.path),
         output_run=graph.header.output_run,
         repository=asked.repository.path,
-        identity=msgspec.structs.replace(identity, dictionary=checkpoints.checksum(trained)),
-        records=checkpoints.checksum(packed),
-        edges=checkpoints.checksum(edges),
+        identity=msgspec.structs.replace(identity, dictionary=checkpoint_content.checksum(trained)),
+        records=checkpoint_content.checksum(packed),
+        edges=checkpoint_content.checksum(edges),
         shard_size=division.size,
         n_quanta=len(division.ids),
     )

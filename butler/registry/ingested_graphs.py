@@ -5,13 +5,12 @@ import os.path
 from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import recorded_graphs
 from aggregator.schemas.graphs import container
 from aggregator.storage import errors, opening, stores
 
 if TYPE_CHECKING:
     from aggregator.butler.registry import registry as registries
-
-DATASET_TYPE = "run_provenance"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +71,9 @@ def places(
     """Return where the graph of each run is that has one."""
     found: dict[str, Places] = {}
     for store in repository.datastores:
-        for run, path, size in registry.files_of_type(DATASET_TYPE, store.name, store.records_table):
+        for run, path, size in registry.files_of_type(
+            recorded_graphs.DATASET_TYPE, store.name, store.records_table
+        ):
             found[run] = (*found.get(run, ()), Place(store, path, size))
     return found
 

@@ -22,7 +22,6 @@ from aggregator.butler.registry import (
     dataset_types,
     dimension_records,
     forgetting,
-    ingested_graphs,
     insertion,
     managers,
     obstacles,
@@ -51,9 +50,9 @@ def open_repository(
     RefusedError
         Raised, besides, if the configuration hides where ingested graphs are recorded.
     """
-    if repository.overrides.concern(ingested_graphs.DATASET_TYPE):
+    if repository.overrides.concern(recorded_graphs.DATASET_TYPE):
         raise errors.RefusedError(
-            f"{repository.path}: 'overrides' concern {ingested_graphs.DATASET_TYPE}, whose datasets say that "
+            f"{repository.path}: 'overrides' concern {recorded_graphs.DATASET_TYPE}, whose datasets say that "
             "a run's logs and metadata are in a graph and not in files. Take them out."
         )
     return open_registry(

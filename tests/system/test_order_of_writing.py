@@ -10,7 +10,7 @@ from aggregator.schemas.checkpoints import checkpoint, ledger, manifest
 from aggregator.storage import fault_points
 
 import aggregator
-from aggregator.aggregation import checkpoints
+from aggregator.aggregation import checkpoint_content, checkpoints
 from tests.helpers import samples
 
 
@@ -42,9 +42,9 @@ def test_manifest_comes_last(
     dictionary = layout.read_dictionary()
     samples.aggregate(sample, dry_run=True)
     found = manifest.read(layout.manifest)
-    assert found.edges == checkpoints.checksum(kept[layout.edges])
-    assert found.records == checkpoints.checksum(kept[layout.records])
-    assert found.identity.dictionary == checkpoints.checksum(dictionary)
+    assert found.edges == checkpoint_content.checksum(kept[layout.edges])
+    assert found.records == checkpoint_content.checksum(kept[layout.records])
+    assert found.identity.dictionary == checkpoint_content.checksum(dictionary)
 
 
 @pytest.mark.ordering("L1")

@@ -53,6 +53,8 @@ class Worker(engine.Worker):
     def send(self, message: Any, about: str) -> None:
         """Send a message; a dead worker shows in `Engine.wait`."""
         if not self.outstanding:
+            # What nobody has counted yet was before this message.
+            self._clock.tick()
             self._since = self._clock.seconds
         self.outstanding.append(about)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
