@@ -1,4 +1,4 @@
-"""What `aggregator show` tells, as JSON values; docs/operations.md describes their form."""
+"""What `aggregator show` tells, as JSON values; docs/show.md describes their form."""
 
 import os
 from typing import Any

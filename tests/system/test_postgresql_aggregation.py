@@ -246,7 +246,7 @@ def test_role_that_may_only_read(clean_case: kills.Case) -> None:
         aggregate(clean_case)
     assert caught.value.exit_code == 1
     assert database.content() == before
-    # These are the rights that docs/operations.md names.
+    # These are the rights that docs/how-to/use-postgresql.md names.
     rights = "SELECT, INSERT, UPDATE, DELETE, REFERENCES"
     database.execute(
         f"GRANT CREATE ON SCHEMA {schema} TO {role}",
