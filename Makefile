@@ -3,7 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup fast test test-all coverage lint demo bench bench-large kills oracle-newest package clean
+.DEFAULT_GOAL := help
+.PHONY: help setup fast test test-all coverage lint docs demo bench bench-large kills oracle-newest package clean
+
+## Prints this.
+help:
+	@awk '/^## / { text = text (text ? "\n                    " : "") substr($$0, 4); next } \
+		/^[a-z-]+:/ && text { sub(/:.*/, ""); printf "make %-14s %s\n", $$0, text } !/^#/ { text = "" }' Makefile
 
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -11,29 +17,30 @@ $(VENV)/product: pyproject.toml
 	touch $@
 
 $(VENV)/development: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint,tables]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint,tables,docs]"
 	touch $@
 
+## Sets up .venv, with everything that is needed to work on the project.
 setup: $(VENV)/development
 
 PYTEST := $(BIN)/python -m pytest --durations=25
 
-# What needs nothing but its own process.
+## Runs the tests that need nothing but their own process: half a minute.
 fast: $(VENV)/development
 	$(PYTEST) -n auto tests/unit
 
-# Everything that is shown, but not in each combination.
+## Runs all tests, but not each combination: ten minutes on two cores.
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
 	tests/browser/get_browser.sh
 	$(PYTEST) -n auto --dist worksteal -m "not exhaustive"
 
-# All combinations, as before a release.
+## Runs all tests in all combinations, as before a release.
 test-all: $(VENV)/development
 	tests/browser/get_browser.sh
 	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 $(PYTEST) -n auto --dist worksteal
 
-# What `make test` covers of each folder, with all processes; fails where that is less than it shall be.
+## Measures what `make test` covers of each folder, and fails where that is too little.
 coverage: $(VENV)/development
 	rm -rf .coverage && mkdir .coverage
 	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -n auto --dist worksteal -m "not exhaustive"
@@ -41,13 +48,20 @@ coverage: $(VENV)/development
 	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage json --quiet -o .coverage/coverage.json
 	$(BIN)/python tests/coverage_by_folder.py .coverage/coverage.json
 
+## Checks style, types and the Containerfile.
 lint: $(VENV)/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	tests/check_types.sh $(BIN)/mypy
 	$(BIN)/hadolint Containerfile
 
-# Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and tells what became of it.
+## Builds the site of docs/ in build/site.
+# Warnings are errors, and so are links that lead nowhere.
+docs: $(VENV)/development
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/site-cache docs build/site
+	@echo "The site: build/site/index.html"
+
+## Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and reports on it.
 demo: $(VENV)/product
 	rm -rf demo
 	$(BIN)/aggregator synthesize demo --quanta 3000 -j 2 --interactive-status
@@ -71,8 +85,8 @@ $(VENV)/benchmarks: $(VENV)/development
 
 MEASURE := $(BIN)/python -m benchmarks
 
-# Measures speed and compares results with the reference implementation: half an hour. Figures and plots
-# go to bench-out/.
+## Compares speed and results with the reference: half an hour.
+# Figures and plots go to bench-out/.
 bench: $(VENV)/benchmarks
 	mkdir -p bench-out
 	$(MEASURE).compare --quanta 5000 --databases sqlite postgresql --processes 1 2 --without-graph \
@@ -82,7 +96,8 @@ bench: $(VENV)/benchmarks
 	$(MEASURE).dataset_types --json bench-out/dataset_types.json
 	$(MEASURE).plots --results bench-out --to bench-out
 
-# The same for large runs, up to a million quanta: some hours and 30 GB, most of them for making the runs.
+## The same for large runs, up to a million quanta: some hours and 30 GB.
+# Most of both is for making the runs.
 bench-large: $(VENV)/benchmarks
 	mkdir -p bench-out/large
 	$(MEASURE).compare --quanta 20000 --repeat 3 --workdir bench-out/large --json bench-out/large/compare.json
@@ -93,21 +108,24 @@ bench-large: $(VENV)/benchmarks
 	$(MEASURE).ceilings --quanta 20000 --workdir bench-out/large --json bench-out/large/ceilings.json
 	$(MEASURE).plots --results bench-out/large --to bench-out/large
 
-# Kills 50 runs at random moments, besides those killed at each step; ingestions of graphs at each step in each
-# way with each database; runs graphs of hardly any quanta often.
+## Kills runs at each step, and 50 at random moments.
+# Ingestions of graphs are killed at each step in each way with each database; tiny graphs are run often.
 kills: $(VENV)/development
 	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 \
 		$(BIN)/python -m pytest tests/kills/test_aggregation.py tests/system/test_small_graphs.py \
 		tests/kills/test_graph_ingestion.py tests/oracle/test_graph_ingestion.py
 
-# Compares with the newest reference, which needs Python 3.12 or newer: ten minutes and an environment of its own.
+## Compares with the newest reference: ten minutes.
+# That needs Python 3.12 or newer, and an environment of its own.
 oracle-newest:
 	tests/oracle/newest/compare.sh
 
-# Builds sdist and wheel, and tests both in fresh environments of these interpreters: half an hour.
 PYTHONS ?= python3.11 python3.12 python3.13
+
+## Builds sdist and wheel, and tests both in fresh environments of three interpreters: half an hour.
 package:
 	tests/package/check.sh $(PYTHONS)
 
+## Removes everything that was made here.
 clean:
 	rm -rf $(VENV) .venv-newest .coverage demo bench-out build *.egg-info

@@ -1,6 +1,7 @@
 """Attributes of dimension records that file templates need, from a repository's database.
 
-A provenance graph has no dimension data, unlike the predicted graph (see `butler.dimensions.records`).
+A provenance graph has no dimension data, unlike the predicted graph
+(see `aggregator.butler.dimensions.records`).
 """
 
 from collections.abc import Collection, Iterator, Mapping

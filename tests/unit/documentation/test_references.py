@@ -25,8 +25,7 @@ def references(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def missing(name: str, sections: list[str]) -> list[str]:
     """Return what is not there of a page and its sections."""
-    places = [ROOT / "docs" / name, ROOT / "docs" / "spec" / name, ROOT / name]
-    pages = [path for path in places if path.exists()]
+    pages = [*ROOT.glob(name), *(ROOT / "docs").rglob(name)]
     if not pages:
         return [name]
     headings = {number for path in pages for number in _HEADING.findall(path.read_text())}
@@ -56,10 +55,17 @@ def test_no_reference_dangles(folder: str) -> None:
     assert not problems
 
 
+def anchors(page: pathlib.Path) -> set[str]:
+    """Return the names by which sections of a page are linked, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_no_link_of_a_page_dangles() -> None:
     problems = []
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if not (page.parent / target).exists():
-                problems.append(f"{page.relative_to(ROOT)}: {target}")
+        for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text()):
+            path = page.parent / target if target else page
+            if not path.exists() or (anchor and anchor not in anchors(path)):
+                problems.append(f"{page.relative_to(ROOT)}: {target}#{anchor}")
     assert not problems

@@ -1,0 +1,89 @@
+"""What README and tutorial show is what the commands print, run one after the other as they stand there."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+_BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def steps(page: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a page, and what it shall print; programs in Python may print anything."""
+    for kind, block in _BLOCK.findall(page):
+        if kind == "python":
+            yield f"{sys.executable} - <<'END'\n{block}\nEND", "...\n"
+            continue
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = step.splitlines(keepends=True)
+            n = 1 + next(i for i, line in enumerate(lines) if not line.endswith("\\\n"))
+            yield "".join(lines[:n]), "".join(lines[n:])
+
+
+def run_page(page: str, directory: pathlib.Path) -> list[str]:
+    """Run the commands of a page in one shell; return what is not as it says."""
+    mark = "-- end of a step --"
+    expected = list(steps(page))
+    script = "".join(f"{command}\necho '{mark}'\n" for command, _ in expected)
+    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-s"], input=script, cwd=directory, env={**os.environ, "PATH": path, "COLUMNS": "100"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    printed = done.stdout.split(f"{mark}\n")
+    assert len(printed) == len(expected) + 1, done.stdout
+    check = doctest.OutputChecker().check_output
+    return [
+        f"{command}\nshall print\n{text}\nand prints\n{output}"
+        for (command, text), output in zip(expected, printed, strict=False)
+        if not check(text, output, doctest.ELLIPSIS)
+    ]
+
+
+def test_a_step_that_prints_something_else_is_noticed(tmp_path: pathlib.Path) -> None:
+    page = "```console\n$ echo one\n...\n$ echo two \\\n  three\ntwo 3\n```\n```python\nprint(1)\n```\n"
+    [problem] = run_page(page, tmp_path)
+    assert problem == "echo two \\\n  three\n\nshall print\ntwo 3\n\nand prints\ntwo three\n"
+
+
+@pytest.mark.timeout(600)
+def test_tutorial(tmp_path: pathlib.Path) -> None:
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    assert len(list(steps(page))) > 15
+    assert not run_page(page, tmp_path)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "again"),
+    [(0, 0, False), (2, 0, False), (1, 0, True), (143, 2, True), (143, 3, False)],
+)
+def test_slurm_script(code: int, restarts: int, again: bool, tmp_path: pathlib.Path) -> None:
+    """Slurm itself is not here: `srun` and `scontrol` print their arguments."""
+    page = (ROOT / "docs" / "how-to" / "run-in-a-batch-system.md").read_text()
+    [script] = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for name, status in (("srun", code), ("scontrol", 0)):
+        stub = tmp_path / name
+        stub.write_text(f'#!/bin/sh\necho {name} "$@"\nexit {status}\n')
+        stub.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "16", "SLURM_JOB_ID": "7",
+        "SLURM_RESTART_COUNT": str(restarts),
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-s", "p.qg", "repo", "o.qg"], input=script, env=environment, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    lines = done.stdout.splitlines()
+    assert lines[0] == "srun aggregator aggregate-graph p.qg repo -o o.qg -j 16"
+    assert lines[1:] == (["scontrol requeue 7"] if again else [])
