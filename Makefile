@@ -17,7 +17,7 @@ $(VENV)/product: pyproject.toml
 	touch $@
 
 $(VENV)/development: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,oracle,lint,tables,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[remote,test,oracle,lint,tables,docs]"
 	touch $@
 
 ## Sets up .venv, with everything that is needed to work on the project.

@@ -96,6 +96,15 @@ class Store(abc.ABC):
     deleted_at_once: int = 1000
     """How many keys `delete_many` deals best with."""
 
+    def check(self) -> None:  # noqa: B027  (for many there is nothing to check)
+        """Refuse a root that can't be looked into, before any work.
+
+        Raises
+        ------
+        RefusedError
+            If so; says why.
+        """
+
     @abc.abstractmethod
     def location(self, key: str) -> str:
         """Return the path or URI of an object, for messages and for other programs."""

@@ -11,7 +11,7 @@ from aggregator.butler.registry import collections, graph_places, ingested_graph
 from aggregator.graph_ingestion import placement, places, transfers
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, pipeline, provenance_graph
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, uris
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ def check(
             f"{given}: is the graph of run {header.output_run!r}, not of {output_run!r}."
         )
     repository = repository_config.load(butler_path)
+    _check_local(repository)
     repository.check_writeable()
     with contextlib.ExitStack() as open_things:
         source = open_things.enter_context(registry.open_repository(repository, writeable=True))
@@ -122,6 +123,16 @@ def check(
         return Request(
             repository, source, run, dataset_id, where, run in known, given, mode, open_things.pop_all()
         )
+
+
+def _check_local(repository: repository_config.RepositoryConfig) -> None:
+    """Refuse datastores that no graph can be read from."""
+    for store in repository.datastores:
+        if uris.is_remote(store.root):
+            raise errors.RefusedError(
+                f"{repository.path}: graphs can't be ingested into {store.root} by this version; use the "
+                "reference's command for that."
+            )
 
 
 def _read_header(path: str | None) -> pipeline.Header | None:

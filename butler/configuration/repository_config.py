@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aggregator.butler.configuration import repository_index, sqlite_urls, type_overrides, yaml_files
-from aggregator.storage import errors, local_files, opening, stores
+from aggregator.storage import errors, local_files, opening, stores, uris
 
 ROOT_TAG: Final = "<butlerRoot>"
 """What stands for the repository's directory in butler.yaml."""
@@ -39,7 +39,7 @@ class FileDatastore:
     """Name in the database; by default made from the root as configured."""
 
     root: str
-    """Local directory of the files."""
+    """Where the files are: an absolute path, or a URI."""
 
     records_table: str
     """Table of the file records."""
@@ -96,13 +96,15 @@ class RepositoryConfig:
         Raises
         ------
         aggregator.storage.errors.RefusedError
-            It has tables that would miss them.
+            It has tables that would miss them, or a datastore can't be reached.
         """
         if self.has_live_tables:
             raise errors.RefusedError(
                 f"{self.path}: the repository has live ObsCore tables (registry.managers.obscore), which "
                 "this version does not fill. Use the reference's command for it."
             )
+        for store in self.datastores:
+            store.files.check()
 
     def settings(self) -> dict[str, Any]:
         """Return all that paths and records depend on, as JSON values, wherever the repository lies."""
@@ -258,6 +260,13 @@ class _Reader:
         children = [yaml_files.section(child, "datastore") for child in config.get("datastores") or ()]
         return [store for child in children for store in self._datastores(child, constraints)]
 
+    def _place(self, root: str) -> str:
+        """Return a datastore's root as stores know it."""
+        if uris.is_remote(root):
+            uris.parse(root)
+            return root.rstrip("/")
+        return os.path.abspath(yaml_files.local_path(root, f"{self.path}: datastore root"))
+
     def _file_datastore(
         self, config: Mapping[str, Any], constraints: tuple[Mapping[str, Any], ...]
     ) -> FileDatastore:
@@ -266,16 +275,14 @@ class _Reader:
                 raise errors.RefusedError(f"{self.path}: 'datastore: {key}' has to be a mapping.")
         try:
             root, table = config["root"], config["records"]["table"]
-            directory = yaml_files.local_path(
-                root.replace(ROOT_TAG, self.root), f"{self.path}: datastore root"
-            )
+            place = self._place(root.replace(ROOT_TAG, self.root))
         except (KeyError, TypeError, AttributeError) as error:
             raise errors.RefusedError(
                 f"{self.path}: 'datastore: root' or 'datastore: records: table' is missing or malformed."
             ) from error
         return FileDatastore(
             name=config.get("name", f"FileDatastore@{root}"),
-            root=os.path.abspath(directory),
+            root=place,
             records_table=table,
             templates=config["templates"],
             formatters=config["formatters"],

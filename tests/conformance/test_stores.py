@@ -8,9 +8,12 @@ import pathlib
 import pickle
 import stat
 import time
+from collections.abc import Iterator
 
 import pytest
-from aggregator.storage import errors, local_files, local_store, stores, testing
+from aggregator.storage import errors, local_files, local_store, opening, stores, testing
+
+from tests.helpers import object_servers
 
 KEYS = [
     "plain.json",
@@ -32,6 +35,8 @@ def nothing() -> None:
 
 class StoreSuite:
     """The suite; a subclass has a fixture `store`, which gives an empty store."""
+
+    writers_at_once = 8
 
     @pytest.mark.parametrize("key", KEYS)
     def test_what_is_written_is_read(self, store: stores.Store, key: str) -> None:
@@ -111,7 +116,7 @@ class StoreSuite:
                 return False
             return True
 
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.writers_at_once) as pool:
             written = list(pool.map(write, range(8)))
         assert written.count(True) == 1
         content = store.read("contended")
@@ -403,3 +408,65 @@ class TestLocalStore(StoreSuite):
             source.unlink()
         assert store.origin("a/b/c") in (None, str(source))
         assert store.read("a/b/c") is not None
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[object_servers.S3Server]:
+    with object_servers.running() as server:
+        yield server
+
+
+class TestS3Store(StoreSuite):
+    """Objects of an S3 server."""
+
+    # The server of these tests looks whether there is an object and writes it in two steps.
+    writers_at_once = 1
+
+    @pytest.fixture
+    def bucket(self, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        return s3.new_bucket()
+
+    @pytest.fixture
+    def store(self, bucket: str) -> stores.Store:
+        return opening.open_store(f"s3://{bucket}/repo a")
+
+    def test_keys_of_the_bucket(self, store: stores.Store, bucket: str, s3: object_servers.S3Server) -> None:
+        for key in KEYS:
+            store.write(key, b"", overwrite=False)
+        assert s3.keys(bucket) == sorted((f"repo a/{key}" for key in KEYS), key=str.encode)
+
+    def test_a_store_sees_nothing_beside_its_root(self, store: stores.Store, bucket: str) -> None:
+        opening.open_store(f"s3://{bucket}").write("repo a2/b", b"", overwrite=False)
+        assert list(store.list("")) == []
+
+    def test_locations(self, store: stores.Store, bucket: str) -> None:
+        assert store.location("d#e/f g.json") == f"s3://{bucket}/repo%20a/d%23e/f%20g.json"
+
+    @pytest.mark.parametrize("root", ["s3://no-such-bucket/repo", "s3://no-such-bucket"])
+    def test_a_missing_bucket_is_refused(self, bucket: str, root: str) -> None:
+        store = opening.open_store(root)
+        for look in (lambda: store.read("a"), lambda: store.mark("a"), lambda: list(store.list(""))):
+            with pytest.raises(errors.RefusedError, match="no such bucket"):
+                look()
+
+    def test_a_bucket_that_goes_away(
+        self, store: stores.Store, bucket: str, s3: object_servers.S3Server
+    ) -> None:
+        """Its objects are not missing: nobody knows."""
+        assert store.read("a") is None
+        s3.remove_bucket(bucket)
+        with pytest.raises(errors.MachineError, match="no such bucket"):
+            store.read("a")
+
+    def test_without_credentials(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.setenv("HOME", "/nowhere")
+        with pytest.raises(errors.RefusedError, match="no credentials"):
+            opening.open_store(f"s3://{bucket}/without").read("a")
+
+    def test_links_are_refused(self, store: stores.Store) -> None:
+        for mode in ("link", "symlink", "hardlink", "relsymlink"):
+            with pytest.raises(errors.RefusedError, match="copy or move"):
+                store.check_adoption("/a", "b", mode)

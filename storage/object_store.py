@@ -1,0 +1,224 @@
+"""Stores on S3-compatible servers and Google's cloud storage, by way of `obstore`.
+
+Imported for remote roots only. What the server says in other words than "no such key" is never taken for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import obstore
+from aggregator.storage import errors, in_flight, leases, local_files, locks, object_clients, stores, uris
+from obstore import exceptions
+
+REQUESTS = 16
+"""Requests at a time of one process, in bulk operations."""
+
+_TIMES = struct.Struct("<qq")
+"""Size and modification time in ns: the tag where a server gives no ETag."""
+
+_PART = 16 << 20
+"""Bytes of a part of a large object."""
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ObjectStore(stores.Store):
+    """Objects of a bucket."""
+
+    root: str
+    """URI of the bucket, and the beginning that all keys have there."""
+
+    def check(self) -> None:
+        """Look into the bucket, in the way that the environment says now."""
+        object_clients.connect(self.root)
+
+    def location(self, key: str) -> str:
+        """Return the URI of an object."""
+        return uris.join(self.root, key)
+
+    @property
+    def _client(self) -> Any:
+        return object_clients.client(self.root)
+
+    def _path(self, key: str) -> str:
+        prefix = uris.parse(self.root).prefix
+        return f"{prefix}/{key}" if prefix else key
+
+    def read(self, key: str) -> stores.Content | None:
+        """Return an object by one request."""
+        try:
+            with self._explained(key):
+                result = obstore.get(self._client, self._path(key))
+                return stores.Content(result.bytes().to_bytes(), _mark(result.meta))
+        except FileNotFoundError:
+            return None
+
+    def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:
+        """Return bytes of an object by one request."""
+        if length:
+            with contextlib.suppress(object_clients.OutOfRangeError), self._explained(key):
+                options: obstore.GetOptions = {"range": (start, start + length)}
+                result = obstore.get(self._client, self._path(key), options=options)
+                if tag is not None and _mark(result.meta).tag != tag:
+                    raise stores.ChangedError(self.location(key))
+                return result.bytes().to_bytes()
+        mark = self.mark(key)
+        if mark is None:
+            raise FileNotFoundError(self.location(key))
+        if tag is not None and mark.tag != tag:
+            raise stores.ChangedError(self.location(key))
+        if length and start < mark.size:
+            raise local_files.UnusableError("the server gives no parts of it")
+        return b""
+
+    def mark(self, key: str) -> stores.Mark | None:
+        """Return what a server tells of an object."""
+        try:
+            with self._explained(key):
+                return _mark(obstore.head(self._client, self._path(key)))
+        except FileNotFoundError:
+            return None
+
+    def marks(self, keys: Iterable[str]) -> Iterator[stores.Look]:
+        """Yield what is known of many objects, with several requests at a time."""
+        return in_flight.map_ordered(self._look, keys, REQUESTS)
+
+    def _look(self, key: str) -> stores.Look:
+        try:
+            return self.mark(key)
+        except local_files.UnusableError as exc:
+            return exc
+
+    def is_there(self, key: str) -> bool:
+        """Return whether there is an object; where access is denied, nobody knows."""
+        try:
+            return self.mark(key) is not None
+        except local_files.UnusableError as exc:
+            raise errors.MachineError(self.location(key), str(exc)) from exc
+
+    def list(self, prefix: str) -> Iterator[tuple[str, stores.Mark]]:
+        """Yield what a server lists, in its order, which is that of bytes."""
+        above = self._path("")
+        with self._explained(prefix):
+            for page in obstore.list(self._client, prefix=f"{above}{prefix}", chunk_size=1000):
+                for meta in page:
+                    yield meta["path"].removeprefix(above), _mark(meta)
+
+    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+        """Write an object by one request."""
+        with self._written(key):
+            mode: obstore.PutMode = "overwrite" if overwrite else "create"
+            obstore.put(self._client, self._path(key), data, mode=mode, use_multipart=False)
+
+    def delete_many(self, keys: Iterable[str], unchanged_since: int | None = None) -> stores.Deletion:
+        """Delete objects together, if a server can do that."""
+        done = stores.Deletion()
+        chosen = []
+        wanted = list(keys)
+        for key, look in zip(wanted, self.marks(wanted), strict=True):
+            if isinstance(look, local_files.UnusableError):
+                done.failures.append(f"{self.location(key)} ({look})")
+            elif look is not None and unchanged_since is not None and look.changed > unchanged_since:
+                done.changed.append(key)
+            elif look is not None:
+                chosen.append(key)
+        try:
+            if chosen:
+                obstore.delete(self._client, [self._path(key) for key in chosen])
+            done.n_deleted += len(chosen)
+        except (exceptions.BaseError, OSError):
+            # Which of them it was is found out one by one.
+            for key, problem in zip(
+                chosen, in_flight.map_ordered(self._delete, chosen, REQUESTS), strict=True
+            ):
+                done.n_deleted += not problem
+                done.failures += [f"{self.location(key)} ({problem})"] if problem else []
+        return done
+
+    def _delete(self, key: str) -> str:
+        try:
+            with self._explained(key):
+                obstore.delete(self._client, self._path(key))
+        except FileNotFoundError:
+            pass
+        except (local_files.UnusableError, errors.MachineError) as exc:
+            return getattr(exc, "reason", str(exc))
+        return ""
+
+    def identity(self) -> tuple[str, int, int]:
+        """Return the root; what is there has no number."""
+        return self.root, 0, 0
+
+    def check_adoption(self, source: str, key: str, mode: str) -> None:
+        """Refuse links."""
+        if mode not in ("auto", "copy", "move"):
+            raise errors.RefusedError(
+                f"{source}: can't be linked to {self.location(key)}; copy or move it there instead."
+            )
+
+    def adopt(
+        self, source: str, key: str, mode: str, tick: Callable[[], None], look: Callable[[], object]
+    ) -> None:
+        """Upload a file, in parts if it is large."""
+        size = os.path.getsize(source)
+        tick()
+        look()
+        with self._written(key), open(source, "rb") as stream:
+            in_parts = size > 4 * _PART
+            obstore.put(self._client, self._path(key), stream, use_multipart=in_parts, chunk_size=_PART)
+        tick()
+        mark = self.mark(key)
+        if mark is None or mark.size != size:
+            raise errors.MachineError(self.location(key), "is not complete after it was uploaded")
+
+    def make_durable(self, key: str) -> None:
+        """Look whether an object is there: what a server has acknowledged is durable."""
+        if self.mark(key) is None:
+            raise FileNotFoundError(2, "No such object", self.location(key))
+
+    @contextlib.contextmanager
+    def lock(self, key: str, advice: str) -> Iterator[leases.Claim | None]:
+        """Lock an object for the processes of this host."""
+        name = hashlib.blake2b(self.location(key).encode(), digest_size=16).hexdigest()
+        path = os.path.join(tempfile.gettempdir(), f"aggregator-{os.getuid()}-{name}.lock")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with locks.take(self.location(key), fd, advice) as lock:
+            yield lock.claim
+
+    @contextlib.contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turn what the client raises into our own errors.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a server says that there is no such key.
+        """
+        with object_clients.explained(self.location(key)):
+            yield
+
+    @contextlib.contextmanager
+    def _written(self, key: str) -> Iterator[None]:
+        try:
+            with self._explained(key):
+                yield
+        except local_files.UnusableError as exc:
+            raise PermissionError(13, str(exc), self.location(key)) from exc
+
+
+def _mark(meta: Any) -> stores.Mark:
+    since: datetime.timedelta = meta["last_modified"] - _EPOCH
+    modified = (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+    etag = meta["e_tag"]
+    tag = b"=" + etag.encode() if etag else b"~" + _TIMES.pack(meta["size"], modified)
+    return stores.Mark(meta["size"], modified, modified, tag)

@@ -1,0 +1,183 @@
+"""Runs whose files are on an object store, compared with the same runs on a file system."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import obstore
+import pytest
+import yaml
+from aggregator.schemas.graphs import provenance_graph
+
+import aggregator
+from tests.helpers import object_servers, small_runs
+
+FATES = {"failed": 0.05, "blocked": 0.05, "retried": 0.05, "caveats": 0.1, "aborted": 0.05}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[object_servers.S3Server]:
+    with object_servers.running() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def environment(server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> small_runs.SmallRun:
+    return small_runs.make(tmp_path_factory.mktemp("local") / "run", 120, **FATES)
+
+
+@pytest.fixture(scope="module")
+def expected(local_run: small_runs.SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return what comes of it on a file system."""
+    run = small_runs.copy(local_run, tmp_path_factory.mktemp("expected") / "run")
+    run.aggregate()
+    return content(run)
+
+
+@pytest.fixture
+def bucket(server: object_servers.S3Server) -> str:
+    return server.new_bucket()
+
+
+@pytest.fixture
+def run(
+    local_run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
+) -> small_runs.SmallRun:
+    """Return the run with its files in a bucket and nowhere else."""
+    moved = small_runs.copy(local_run, tmp_path / "run")
+    client = server.client(bucket)
+    for path in sorted((moved.root / "u").rglob("*")):
+        if path.is_file():
+            obstore.put(client, f"some repo/{path.relative_to(moved.root)}", path.read_bytes())
+    shutil.rmtree(moved.root / "u")
+    set_root(moved, f"s3://{bucket}/some repo/")
+    return moved
+
+
+def set_root(run: small_runs.SmallRun, root: str) -> None:
+    path = run.root / "butler.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["datastore"] |= {"root": root, "name": "FileDatastore@<butlerRoot>"}
+    path.write_text(yaml.safe_dump(config))
+
+
+def content(run: small_runs.SmallRun) -> Any:
+    """Return what the database and the graph tell."""
+    with contextlib.closing(sqlite3.connect(run.root / "gen3.sqlite3")) as connection:
+        tables = {
+            name: sorted(connection.execute(f"SELECT {columns} FROM {name}").fetchall())
+            for name, columns in (
+                ("dataset", "id, dataset_type_id, run_id"),
+                ("dataset_location", "datastore_name, dataset_id"),
+                ("file_datastore_records", "dataset_id, path, formatter, storage_class, component"),
+            )
+        }
+    with provenance_graph.ProvenanceGraph(str(run.output)) as graph:
+        return tables, graph.fingerprint
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_it_is_the_same_as_with_local_files(
+    run: small_runs.SmallRun, expected: Any, n_processes: int
+) -> None:
+    done = run.aggregate(n_processes=n_processes)
+    assert done.n_ingested
+    assert content(run) == expected
+
+
+def test_a_second_run_reads_nothing_again(
+    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+) -> None:
+    with object_servers.FaultyServer(server, lambda method, path: 0) as counting:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", counting.url)
+        set_root(
+            run,
+            yaml.safe_load((run.root / "butler.yaml").read_text())["datastore"]["root"].replace(
+                "s3://", "s3://site@"
+            ),
+        )
+        run.aggregate(output_path=None, dry_run=True)
+        first = counting.n_requests
+        run.aggregate()
+        assert content(run) == expected
+        # Only what failed or is missing is looked at again.
+        assert counting.n_requests - first < first / 4
+
+
+def test_a_server_in_trouble_changes_nothing(
+    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+) -> None:
+    chance = random.Random(5)
+
+    def fault(method: str, path: str) -> int:
+        if chance.random() < 0.05:
+            return 503
+        return object_servers.CUT if method == "GET" and chance.random() < 0.01 else 0
+
+    with object_servers.FaultyServer(server, fault) as faulty:
+        monkeypatch.setenv("S3_ENDPOINT_URL", faulty.url)
+        run.aggregate()
+    assert content(run) == expected
+
+
+def test_what_is_refused_is_not_missing(
+    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+) -> None:
+    def deny(method: str, path: str) -> int:
+        return 403 if "_metadata" in path else 0
+
+    with object_servers.FaultyServer(server, deny) as denying:
+        monkeypatch.setenv("S3_ENDPOINT_URL", denying.url)
+        with pytest.raises(aggregator.AggregatorError) as raised:
+            run.aggregate()
+    assert "access is denied" in str(raised.value)
+    assert object_servers.SECRET not in str(raised.value)
+    monkeypatch.setenv("S3_ENDPOINT_URL", server.url)
+    run.aggregate()
+    assert content(run) == expected
+
+
+def test_nothing_begins_where_nothing_can_be_seen(
+    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    before = sorted(run.root.iterdir())
+    with object_servers.FaultyServer(server, lambda method, path: 403) as denying:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_denied", denying.url)
+        set_root(run, f"s3://denied@{bucket}/some repo")
+        with pytest.raises(aggregator.RefusedError, match="access is denied"):
+            run.aggregate()
+    set_root(run, "s3://no-such-bucket-at-all/some repo")
+    with pytest.raises(aggregator.RefusedError, match="no such bucket"):
+        run.aggregate()
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", "/nowhere")
+    set_root(run, f"s3://{bucket}/other")
+    with pytest.raises(aggregator.RefusedError, match="no credentials"):
+        run.aggregate()
+    assert sorted(run.root.iterdir()) == before
+
+
+def test_a_wrong_prefix(run: small_runs.SmallRun, bucket: str) -> None:
+    """One letter is wrong, and then no quantum has ever been attempted."""
+    set_root(run, f"s3://{bucket}/some rep")
+    with pytest.raises(aggregator.AggregatorError, match="not one file"):
+        run.aggregate()
+    assert not run.output.exists()
+
+
+def test_ingestion_of_graphs_is_refused(run: small_runs.SmallRun) -> None:
+    run.aggregate()
+    with pytest.raises(aggregator.RefusedError, match="can't be ingested into s3://"):
+        aggregator.ingest_graph(str(run.root), str(run.output))
