@@ -11,9 +11,8 @@ from aggregator.storage import errors
 
 S3 = frozenset({"s3"})
 GCS = frozenset({"gs"})
-WEBDAV = frozenset({"http", "https", "dav", "davs"})
-REMOTE = S3 | GCS | WEBDAV
-"""Schemes that are not local."""
+REMOTE = S3 | GCS
+"""Schemes that there is a remote store for."""
 
 _UNQUOTED = "/~"
 """Characters that stay as they are in a quoted path, besides letters, digits and ``_.-``."""
