@@ -111,7 +111,7 @@ def test_missing_repository(tmp_path: pathlib.Path) -> None:
         ("registry: {db: 'sqlite://'}", "no section 'datastore'"),
         ("", "no section 'datastore'"),
         ({"datastore": {"cls": "my.Datastore"}}, "'my.Datastore' is not supported"),
-        ({"datastore": {"root": "s3://bucket/x"}}, "https://host/x is a https:// location"),
+        ({"datastore": {"root": "https://host/x"}}, "https://host/x is a https:// location"),
         ({"datastore": {"root": 5}}, "'datastore: root'"),
         ({"datastore": {"templates": "mine.yaml"}}, "'datastore: templates' has to be a mapping"),
         ({"datastore": {}, "registry": {"db": 3}}, "'registry: db' is 3"),
