@@ -58,7 +58,7 @@ lint: $(VENV)/development
 ## Builds the site of docs/ in build/site.
 # Warnings are errors, and so are links that lead nowhere.
 docs: $(VENV)/development
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/site-cache docs build/site
+	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going -d build/site-cache docs build/site
 	@echo "The site: build/site/index.html"
 
 ## Makes a run of 3,000 quanta with all kinds of trouble, aggregates it, and reports on it.

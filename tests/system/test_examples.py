@@ -29,22 +29,28 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
             yield "".join(lines[:n]), "".join(lines[n:])
 
 
-def run_page(page: str, directory: pathlib.Path) -> list[str]:
-    """Run the commands of a page in one shell; return what is not as it says."""
+def run_script(commands: list[str], directory: pathlib.Path) -> list[str]:
+    """Run commands in one shell; return what each prints."""
     mark = "-- end of a step --"
-    expected = list(steps(page))
-    script = "".join(f"{command}\necho '{mark}'\n" for command, _ in expected)
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-s"], input=script, cwd=directory, env={**os.environ, "PATH": path, "COLUMNS": "100"},
+        ["bash", "-s"], input="".join(f"{command}\necho '{mark}'\n" for command in commands), cwd=directory,
+        env={**os.environ, "PATH": path, "COLUMNS": "100"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     printed = done.stdout.split(f"{mark}\n")
-    assert len(printed) == len(expected) + 1, done.stdout
+    assert len(printed) == len(commands) + 1, done.stdout
+    return printed[:-1]
+
+
+def run_page(page: str, directory: pathlib.Path) -> list[str]:
+    """Run the commands of a page; return what is not as it says."""
+    expected = list(steps(page))
+    printed = run_script([command for command, _ in expected], directory)
     check = doctest.OutputChecker().check_output
     return [
         f"{command}\nshall print\n{text}\nand prints\n{output}"
-        for (command, text), output in zip(expected, printed, strict=False)
+        for (command, text), output in zip(expected, printed, strict=True)
         if not check(text, output, doctest.ELLIPSIS)
     ]
 
@@ -60,6 +66,21 @@ def test_tutorial(tmp_path: pathlib.Path) -> None:
     page = (ROOT / "docs" / "tutorial.md").read_text()
     assert len(list(steps(page))) > 15
     assert not run_page(page, tmp_path)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.timeout(600)
+def test_readme_works_with_the_demo(tmp_path: pathlib.Path) -> None:
+    """Each of its commands succeeds; what they print is not shown there."""
+    [recipe] = re.findall(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    demo = re.findall(r"\$\(BIN\)/(aggregator (?:synthesize|aggregate-graph) .*)", recipe)
+    assert len(demo) == 2
+    prelude = "".join(f"$ {command}\n" for command in demo)
+    page = f"```console\n{prelude}```\n" + (ROOT / "README.md").read_text()
+    commands = [command for command, _ in steps(page)]
+    assert len(commands) == 8
+    printed = run_script([f"{command}\n[[ $? = 0 ]] || echo FAILED" for command in commands], tmp_path)
+    assert not [output for output in printed if "FAILED" in output.splitlines()]
     assert (tmp_path / "report.html").exists()
 
 
