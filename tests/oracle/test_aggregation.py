@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aggregator
+from tests.helpers import thinning
 from tests.helpers.oracle import compare, reference, runs
 
 if TYPE_CHECKING:
@@ -124,13 +125,13 @@ def test_postgresql(pair: Pair, config: dict[str, Any]) -> None:
     assert not list(pair.ours.root.glob("gen3.sqlite3*"))
 
 
+@pytest.mark.parametrize("step", thinning.thinned([1, 7], [7]))
 @pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
-def test_butler_gets_every_dataset_from_postgresql(pair: Pair) -> None:
+def test_butler_gets_every_dataset_from_postgresql(pair: Pair, step: int) -> None:
     pair.aggregate(our_processes=2)
     pair.check()
-    assert (
-        compare.butler_gets_everything(pair.ours.root, pair.ours.run, pair.ours.marks["missing_files"]) > 1000
-    )
+    run = pair.ours
+    assert compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"], step) > 1000
 
 
 def test_dry_run_changes_nothing_but_writes_the_graph(pair: Pair, oracle_run: runs.OracleRun) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aggregator.storage import fault_points
 
 import aggregator
-from tests.helpers import graph_ingestion_case
+from tests.helpers import graph_ingestion_case, thinning
 from tests.helpers.oracle import reference, runs
 
 Case = graph_ingestion_case.Case
@@ -47,13 +47,22 @@ def at(monkeypatch: pytest.MonkeyPatch, **calls: Callable[[], Any]) -> None:
     monkeypatch.setattr(fault_points, "reached", reached)
 
 
+MEANWHILE = [
+    (kind, dry_run, point)
+    for kind in ("sqlite", "postgresql")
+    for dry_run, points in (
+        (False, ("shard", "digest", "committed", "ledger", "logs", "copy", "assembly")),
+        (True, ("digest", "assembly")),
+    )
+    for point in points
+]
+CHOSEN = [*MEANWHILE[:9], ("postgresql", False, "digest"), ("postgresql", False, "committed")]
+"""Each step with SQLite; what a transaction may see is all that is different with PostgreSQL."""
+
+
 @pytest.mark.ordering("B2", "G1", "T1")
 @pytest.mark.parametrize(
-    ("dry_run", "point"),
-    [
-        *((False, point) for point in ("shard", "digest", "committed", "ledger", "logs", "copy", "assembly")),
-        *((True, point) for point in ("digest", "assembly")),
-    ],
+    ("small_template", "dry_run", "point"), thinning.thinned(MEANWHILE, CHOSEN), indirect=["small_template"]
 )
 def test_graph_is_ingested_meanwhile(
     small: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, point: str, dry_run: bool

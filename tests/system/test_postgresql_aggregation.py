@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -15,7 +16,7 @@ import sqlalchemy
 import yaml
 
 import aggregator
-from tests.helpers import databases, kills, postgresql_server
+from tests.helpers import databases, kills, postgresql_server, thinning
 from tests.helpers.oracle import runs
 
 PASSWORD = postgresql_server.PASSWORD
@@ -66,8 +67,11 @@ def clean_case(
 # Killed
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
-@pytest.mark.parametrize("point", ["insert:1", "insert:2", "committed:1", "committed:2"])
+KILLS = list(itertools.product(["insert:1", "insert:2", "committed:1", "committed:2"], [False, True]))
+CHOSEN = [("insert:1", True), ("insert:2", False), ("committed:1", False), ("committed:2", True)]
+
+
+@pytest.mark.parametrize(("point", "whole_group"), thinning.thinned(KILLS, CHOSEN))
 def test_killed(
     case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str, *, whole_group: bool
 ) -> None:

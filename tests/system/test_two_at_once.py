@@ -33,7 +33,7 @@ def test_aggregations_of_one_run_with_two_checkpoints(
     alone = kills.Case(
         runs.copy_run(clean_oracle_run, tmp_path / "alone" / "repo"), tmp_path / "alone" / "out.qg"
     )
-    alone.finish(1)
+    alone.finish_here()
     directory = tmp_path / "case"
     options = ("--ingest-batch-size", "50")
     first = kills.Case(runs.copy_run(clean_oracle_run, directory / "repo"), directory / "out.qg", options)
@@ -67,7 +67,7 @@ def test_ingestions_of_one_graph(
 ) -> None:
     """The second ends with exit code 1 and has changed nothing; show and reports go on."""
     alone = small_template.copy(tmp_path / "alone")
-    alone.finish("--batch-size", "20")
+    alone.ingest(batch_size=20)
     case = small_template.copy(tmp_path / "case")
     marker = tmp_path / "marker"
     with case.start("--batch-size", "20", stop_at=point, marker=marker) as stopped:
