@@ -19,9 +19,6 @@ import obstore
 from aggregator.storage import errors, in_flight, leases, local_files, locks, object_clients, stores, uris
 from obstore import exceptions
 
-REQUESTS = 16
-"""Requests at a time of one process, in bulk operations."""
-
 _TIMES = struct.Struct("<qq")
 """Size and modification time in ns: the tag where a server gives no ETag."""
 
@@ -37,6 +34,8 @@ class ObjectStore(stores.Store):
 
     root: str
     """URI of the bucket, and the beginning that all keys have there."""
+
+    n_at_once = 16
 
     def check(self) -> None:
         """Look into the bucket, in the way that the environment says now."""
@@ -89,16 +88,6 @@ class ObjectStore(stores.Store):
         except FileNotFoundError:
             return None
 
-    def marks(self, keys: Iterable[str]) -> Iterator[stores.Look]:
-        """Yield what is known of many objects, with several requests at a time."""
-        return in_flight.map_ordered(self._look, keys, REQUESTS)
-
-    def _look(self, key: str) -> stores.Look:
-        try:
-            return self.mark(key)
-        except local_files.UnusableError as exc:
-            return exc
-
     def is_there(self, key: str) -> bool:
         """Return whether there is an object; where access is denied, nobody knows."""
         try:
@@ -139,7 +128,7 @@ class ObjectStore(stores.Store):
         except (exceptions.BaseError, OSError):
             # Which of them it was is found out one by one.
             for key, problem in zip(
-                chosen, in_flight.map_ordered(self._delete, chosen, REQUESTS), strict=True
+                chosen, in_flight.map_ordered(self._delete, chosen, self.n_at_once), strict=True
             ):
                 done.n_deleted += not problem
                 done.failures += [f"{self.location(key)} ({problem})"] if problem else []

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from aggregator.storage import leases, local_files
+from aggregator.storage import in_flight, leases, local_files
 
 
 class ChangedError(Exception):
@@ -93,6 +93,9 @@ class Store(abc.ABC):
     has_directories: bool = False
     """Whether there are directories, which stay when they are empty."""
 
+    n_at_once: int = 1
+    """Requests at a time that pay in any case."""
+
     deleted_at_once: int = 1000
     """How many keys `delete_many` deals best with."""
 
@@ -131,11 +134,13 @@ class Store(abc.ABC):
 
     def marks(self, keys: Iterable[str]) -> Iterator[Look]:
         """Yield what is known of many objects, in their order."""
-        for key in keys:
-            try:
-                yield self.mark(key)
-            except local_files.UnusableError as exc:
-                yield exc
+        return in_flight.map_ordered(self._look, keys, self.n_at_once)
+
+    def _look(self, key: str) -> Look:
+        try:
+            return self.mark(key)
+        except local_files.UnusableError as exc:
+            return exc
 
     def is_there(self, key: str) -> bool:
         """Return whether there is an object or directory that can be used."""

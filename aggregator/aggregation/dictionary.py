@@ -6,6 +6,7 @@ import numpy as np
 from aggregator.aggregation import configuration, shards
 from aggregator.butler.datastores import catalog
 from aggregator.schemas.graphs import blocks, nodes, predicted
+from aggregator.storage import in_flight
 from aggregator.workers.roles.scanning import execution_files, outcome
 
 _LARGEST_SAMPLE = 64 * 1024
@@ -46,8 +47,9 @@ def train(
     files = execution_files.ExecutionFiles(types)
     samples: list[bytes] = []
     n_bytes = 0
-    for quantum, document in graph.read_quanta(division.offsets[rows], division.sizes[rows]):
-        for sample in _documents(files, quantum, document):
+    quanta = graph.read_quanta(division.offsets[rows], division.sizes[rows])
+    for documents in in_flight.map_ordered(lambda pair: _documents(files, *pair), quanta):
+        for sample in documents:
             samples.append(sample[:_LARGEST_SAMPLE])
             n_bytes += len(samples[-1])
         if n_bytes >= config.zstd_dict_input_max_bytes:

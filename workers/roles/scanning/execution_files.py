@@ -1,12 +1,13 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Iterator, Sequence
 
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import predicted
-from aggregator.storage import local_files, stores
+from aggregator.storage import in_flight, local_files, stores
 
 Place = tuple[datastore.PlannedFile, str]
 """A file of a dataset, and its key in its store."""
@@ -48,6 +49,10 @@ class Found:
         return "" if self.store is None else self.store.location(self.key)
 
 
+_Reading = tuple[Found | UnreadableError, list[tuple[str, bytes]]]
+"""A file, or why it can't be read, and what was looked at (see `ExecutionFiles.take_looked`)."""
+
+
 class ExecutionFiles:
     """Finds files of a repository.
 
@@ -62,6 +67,9 @@ class ExecutionFiles:
         self._stores = [child.files for child in types.store.stores]
         self._places: dict[str, list[Place]] = {}
         self._looked: list[tuple[str, bytes]] = []
+        self._pace = in_flight.Pace(max((store.n_at_once for store in self._stores), default=1))
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._begun: dict[str, concurrent.futures.Future[_Reading]] = {}
 
     def take_looked(self) -> list[tuple[str, bytes]]:
         """Return what was looked at since the last call: the file's name and its tag.
@@ -82,8 +90,28 @@ class ExecutionFiles:
         return places
 
     def forget(self) -> None:
-        """Forget places that were worked out; to be called between shards."""
+        """Forget places that were worked out, and what was begun to be read; to be called between shards."""
         self._places.clear()
+        for future in self._begun.values():
+            future.cancel()
+        self._begun.clear()
+
+    def close(self) -> None:
+        """End the threads that read."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def n_ahead(self) -> int:
+        """How many files should be begun to be read before they are needed; 0 if each is there at once."""
+        return self._pace.n_at_once if self._pace.n_at_once > 1 else 0
+
+    def begin(self, dataset: predicted.Dataset, values: catalog.Values) -> None:
+        """Begin to `read` a dataset's file in a thread."""
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(self._pace.n_at_once, "read")
+        places = self.places(dataset, values)
+        self._begun[dataset.dataset_id] = self._pool.submit(self._read, places)
 
     def read(self, dataset: predicted.Dataset, values: catalog.Values) -> Found:
         """Return the content of a dataset's file, from the first store that has it.
@@ -95,18 +123,32 @@ class ExecutionFiles:
         MachineError
             If the machine is in trouble.
         """
-        store, key = None, ""
-        for file, key in self.places(dataset, values):
+        begun = self._begun.pop(dataset.dataset_id, None)
+        if begun is None:
+            result, looked = self._pace.call(self._read, self.places(dataset, values))
+        else:
+            result, looked = begun.result()
+        self._looked += looked
+        if isinstance(result, UnreadableError):
+            raise result
+        return result
+
+    def _read(self, places: list[Place]) -> _Reading:
+        """Return what was read, and what was looked at for that."""
+        store, key, looked = None, "", []
+        for file, key in places:
             store = self._stores[file.store]
+            name = f"{file.store}:{key}"
             try:
                 content = store.read(key)
             except local_files.UnusableError as exc:
-                raise self._unreadable(file.store, key, exc) from exc
+                looked.append((name, digest.UNUSABLE))
+                return UnreadableError(store.location(key), str(exc)), looked
             if content is not None:
-                self._looked.append((f"{file.store}:{key}", content.mark.tag))
-                return Found(store, key, content.data)
-            self._looked.append((f"{file.store}:{key}", digest.MISSING))
-        return Found(store, key, None)
+                looked.append((name, content.mark.tag))
+                return Found(store, key, content.data), looked
+            looked.append((name, digest.MISSING))
+        return Found(store, key, None), looked
 
     def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
         """Return whether any file of a dataset exists (execution-files.md section 4.4).

@@ -1,5 +1,6 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
+import collections
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -83,7 +84,8 @@ class Scanner:
         raise TypeError(f"not for a scanner: {request!r}")
 
     def close(self) -> None:
-        """Close the graph."""
+        """Close the graph, and end threads."""
+        self._files.close()
         self.graph.close()
 
     def scan(self, request: messages.ScanShard) -> messages.ShardScanned:
@@ -138,7 +140,7 @@ class Scanner:
             earlier.copy_inputs(builder)
         self._values.clear()
         self._files.forget()
-        for row, quantum in enumerate(self._quanta(request)):
+        for row, quantum in self._read_ahead(request, keep):
             fault_points.reached("quantum")
             if earlier is not None and keep[row]:
                 earlier.copy(row, builder)
@@ -147,6 +149,21 @@ class Scanner:
             else:
                 self._scan_quantum(builder, quantum)
         return builder
+
+    def _read_ahead(
+        self, request: messages.ScanShard, keep: _Flags
+    ) -> Iterator[tuple[int, predicted.Quantum]]:
+        """Yield the quanta of a shard; where storage is slow, the files of later ones are read meanwhile."""
+        waiting: collections.deque[tuple[int, predicted.Quantum]] = collections.deque()
+        for row, quantum in enumerate(self._quanta(request)):
+            n_ahead = self._files.n_ahead
+            if n_ahead and request.shard and not (len(keep) and keep[row]):
+                for dataset in outcome.special_outputs(quantum):
+                    self._files.begin(dataset, self._decode(bytes(dataset.data_coordinate)))
+            waiting.append((row, quantum))
+            while len(waiting) > n_ahead:
+                yield waiting.popleft()
+        yield from waiting
 
     def _quanta(self, request: messages.ScanShard) -> Iterable[predicted.Quantum]:
         """Return the quanta of a shard.
