@@ -6,8 +6,9 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import obstore
 from aggregator.storage import errors, local_files, s3_settings, uris
@@ -21,6 +22,14 @@ _RETRIES: clients.RetryConfig = {"max_retries": 10, "retry_timeout": datetime.ti
 _NO_BUCKET = "NoSuchBucket"
 """What servers say where there is no such bucket."""
 
+
+T = TypeVar("T")
+
+_PAUSES = (0.05, 0.2, 1.0)
+"""Seconds to wait before another attempt."""
+
+_SOON = 5.0
+"""Seconds within which something fails that the client has not asked for again."""
 
 _DENIED = "access is denied; see credentials, and the clock of this host"
 
@@ -68,6 +77,27 @@ def explained(place: str) -> Iterator[None]:
             case 404 if _NO_BUCKET in str(exc):
                 raise errors.MachineError(place, "there is no such bucket") from exc
         raise errors.MachineError(place, _brief(exc)) from exc
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Return what an action gives, repeated a few times if it fails soon.
+
+    The client itself asks again for minutes, but not for a body that breaks off in an unlucky moment.
+
+    Raises
+    ------
+    MachineError
+        If it goes on failing.
+    """
+    for pause in _PAUSES:
+        began = time.monotonic()
+        try:
+            return action()
+        except errors.MachineError:
+            if time.monotonic() - began > _SOON:
+                raise
+            time.sleep(pause)
+    return action()
 
 
 def _brief(exc: Exception) -> str:

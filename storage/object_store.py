@@ -55,22 +55,31 @@ class ObjectStore(stores.Store):
 
     def read(self, key: str) -> stores.Content | None:
         """Return an object by one request."""
-        try:
+
+        def read() -> stores.Content:
             with self._explained(key):
                 result = obstore.get(self._client, self._path(key))
                 return stores.Content(result.bytes().to_bytes(), _mark(result.meta))
+
+        try:
+            return object_clients.patiently(read)
         except FileNotFoundError:
             return None
 
     def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:
         """Return bytes of an object by one request."""
-        if length:
-            with contextlib.suppress(object_clients.OutOfRangeError), self._explained(key):
+
+        def read() -> bytes:
+            with self._explained(key):
                 options: obstore.GetOptions = {"range": (start, start + length)}
                 result = obstore.get(self._client, self._path(key), options=options)
                 if tag is not None and _mark(result.meta).tag != tag:
                     raise stores.ChangedError(self.location(key))
                 return result.bytes().to_bytes()
+
+        if length:
+            with contextlib.suppress(object_clients.OutOfRangeError):
+                return object_clients.patiently(read)
         mark = self.mark(key)
         if mark is None:
             raise FileNotFoundError(self.location(key))

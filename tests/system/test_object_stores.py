@@ -124,7 +124,7 @@ def test_a_server_in_trouble_changes_nothing(
     def fault(method: str, path: str) -> int:
         if chance.random() < 0.05:
             return 503
-        return object_servers.CUT if method == "GET" and chance.random() < 0.01 else 0
+        return object_servers.CUT if method == "GET" and chance.random() < 0.03 else 0
 
     with object_servers.FaultyServer(server, fault) as faulty:
         monkeypatch.setenv("S3_ENDPOINT_URL", faulty.url)
