@@ -49,6 +49,14 @@ class Run:
     counts: dict[str, Any]
     """What is in it."""
 
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Variables that aggregations have besides those of this process."""
+
+    @property
+    def files(self) -> pathlib.Path:
+        """The directory of the run's files."""
+        return next(self.root.glob("u/*/*/*"))
+
     @property
     def output(self) -> pathlib.Path:
         """Where provenance graphs go."""
@@ -100,7 +108,9 @@ class Run:
     def aggregate(self, **config: Any) -> dict[str, Any]:
         """Aggregate it in a process of its own; return the summary, with the wall time seen from outside."""
         started = time.monotonic()
-        done = subprocess.run(self._command(config), check=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            self._command(config), check=True, stdout=subprocess.PIPE, env=os.environ | self.environment
+        )
         result: dict[str, Any] = json.loads(done.stdout)
         return result | {"wall": time.monotonic() - started}
 
@@ -109,7 +119,12 @@ class Run:
 
         A shard is committed when the ledger says that its outputs are in the database.
         """
-        running = subprocess.Popen(self._command(config), start_new_session=True, stdout=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            self._command(config),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | self.environment,
+        )
         checkpoint = pathlib.Path(f"{self.predicted}.checkpoint")
         done, total = 0, 1
         while done < share * total:

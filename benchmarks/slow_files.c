@@ -1,8 +1,7 @@
-/* Delays every open and look at files below a directory, as a busy network file system does.
- *
- * cc -shared -fPIC -o slow_files.so slow_files.c -ldl
- * SLOW_BELOW=/path/of/repository/u SLOW_MS=10 LD_PRELOAD=./slow_files.so aggregator aggregate-graph ...
- */
+/* Preloaded into a process, this delays what opens files below a directory, looks at them or removes them, as
+   a distant file system does: each operation takes SLOW_FILES_MICROSECONDS longer if its path begins with
+   SLOW_FILES_BELOW. Reading from an open file takes no longer. */
+
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -11,33 +10,98 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
-static void delay(const char *path)
-{
-    static const char *below;
-    static long ms = -1;
-    if (ms < 0) {
-        below = getenv("SLOW_BELOW");
-        const char *text = getenv("SLOW_MS");
-        ms = below && text ? atol(text) : 0;
-    }
-    if (ms > 0 && path && !strncmp(path, below, strlen(below))) {
-        struct timespec wait = {ms / 1000, ms % 1000 * 1000000};
-        nanosleep(&wait, NULL);
+static const char *below;
+static size_t length;
+static struct timespec pause_for;
+
+__attribute__((constructor)) static void prepare(void) {
+    const char *microseconds = getenv("SLOW_FILES_MICROSECONDS");
+    long each = microseconds ? atol(microseconds) : 0;
+    below = each > 0 ? getenv("SLOW_FILES_BELOW") : NULL;
+    length = below ? strlen(below) : 0;
+    pause_for.tv_sec = each / 1000000;
+    pause_for.tv_nsec = each % 1000000 * 1000;
+}
+
+static void delay(const char *path) {
+    if (below && path && !strncmp(path, below, length)) {
+        struct timespec left = pause_for;
+        while (nanosleep(&left, &left)) {
+        }
     }
 }
 
-#define NEXT(name) static __typeof__(name) *next; if (!next) next = dlsym(RTLD_NEXT, #name)
-#define MODE(flags) mode_t mode = 0; if ((flags) & (O_CREAT | O_TMPFILE)) { \
-    va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); }
+#define NEXT(name) \
+    static __typeof__(&name) next; \
+    if (!next) \
+    next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-int open(const char *path, int flags, ...) { NEXT(open); MODE(flags); delay(path); return next(path, flags, mode); }
-int open64(const char *path, int flags, ...) { NEXT(open64); MODE(flags); delay(path); return next(path, flags, mode); }
-int openat(int at, const char *path, int flags, ...) { NEXT(openat); MODE(flags); delay(path); return next(at, path, flags, mode); }
-int openat64(int at, const char *path, int flags, ...) { NEXT(openat64); MODE(flags); delay(path); return next(at, path, flags, mode); }
-int stat(const char *path, struct stat *to) { NEXT(stat); delay(path); return next(path, to); }
-int lstat(const char *path, struct stat *to) { NEXT(lstat); delay(path); return next(path, to); }
-int stat64(const char *path, struct stat64 *to) { NEXT(stat64); delay(path); return next(path, to); }
-int lstat64(const char *path, struct stat64 *to) { NEXT(lstat64); delay(path); return next(path, to); }
-int fstatat(int at, const char *path, struct stat *to, int flags) { NEXT(fstatat); delay(path); return next(at, path, to, flags); }
-int fstatat64(int at, const char *path, struct stat64 *to, int flags) { NEXT(fstatat64); delay(path); return next(at, path, to, flags); }
+#define MODE(flags) \
+    mode_t mode = 0; \
+    if ((flags) & (O_CREAT | __O_TMPFILE)) { \
+        va_list rest; \
+        va_start(rest, flags); \
+        mode = va_arg(rest, mode_t); \
+        va_end(rest); \
+    }
+
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { \
+        NEXT(name); \
+        MODE(flags) \
+        delay(path); \
+        return next(path, flags, mode); \
+    }
+
+#define OPENAT(name) \
+    int name(int directory, const char *path, int flags, ...) { \
+        NEXT(name); \
+        MODE(flags) \
+        delay(path); \
+        return next(directory, path, flags, mode); \
+    }
+
+#define STAT(name, type) \
+    int name(const char *path, struct type *status) { \
+        NEXT(name); \
+        delay(path); \
+        return next(path, status); \
+    }
+
+#define FSTATAT(name, type) \
+    int name(int directory, const char *path, struct type *status, int flags) { \
+        NEXT(name); \
+        delay(path); \
+        return next(directory, path, status, flags); \
+    }
+
+OPEN(open)
+OPEN(open64)
+OPENAT(openat)
+OPENAT(openat64)
+STAT(stat, stat)
+STAT(stat64, stat64)
+STAT(lstat, stat)
+STAT(lstat64, stat64)
+FSTATAT(fstatat, stat)
+FSTATAT(fstatat64, stat64)
+
+int access(const char *path, int mode) {
+    NEXT(access);
+    delay(path);
+    return next(path, mode);
+}
+
+int faccessat(int directory, const char *path, int mode, int flags) {
+    NEXT(faccessat);
+    delay(path);
+    return next(directory, path, mode, flags);
+}
+
+int unlink(const char *path) {
+    NEXT(unlink);
+    delay(path);
+    return next(path);
+}

@@ -1,85 +1,184 @@
-"""Calls that wait for storage: some at a time, if it is slow."""
+"""Operations on files, which mostly wait: many at a time where they take long, one by one elsewhere."""
+
+from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
+import queue
+import signal
+import statistics
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AT_ONCE = 32
-"""Calls at a time where each one waits."""
+_MEASURED = 5
+"""Operations that are measured. What most of them take counts: a single one may have had bad luck."""
 
-_TRIED = 8
-"""Calls that are timed."""
+_LONG = 0.0005
+"""Seconds of an operation that is worth a thread. A local one takes a tenth of that."""
 
-_SLOW = 0.002
-"""Seconds of a call from which on threads pay."""
+_EACH = 0.0002
+"""Seconds of work that there is with a file: with as many others under way as fit into the time that it takes
+to get it, nobody has to wait."""
+
+_FEWEST, _MOST = 32, 128
+"""Operations at a time where they take long."""
 
 
-class Pace:
-    """Finds out how many calls at a time pay, from what the first ones took.
+class Requests:
+    """Does operations in threads if they take long. Used by one thread; a context manager that closes it.
 
     Parameters
     ----------
-    n_at_once
-        Calls at a time to begin with; more than one if it is known that each one waits.
+    number
+        Operations at a time; by default one, until some of them were measured and took long.
     """
 
-    def __init__(self, n_at_once: int = 1) -> None:
-        self.n_at_once = n_at_once
-        """Calls at a time."""
-        self._seconds: list[float] | None = [] if n_at_once == 1 else None
+    def __init__(self, number: int | None = None) -> None:
+        self.at_once = number or 1
+        """Operations at a time; with one, there is no thread."""
+        self.is_measuring = False
+        """Whether operations are to be done by `measured`."""
+        self._is_fixed = number is not None
+        self._seconds: list[float] = []
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._n_threads = 0
 
-    def call(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Return what a function returns, and time it if it is among the first."""
-        seconds = self._seconds
-        if seconds is None:
-            return function(*args, **kwargs)
+    def __enter__(self) -> Requests:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads. It does not wait for them: one may hang in a file system that does."""
+        with contextlib.suppress(queue.Empty):
+            while (job := self._jobs.get_nowait()) is not None:
+                job.cancel()
+        for _ in range(self._n_threads):
+            self._jobs.put(None)
+        self._n_threads = 0
+
+    def measure(self) -> None:
+        """Have the next operations measured, if their result can change anything."""
+        self.is_measuring = self.at_once == 1 and not self._is_fixed
+        self._seconds.clear()
+
+    def measured(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Return what an operation gives, and note what it took."""
         began = time.perf_counter()
-        result = function(*args, **kwargs)
-        seconds.append(time.perf_counter() - began)
-        if len(seconds) >= _TRIED:
-            # Some of them may have waited for a processor; the first one often opens a connection.
-            if sorted(seconds)[_TRIED // 4] > _SLOW:
-                self.n_at_once = AT_ONCE
-            self._seconds = None
-        return result
-
-
-def map_ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], n_at_once: int = 1
-) -> Iterator[Result]:
-    """Yield the results of a function, in the order of its arguments; raise what it raises.
-
-    Parameters
-    ----------
-    function
-        What to call; in threads, if that pays.
-    items
-        Its arguments, which are taken as they are needed.
-    n_at_once
-        Calls at a time, if it is known that each one waits; otherwise the first ones are timed.
-    """
-    pace, iterator = Pace(n_at_once), iter(items)
-    while pace.n_at_once == 1:
-        for item in iterator:
-            yield pace.call(function, item)
-            break
-        else:
-            return
-    with concurrent.futures.ThreadPoolExecutor(pace.n_at_once, "request") as pool:
-        waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
         try:
-            for item in iterator:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= pace.n_at_once:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            return function(*args, **kwargs)
         finally:
-            for future in waiting:
-                future.cancel()
+            self._seconds.append(time.perf_counter() - began)
+            if len(self._seconds) >= _MEASURED:
+                self.is_measuring = False
+                seconds = statistics.median(self._seconds)
+                if seconds > _LONG:
+                    self.at_once = min(_MOST, max(_FEWEST, round(seconds / _EACH)))
+
+    def begin(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Job[Result]:
+        """Begin an operation in a thread; its `result` waits for it, and raises what it raises."""
+        job = Job(lambda: function(*args, **kwargs))
+        if self._n_threads < self.at_once:
+            self._start()
+        if self._n_threads:
+            self._jobs.put(job)
+        else:
+            job.run()
+        return job
+
+    def _start(self) -> None:
+        # Daemons, since the interpreter would wait for others at its end.
+        thread = threading.Thread(target=_serve, args=(self._jobs,), name="request", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no more.
+            self.at_once = max(1, self._n_threads)
+        else:
+            self._n_threads += 1
+
+    def ahead(self, items: Iterable[Item], begin: Callable[[Item], object]) -> Iterator[Item]:
+        """Yield items; if operations take long, those of the next items have begun by then.
+
+        Parameters
+        ----------
+        items
+            The items.
+        begin
+            Begins the operations of an item.
+        """
+        waiting: collections.deque[Item] = collections.deque()
+        for item in items:
+            if self.at_once == 1 and not waiting:
+                yield item
+                continue
+            begin(item)
+            waiting.append(item)
+            if len(waiting) > self.at_once:
+                yield waiting.popleft()
+        yield from waiting
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield what an operation gives for each item, in their order; raise what it raises.
+
+        Parameters
+        ----------
+        function
+            The operation.
+        items
+            The items, which are taken as they are needed.
+        """
+        self.measure()
+        jobs: collections.deque[Job[Result]] = collections.deque()
+
+        def begin(item: Item) -> None:
+            jobs.append(self.begin(function, item))
+
+        try:
+            for item in self.ahead(items, begin):
+                if jobs:
+                    yield jobs.popleft().result()
+                elif self.is_measuring:
+                    yield self.measured(function, item)
+                else:
+                    yield function(item)
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+class Job(concurrent.futures.Future[Result]):
+    """An operation that is under way, or will be."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        super().__init__()
+        self._work: Callable[[], Result] | None = work
+
+    def run(self) -> None:
+        """Do it, unless it was cancelled."""
+        work, self._work = self._work, None
+        if work is None or not self.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as exc:
+            self.set_exception(exc)
+        else:
+            self.set_result(result)
+
+
+def _serve(jobs: queue.SimpleQueue[Job[Any] | None]) -> None:
+    # They are for the main thread, which may be waiting.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while (job := jobs.get()) is not None:
+        job.run()
+        # Or its result would stay until there is another one.
+        del job

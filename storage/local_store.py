@@ -48,7 +48,7 @@ class LocalStore(stores.Store):
         """Return the path of a file."""
         return f"{self.root}/{key}"
 
-    def read(self, key: str) -> stores.Content | None:
+    def read(self, key: str, admit: Callable[[int], None] | None = None) -> stores.Content | None:
         """Return the content of a regular file."""
         path = f"{self.root}/{key}"
         try:
@@ -56,6 +56,8 @@ class LocalStore(stores.Store):
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
+            if admit is not None:
+                admit(status.st_size)
             return stores.Content(local_files.read_all(fd, status.st_size, path), _mark(status))
         finally:
             os.close(fd)

@@ -35,8 +35,6 @@ class ObjectStore(stores.Store):
     root: str
     """URI of the bucket, and the beginning that all keys have there."""
 
-    n_at_once = 16
-
     def check(self) -> None:
         """Look into the bucket, in the way that the environment says now."""
         object_clients.connect(self.root)
@@ -53,12 +51,14 @@ class ObjectStore(stores.Store):
         prefix = uris.parse(self.root).prefix
         return f"{prefix}/{key}" if prefix else key
 
-    def read(self, key: str) -> stores.Content | None:
+    def read(self, key: str, admit: Callable[[int], None] | None = None) -> stores.Content | None:
         """Return an object by one request."""
 
         def read() -> stores.Content:
             with self._explained(key):
                 result = obstore.get(self._client, self._path(key))
+                if admit is not None:
+                    admit(result.meta["size"])
                 return stores.Content(result.bytes().to_bytes(), _mark(result.meta))
 
         try:
@@ -136,11 +136,10 @@ class ObjectStore(stores.Store):
             done.n_deleted += len(chosen)
         except (exceptions.BaseError, OSError):
             # Which of them it was is found out one by one.
-            for key, problem in zip(
-                chosen, in_flight.map_ordered(self._delete, chosen, self.n_at_once), strict=True
-            ):
-                done.n_deleted += not problem
-                done.failures += [f"{self.location(key)} ({problem})"] if problem else []
+            with in_flight.Requests() as requests:
+                for key, problem in zip(chosen, requests.map(self._delete, chosen), strict=True):
+                    done.n_deleted += not problem
+                    done.failures += [f"{self.location(key)} ({problem})"] if problem else []
         return done
 
     def _delete(self, key: str) -> str:

@@ -21,6 +21,10 @@ class ChangedError(Exception):
     """An object is not the one any more that was asked for."""
 
 
+class TooLargeError(Exception):
+    """An object is larger than what is to be read."""
+
+
 class Mark(NamedTuple):
     """What a store tells of an object without its content."""
 
@@ -93,9 +97,6 @@ class Store(abc.ABC):
     has_directories: bool = False
     """Whether there are directories, which stay when they are empty."""
 
-    n_at_once: int = 1
-    """Requests at a time that pay in any case."""
-
     deleted_at_once: int = 1000
     """How many keys `delete_many` deals best with."""
 
@@ -113,8 +114,16 @@ class Store(abc.ABC):
         """Return the path or URI of an object, for messages and for other programs."""
 
     @abc.abstractmethod
-    def read(self, key: str) -> Content | None:
-        """Return an object; nothing if it is certainly not there."""
+    def read(self, key: str, admit: Callable[[int], None] | None = None) -> Content | None:
+        """Return an object; nothing if it is certainly not there.
+
+        Parameters
+        ----------
+        key
+            Its key.
+        admit
+            Called with its size before its content is read; may raise `TooLargeError`.
+        """
 
     @abc.abstractmethod
     def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:
@@ -132,9 +141,21 @@ class Store(abc.ABC):
     def mark(self, key: str) -> Mark | None:
         """Return what is known of an object or directory; nothing if it is certainly not there."""
 
-    def marks(self, keys: Iterable[str]) -> Iterator[Look]:
-        """Yield what is known of many objects, in their order."""
-        return in_flight.map_ordered(self._look, keys, self.n_at_once)
+    def marks(self, keys: Iterable[str], requests: in_flight.Requests | None = None) -> Iterator[Look]:
+        """Yield what is known of many objects, in their order.
+
+        Parameters
+        ----------
+        keys
+            Their keys.
+        requests
+            Does several looks at a time where they take long; threads of this call alone by default.
+        """
+        if requests is not None:
+            yield from requests.map(self._look, keys)
+            return
+        with in_flight.Requests() as own:
+            yield from own.map(self._look, keys)
 
     def _look(self, key: str) -> Look:
         try:

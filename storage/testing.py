@@ -36,9 +36,11 @@ class MemoryStore(stores.Store):
             self.trouble(method, key)
         return self.objects.get(key)
 
-    def read(self, key: str) -> stores.Content | None:
+    def read(self, key: str, admit: Callable[[int], None] | None = None) -> stores.Content | None:
         """Return an object."""
         entry = self._object("read", key)
+        if entry is not None and admit is not None:
+            admit(len(entry[0]))
         return None if entry is None else stores.Content(*entry)
 
     def read_range(self, key: str, start: int, length: int, tag: bytes | None = None) -> bytes:

@@ -29,6 +29,9 @@ class AggregatorConfig:
         Directory for a profile of each worker process; without effect with one process.
     n_processes
         Number of scanners; with 1, everything happens in the calling process.
+    n_requests
+        Files that each scanner has under way at a time, by threads if it is more than one; chosen from what
+        the first files took by default, which is one for a local disk.
     incomplete
         Execution goes on: ingest what certainly succeeded, and write no graph.
     defensive_ingest
@@ -91,6 +94,7 @@ class AggregatorConfig:
     worker_log_level: str = "VERBOSE"
     worker_profile_dir: str | os.PathLike[str] | None = None
     n_processes: int = 1
+    n_requests: int | None = None
     incomplete: bool = False
     defensive_ingest: bool = False
     ingest_batch_size: int = 10000
@@ -134,6 +138,7 @@ def path_text(path: str | os.PathLike[str] | None) -> str | None:
 
 _RANGES = {
     "n_processes": ranges.COUNT,
+    "n_requests": ranges.Range(1, 512),
     "ingest_batch_size": ranges.COUNT,
     "log_status_interval": ranges.SECONDS,
     "scan_timeout": ranges.SECONDS,
@@ -146,7 +151,7 @@ _RANGES = {
 }
 """Values of options that are numbers."""
 
-_OPTIONAL = ("log_status_interval", "scan_timeout")
+_OPTIONAL = ("n_requests", "log_status_interval", "scan_timeout")
 
 _OTHER_WORKERS = 2
 """Ingester and writer."""

@@ -4,9 +4,8 @@ import msgspec
 import numpy as np
 
 from aggregator.aggregation import configuration, shards
-from aggregator.butler.datastores import catalog
 from aggregator.schemas.graphs import blocks, nodes, predicted
-from aggregator.storage import in_flight
+from aggregator.storage import in_flight, stores
 from aggregator.workers.roles.scanning import execution_files, outcome
 
 _LARGEST_SAMPLE = 64 * 1024
@@ -22,7 +21,8 @@ def train(
     config: configuration.AggregatorConfig,
     graph: predicted.PredictedGraph,
     division: shards.Shards,
-    types: catalog.Catalog,
+    files: execution_files.ExecutionFiles,
+    requests: in_flight.Requests,
 ) -> bytes:
     """Return a dictionary, or nothing for a small graph, or if training gives none.
 
@@ -34,8 +34,10 @@ def train(
         The predicted graph.
     division
         Its quanta in order.
-    types
-        Where their files are.
+    files
+        Finds their files.
+    requests
+        Does several operations at a time where they take long.
     """
     n = len(division.ids)
     if config.zstd_dict_size <= 0 or n < config.zstd_dict_n_inputs:
@@ -44,30 +46,36 @@ def train(
     n_samples = min(n, config.zstd_dict_n_inputs)
     rows = np.arange(n_samples) * n // max(n_samples, 1)
     rows = np.concatenate([rows[i::8] for i in range(8)])
-    files = execution_files.ExecutionFiles(types)
     samples: list[bytes] = []
     n_bytes = 0
     quanta = graph.read_quanta(division.offsets[rows], division.sizes[rows])
-    for documents in in_flight.map_ordered(lambda pair: _documents(files, *pair), quanta):
-        for sample in documents:
+    requests.measure()
+    for quantum, _ in requests.ahead(quanta, lambda each: _begin(files, each[0])):
+        for sample in _documents(files, quantum):
             samples.append(sample[:_LARGEST_SAMPLE])
             n_bytes += len(samples[-1])
         if n_bytes >= config.zstd_dict_input_max_bytes:
             break
+    files.forget()
     return blocks.train_dictionary(samples, config.zstd_dict_size)
 
 
-def _documents(
-    files: execution_files.ExecutionFiles, quantum: predicted.Quantum, document: bytes
-) -> list[bytes]:
+def _begin(files: execution_files.ExecutionFiles, quantum: predicted.Quantum) -> None:
+    for dataset in outcome.special_outputs(quantum):
+        files.begin_reading(dataset)
+
+
+def _documents(files: execution_files.ExecutionFiles, quantum: predicted.Quantum) -> list[bytes]:
     """Return what the graph will hold of a quantum, as far as it can be read without great effort."""
-    special = [(d, catalog.decode_values(bytes(d.data_coordinate))) for d in outcome.special_outputs(quantum)]
     try:
-        if any(files.size(dataset, values) > _LARGEST_FILE for dataset, values in special):
-            return []
-        log, metadata = (files.read(dataset, values).data for dataset, values in special)
+        log, metadata = (files.read(d, _LARGEST_FILE).data for d in outcome.special_outputs(quantum))
         found = outcome.judge(quantum, log, metadata)
-    except (execution_files.UnreadableError, outcome.LogError, outcome.MetadataError):
+    except (
+        execution_files.UnreadableError,
+        stores.TooLargeError,
+        outcome.LogError,
+        outcome.MetadataError,
+    ):
         return []
     return [
         outcome.quantum_block(quantum, found.attempts),

@@ -22,8 +22,8 @@ from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import digest, manifest
 from aggregator.schemas.graphs import addresses, predicted
-from aggregator.storage import fault_points
-from aggregator.workers.roles.scanning import scanner
+from aggregator.storage import fault_points, in_flight
+from aggregator.workers.roles.scanning import execution_files, scanner
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
     identity = _identity(asked, table)
     files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
     held.remove_temporary_files()
+    n_requests = asked.config.n_requests
     found = checkpoint_content.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
         # To parse them takes seconds for a million quanta.
@@ -77,10 +78,14 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
         division = shards.divide(table, edges)
         # Samples for the dictionary need the memory.
         del table
-        found = _fill_checkpoint(asked, files, division, edges.reshape(-1).view(np.uint8).data, identity)
+        with in_flight.Requests(n_requests) as requests:
+            edge_bytes = edges.reshape(-1).view(np.uint8).data
+            found = _fill_checkpoint(asked, files, division, edge_bytes, identity, requests)
+            # Scanners need not find out again that it takes long.
+            n_requests = requests.at_once if requests.at_once > 1 else n_requests
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
     moved = _moved(found, asked, identity)
-    return Preparation(graph, division, _setup(asked, (moved or found).identity), held, moved)
+    return Preparation(graph, division, _setup(asked, (moved or found).identity, n_requests), held, moved)
 
 
 def _identity(asked: aggregation_request.Request, table: addresses.AddressTable) -> digest.Identity:
@@ -115,11 +120,13 @@ def _fill_checkpoint(
     division: shards.Shards,
     edges: memoryview,
     identity: digest.Identity,
+    requests: in_flight.Requests,
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
     graph, layout = asked.graph, asked.checkpoint.layout
     packed = files.read_records(graph).pack()
-    trained = dictionary.train(asked.config, graph, division, files.types)
+    execution = execution_files.ExecutionFiles(files.types, requests)
+    trained = dictionary.train(asked.config, graph, division, execution, requests)
     fault_points.reached("dictionary")
     layout.write_records(packed)
     layout.write_dictionary(trained)
@@ -140,7 +147,9 @@ def _fill_checkpoint(
     return made
 
 
-def _setup(asked: aggregation_request.Request, identity: digest.Identity) -> messages.Setup:
+def _setup(
+    asked: aggregation_request.Request, identity: digest.Identity, n_requests: int | None
+) -> messages.Setup:
     config = asked.config
     return messages.Setup(
         graph_path=asked.graph.path,
@@ -148,6 +157,7 @@ def _setup(asked: aggregation_request.Request, identity: digest.Identity) -> mes
         checkpoint=asked.checkpoint.layout.directory,
         verify_checkpoint=config.verify_checkpoint,
         identity=identity,
+        requests=n_requests,
         zstd_level=config.zstd_level,
         mock_storage_classes=config.mock_storage_classes,
         output_path=asked.output,

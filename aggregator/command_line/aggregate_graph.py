@@ -20,6 +20,10 @@ _config = options.Fields(configuration.AggregatorConfig)
     help="Number of scanners; 1 does everything in this process.",
 )  # fmt: skip
 @_config.option(
+    "--requests", "n_requests", type=int,
+    help="Files that each scanner has under way at a time [default: 1 where that takes no time].",
+)  # fmt: skip
+@_config.option(
     "--incomplete/--complete", help="Execution goes on: ingest what certainly succeeded, write no graph."
 )
 @_config.option("--dry-run", is_flag=True, help="Leave the database as it is.")

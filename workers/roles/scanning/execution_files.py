@@ -1,13 +1,17 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import predicted
 from aggregator.storage import in_flight, local_files, stores
+
+_READ_AHEAD = 1 << 25
+"""Bytes of files that are read ahead, at most. What does not fit is read when its turn comes."""
 
 Place = tuple[datastore.PlannedFile, str]
 """A file of a dataset, and its key in its store."""
@@ -49,8 +53,48 @@ class Found:
         return "" if self.store is None else self.store.location(self.key)
 
 
-_Reading = tuple[Found | UnreadableError, list[tuple[str, bytes]]]
-"""A file, or why it can't be read, and what was looked at (see `ExecutionFiles.take_looked`)."""
+_Operation = Callable[[stores.Store, str], stores.Content | None]
+"""What is done with a file: it is read, or looked at, which gives no data."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Search:
+    """What came of looking for the file of a dataset in its places."""
+
+    found: Found
+    """The file."""
+
+    looked: list[tuple[str, bytes]]
+    """What was looked at, as `ExecutionFiles.take_looked` returns it."""
+
+    error: UnreadableError | None = None
+    """Why it can't be read, or nobody can know whether it exists."""
+
+
+class _Room:
+    """Memory for what is read by several threads and has not been taken yet.
+
+    Parameters
+    ----------
+    size
+        Bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Take some room; raise TooLargeError if there is not enough."""
+        with self._lock:
+            if size > self._left:
+                raise stores.TooLargeError
+            self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self._left += size
 
 
 class ExecutionFiles:
@@ -60,16 +104,20 @@ class ExecutionFiles:
     ----------
     types
         Knows where datasets lie.
+    requests
+        Does several operations at a time where they take long.
     """
 
-    def __init__(self, types: catalog.Catalog) -> None:
+    def __init__(self, types: catalog.Catalog, requests: in_flight.Requests) -> None:
         self._types = types
+        self._requests = requests
         self._stores = [child.files for child in types.store.stores]
         self._places: dict[str, list[Place]] = {}
+        self._values: dict[bytes, catalog.Values] = {}
         self._looked: list[tuple[str, bytes]] = []
-        self._pace = in_flight.Pace(max((store.n_at_once for store in self._stores), default=1))
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self._begun: dict[str, concurrent.futures.Future[_Reading]] = {}
+        self._reads: dict[str, in_flight.Job[tuple[_Search, int] | None]] = {}
+        self._looks: dict[str, in_flight.Job[_Search]] = {}
+        self._room = _Room(_READ_AHEAD)
 
     def take_looked(self) -> list[tuple[str, bytes]]:
         """Return what was looked at since the last call: the file's name and its tag.
@@ -80,77 +128,78 @@ class ExecutionFiles:
         looked, self._looked = self._looked, []
         return looked
 
-    def places(self, dataset: predicted.Dataset, values: catalog.Values) -> list[Place]:
+    def places(self, dataset: predicted.Dataset) -> list[Place]:
         """Return where the files of a dataset are, or would be."""
         places = self._places.get(dataset.dataset_id)
         if places is None:
+            coordinate = bytes(dataset.data_coordinate)
+            values = self._values.get(coordinate)
+            if values is None:
+                values = self._values[coordinate] = catalog.decode_values(coordinate)
             plan = self._types.plan(self._types.entry(dataset), values)
             places = [(f, f.path(values, dataset.run, dataset.dataset_id)) for f in plan.files]
             self._places[dataset.dataset_id] = places
         return places
 
     def forget(self) -> None:
-        """Forget places that were worked out, and what was begun to be read; to be called between shards."""
+        """Forget places that were worked out, and what has begun; to be called between shards."""
         self._places.clear()
-        for future in self._begun.values():
-            future.cancel()
-        self._begun.clear()
+        self._values.clear()
+        for read in self._reads.values():
+            read.cancel()
+        for look in self._looks.values():
+            look.cancel()
+        self._reads.clear()
+        self._looks.clear()
+        self._looked.clear()
+        self._room = _Room(_READ_AHEAD)
 
-    def close(self) -> None:
-        """End the threads that read."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+    def begin_reading(self, dataset: predicted.Dataset) -> None:
+        """Begin what `read` waits for."""
+        places = self.places(dataset)
+        self._reads[dataset.dataset_id] = self._requests.begin(self._read_ahead, places, self._room)
 
-    @property
-    def n_ahead(self) -> int:
-        """How many files should be begun to be read before they are needed; 0 if each is there at once."""
-        return self._pace.n_at_once if self._pace.n_at_once > 1 else 0
+    def begin_looking(self, dataset: predicted.Dataset) -> None:
+        """Begin what `exists` waits for."""
+        places = self.places(dataset)
+        self._looks[dataset.dataset_id] = self._requests.begin(self._search, _mark, places)
 
-    def begin(self, dataset: predicted.Dataset, values: catalog.Values) -> None:
-        """Begin to `read` a dataset's file in a thread."""
-        if self._pool is None:
-            self._pool = concurrent.futures.ThreadPoolExecutor(self._pace.n_at_once, "read")
-        places = self.places(dataset, values)
-        self._begun[dataset.dataset_id] = self._pool.submit(self._read, places)
+    def is_looked_for(self, datasets: Iterable[predicted.Dataset]) -> bool:
+        """Return whether `exists` need not wait for any of some datasets for which looking has begun."""
+        jobs = (self._looks.get(dataset.dataset_id) for dataset in datasets)
+        return all(job is None or job.done() for job in jobs)
 
-    def read(self, dataset: predicted.Dataset, values: catalog.Values) -> Found:
+    def read(self, dataset: predicted.Dataset, largest: int | None = None) -> Found:
         """Return the content of a dataset's file, from the first store that has it.
+
+        Parameters
+        ----------
+        dataset
+            The dataset.
+        largest
+            Bytes that the file may have; by default any number.
 
         Raises
         ------
         UnreadableError
             If it exists and can't be read.
+        TooLargeError
+            If it is larger.
         MachineError
             If the machine is in trouble.
         """
-        begun = self._begun.pop(dataset.dataset_id, None)
-        if begun is None:
-            result, looked = self._pace.call(self._read, self.places(dataset, values))
-        else:
-            result, looked = begun.result()
-        self._looked += looked
-        if isinstance(result, UnreadableError):
-            raise result
-        return result
+        job = self._reads.pop(dataset.dataset_id, None) if self._reads else None
+        ahead = None if job is None else job.result()
+        if ahead is None:
+            operation = _read if largest is None else _limited(largest)
+            return self._noted(self._search_here(operation, dataset))
+        search, size = ahead
+        self._room.give_back(size)
+        if largest is not None and size > largest:
+            raise stores.TooLargeError(search.found.path)
+        return self._noted(search)
 
-    def _read(self, places: list[Place]) -> _Reading:
-        """Return what was read, and what was looked at for that."""
-        store, key, looked = None, "", []
-        for file, key in places:
-            store = self._stores[file.store]
-            name = f"{file.store}:{key}"
-            try:
-                content = store.read(key)
-            except local_files.UnusableError as exc:
-                looked.append((name, digest.UNUSABLE))
-                return UnreadableError(store.location(key), str(exc)), looked
-            if content is not None:
-                looked.append((name, content.mark.tag))
-                return Found(store, key, content.data), looked
-            looked.append((name, digest.MISSING))
-        return Found(store, key, None), looked
-
-    def exists(self, dataset: predicted.Dataset, values: catalog.Values) -> bool:
+    def exists(self, dataset: predicted.Dataset) -> bool:
         """Return whether any file of a dataset exists (execution-files.md section 4.4).
 
         Raises
@@ -160,27 +209,76 @@ class ExecutionFiles:
         MachineError
             If the machine is in trouble.
         """
-        return self._mark(dataset, values) is not None
+        job = self._looks.pop(dataset.dataset_id, None) if self._looks else None
+        search = self._search_here(_mark, dataset) if job is None else job.result()
+        return self._noted(search).data is not None
 
-    def size(self, dataset: predicted.Dataset, values: catalog.Values) -> int:
-        """Return the size of the file that `read` would read, 0 if there is none; raises as `exists`."""
-        mark = self._mark(dataset, values)
-        return 0 if mark is None else mark.size
+    def first(self, datasets: Iterable[predicted.Dataset], note: Callable[[str], object]) -> str:
+        """Return the name of a file of some datasets that exists; empty if there is none.
 
-    def _mark(self, dataset: predicted.Dataset, values: catalog.Values) -> stores.Mark | None:
-        for file, key in self.places(dataset, values):
+        Parameters
+        ----------
+        datasets
+            The datasets; no more are taken than are needed.
+        note
+            Called with what keeps a file from being looked at.
+
+        Raises
+        ------
+        MachineError
+            If the machine is in trouble.
+        """
+        look = functools.partial(self._search, _mark)
+        for search in self._requests.map(look, map(self.places, datasets)):
+            if search.error is not None:
+                note(str(search.error))
+            elif search.found.data is not None:
+                return search.looked[-1][0]
+        return ""
+
+    def _search_here(self, operation: _Operation, dataset: predicted.Dataset) -> _Search:
+        places = self.places(dataset)
+        if self._requests.is_measuring:
+            return self._requests.measured(self._search, operation, places)
+        return self._search(operation, places)
+
+    def _search(self, operation: _Operation, places: Sequence[Place]) -> _Search:
+        """Return what comes of an operation on the first of some files that exists; for any thread."""
+        looked: list[tuple[str, bytes]] = []
+        store, key = None, ""
+        for file, key in places:
+            store = self._stores[file.store]
             try:
-                mark = self._stores[file.store].mark(key)
+                content = operation(store, key)
             except local_files.UnusableError as exc:
-                raise self._unreadable(file.store, key, exc) from exc
-            self._looked.append((f"{file.store}:{key}", digest.MISSING if mark is None else mark.tag))
-            if mark is not None:
-                return mark
-        return None
+                looked.append((f"{file.store}:{key}", digest.UNUSABLE))
+                error = UnreadableError(store.location(key), str(exc))
+                return _Search(Found(store, key, None), looked, error)
+            if content is not None:
+                looked.append((f"{file.store}:{key}", content.mark.tag))
+                return _Search(Found(store, key, content.data), looked)
+            looked.append((f"{file.store}:{key}", digest.MISSING))
+        return _Search(Found(store, key, None), looked)
 
-    def _unreadable(self, store: int, key: str, exc: local_files.UnusableError) -> UnreadableError:
-        self._looked.append((f"{store}:{key}", digest.UNUSABLE))
-        return UnreadableError(self._stores[store].location(key), str(exc))
+    def _read_ahead(self, places: Sequence[Place], room: _Room) -> tuple[_Search, int] | None:
+        """Return what comes of reading, and the room that it takes; nothing if there is none."""
+        taken = 0
+
+        def admit(size: int) -> None:
+            nonlocal taken
+            room.take(size)
+            taken += size
+
+        try:
+            return self._search(lambda store, key: store.read(key, admit), places), taken
+        except stores.TooLargeError:
+            return None
+
+    def _noted(self, search: _Search) -> Found:
+        self._looked += search.looked
+        if search.error is not None:
+            raise search.error
+        return search.found
 
     def tags(self, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the tags that files have now, given their names.
@@ -192,7 +290,7 @@ class ExecutionFiles:
         """
         parted = [_parted(name) for name in names]
         looks = [
-            store.marks([key for each, key in parted if each == number])
+            store.marks([key for each, key in parted if each == number], self._requests)
             for number, store in enumerate(self._stores)
         ]
         for number, _ in parted:
@@ -206,6 +304,25 @@ class ExecutionFiles:
         """Return whether two tags of a file tell that it has stayed the same."""
         number, _ = _parted(name)
         return self._stores[number].is_same(before, now)
+
+
+def _read(store: stores.Store, key: str) -> stores.Content | None:
+    return store.read(key)
+
+
+def _mark(store: stores.Store, key: str) -> stores.Content | None:
+    mark = store.mark(key)
+    return None if mark is None else stores.Content(b"", mark)
+
+
+def _limited(largest: int) -> _Operation:
+    """Return what reads a file unless it is larger."""
+
+    def admit(size: int) -> None:
+        if size > largest:
+            raise stores.TooLargeError
+
+    return lambda store, key: store.read(key, admit)
 
 
 def _parted(name: str) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
-import collections
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -13,8 +12,8 @@ from aggregator.butler.dimensions import records, universe
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import checkpoint, digest
 from aggregator.schemas.graphs import addresses, blocks, pipeline, predicted
-from aggregator.storage import errors, fault_points, locks
-from aggregator.workers.roles.scanning import execution_files, outcome, previous_digest, shard_builder
+from aggregator.storage import errors, fault_points, in_flight, locks
+from aggregator.workers.roles.scanning import execution_files, previous_digest, quantum_reader, shard_builder
 from aggregator.workers.roles.writing import input_datasets, output_datasets
 
 _ROLES = {
@@ -61,9 +60,9 @@ class Scanner:
         table = records.RecordTable.unpack(self.layout.read_records())
         self.catalog = open_catalog(self.graph, setup.butler_path, setup.mock_storage_classes, table)
         self.codec = blocks.Codec(self.layout.read_dictionary(), setup.zstd_level)
-        self._files = execution_files.ExecutionFiles(self.catalog)
+        self._requests = in_flight.Requests(setup.requests)
+        self._files = execution_files.ExecutionFiles(self.catalog, self._requests)
         self._tasks = {task.label: i for i, task in enumerate(self.graph.pipeline.tasks)}
-        self._values: dict[bytes, catalog.Values] = {}
         graph_parts = (self.graph, self.layout, setup.identity, self.codec)
         self._outputs = output_datasets.OutputDatasets(*graph_parts)
         self._inputs = input_datasets.InputDatasets(*graph_parts)
@@ -84,8 +83,8 @@ class Scanner:
         raise TypeError(f"not for a scanner: {request!r}")
 
     def close(self) -> None:
-        """Close the graph, and end threads."""
-        self._files.close()
+        """Close the graph, and end all threads."""
+        self._requests.close()
         self.graph.close()
 
     def scan(self, request: messages.ScanShard) -> messages.ShardScanned:
@@ -116,18 +115,19 @@ class Scanner:
 
     def find(self, request: messages.ScanShard) -> messages.FileFound:
         """Look for anything that a shard was to write, as long as nothing is found."""
-        trouble, n_expected = "", 0
+        troubles: list[str] = []
+        n_expected = 0
+
+        def expected() -> Iterator[predicted.Dataset]:
+            nonlocal n_expected
+            for quantum in self._quanta(request):
+                for dataset in itertools.chain.from_iterable(quantum.outputs.values()):
+                    n_expected += 1
+                    yield dataset
+
         self._files.forget()
-        for quantum in self._quanta(request):
-            for dataset in itertools.chain.from_iterable(quantum.outputs.values()):
-                n_expected += 1
-                try:
-                    if self._exists(dataset):
-                        return messages.FileFound(self._files.take_looked()[-1][0], n_expected, trouble)
-                except execution_files.UnreadableError as exc:
-                    trouble = trouble or str(exc)
-            self._files.take_looked()
-        return messages.FileFound("", n_expected, trouble)
+        path = self._files.first(expected(), troubles.append)
+        return messages.FileFound(path, n_expected, troubles[0] if troubles else "")
 
     def _build(
         self, request: messages.ScanShard, earlier: previous_digest.PreviousDigest | None, keep: _Flags
@@ -138,32 +138,31 @@ class Scanner:
         if earlier is not None:
             earlier.load()
             earlier.copy_inputs(builder)
-        self._values.clear()
         self._files.forget()
-        for row, quantum in self._read_ahead(request, keep):
-            fault_points.reached("quantum")
-            if earlier is not None and keep[row]:
-                earlier.copy(row, builder)
-            elif request.shard == 0:
-                self._scan_init(builder, quantum)
-            else:
-                self._scan_quantum(builder, quantum)
-        return builder
+        self._requests.measure()
+        reader = quantum_reader.QuantumReader(self._files, self._requests, builder.frame)
 
-    def _read_ahead(
-        self, request: messages.ScanShard, keep: _Flags
-    ) -> Iterator[tuple[int, predicted.Quantum]]:
-        """Yield the quanta of a shard; where storage is slow, the files of later ones are read meanwhile."""
-        waiting: collections.deque[tuple[int, predicted.Quantum]] = collections.deque()
-        for row, quantum in enumerate(self._quanta(request)):
-            n_ahead = self._files.n_ahead
-            if n_ahead and request.shard and not (len(keep) and keep[row]):
-                for dataset in outcome.special_outputs(quantum):
-                    self._files.begin(dataset, self._decode(bytes(dataset.data_coordinate)))
-            waiting.append((row, quantum))
-            while len(waiting) > n_ahead:
-                yield waiting.popleft()
-        yield from waiting
+        def is_kept(row: int) -> bool:
+            return earlier is not None and bool(keep[row])
+
+        def begin(numbered: tuple[int, predicted.Quantum]) -> None:
+            if request.shard and not is_kept(numbered[0]):
+                reader.begin(numbered[1])
+
+        def readings() -> Iterator[quantum_reader.Reading | int]:
+            for row, quantum in self._requests.ahead(enumerate(self._quanta(request)), begin):
+                fault_points.reached("quantum")
+                if is_kept(row):
+                    yield row
+                else:
+                    yield reader.read(quantum) if request.shard else reader.init(quantum)
+
+        for reading in reader.complete(readings()):
+            if isinstance(reading, quantum_reader.Reading):
+                self._add(builder, reading)
+            elif earlier is not None:
+                earlier.copy(reading, builder)
+        return builder
 
     def _quanta(self, request: messages.ScanShard) -> Iterable[predicted.Quantum]:
         """Return the quanta of a shard.
@@ -189,91 +188,22 @@ class Scanner:
                 )
             yield quantum
 
-    def _decode(self, coordinate: bytes) -> catalog.Values:
-        values = self._values.get(coordinate)
-        if values is None:
-            values = self._values[coordinate] = catalog.decode_values(coordinate)
-        return values
-
-    def _scan_quantum(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
-        """Add a regular quantum."""
-        produced: set[str] = set()
-        try:
-            found, produced = self._look(quantum)
-        except execution_files.UnreadableError as exc:
-            builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
-            status = digest.UNREADABLE
-            framed = (builder.frame([outcome.quantum_block(quantum, [])]), b"", b"")
-        else:
-            status = found.status
-            framed = (
-                builder.frame([outcome.quantum_block(quantum, found.attempts)]),
-                builder.frame(found.logs_block()),
-                builder.frame(found.metadata_block()),
-            )
-        self._add_nodes(builder, quantum, produced)
-        builder.add_quantum(quantum.quantum_id, self._tasks[quantum.task_label], status, framed)
-        self._log.debug("quantum %s of %s: status %d", quantum.quantum_id, quantum.task_label, status)
-
-    def _look(self, quantum: predicted.Quantum) -> tuple[outcome.Outcome, set[str]]:
-        """Return what happened to a quantum, and the ids of the outputs that it produced.
-
-        Raises
-        ------
-        UnreadableError
-            If a file of it can't be read or is invalid.
-        """
-        log_dataset, metadata_dataset = outcome.special_outputs(quantum)
-        log = self._files.read(log_dataset, self._decode(bytes(log_dataset.data_coordinate)))
-        metadata = self._files.read(metadata_dataset, self._decode(bytes(metadata_dataset.data_coordinate)))
-        try:
-            found = outcome.judge(quantum, log.data, metadata.data)
-        except outcome.LogError as exc:
-            raise execution_files.UnreadableError(log.path, str(exc)) from exc
-        except outcome.MetadataError as exc:
-            raise execution_files.UnreadableError(metadata.path, str(exc)) from exc
-        known = {log_dataset.dataset_id: log.data is not None}
-        known[metadata_dataset.dataset_id] = metadata.data is not None
-        if found.listed is not None:
-            predicted_ids = {d.dataset_id for datasets in quantum.outputs.values() for d in datasets}
-            strange = [i for i in found.listed if i not in predicted_ids]
-            if strange:
-                path = log.path if metadata.data is None else metadata.path
-                raise execution_files.UnreadableError(path, f"lists output {strange[0]}, not predicted")
-            return found, {i for i, exists in known.items() if exists}.union(found.listed)
-        return found, {
-            d.dataset_id
-            for datasets in quantum.outputs.values()
-            for d in datasets
-            if (known[d.dataset_id] if d.dataset_id in known else self._exists(d))
-        }
-
-    def _exists(self, dataset: predicted.Dataset) -> bool:
-        return self._files.exists(dataset, self._decode(bytes(dataset.data_coordinate)))
-
-    def _scan_init(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
-        """Add an init quantum; it has no files of its own, just outputs."""
-        produced: set[str] = set()
-        try:
-            produced = {d.dataset_id for ds in quantum.outputs.values() for d in ds if self._exists(d)}
-            status = digest.INIT
-        except execution_files.UnreadableError as exc:
-            builder.problems.append(messages.Problem(quantum.quantum_id, exc.path, exc.reason))
-            status = digest.UNREADABLE
-        self._add_nodes(builder, quantum, produced)
-        builder.add_quantum(quantum.quantum_id, self._tasks.get(quantum.task_label, 0), status, (b"",) * 3)
-
-    def _add_nodes(
-        self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum, produced: set[str]
-    ) -> None:
-        """Add outputs, inputs and files of a quantum that is added next."""
+    def _add(self, builder: shard_builder.ShardBuilder, reading: quantum_reader.Reading) -> None:
+        """Add a quantum with its outputs, inputs and files."""
+        quantum = reading.quantum
+        if reading.problem is not None:
+            builder.problems.append(reading.problem)
         for connection, datasets in quantum.outputs.items():
             role = _ROLES.get(connection, digest.REGULAR)
             for dataset in datasets:
-                self._add_output(builder, dataset, role, dataset.dataset_id in produced)
+                self._add_output(builder, dataset, role, dataset.dataset_id in reading.produced)
         self._add_inputs(builder, quantum)
-        for path, tag in self._files.take_looked():
+        for path, tag in reading.looked:
             builder.add_looked(path, tag)
+        # An init quantum may be of no task.
+        task = self._tasks.get(quantum.task_label, 0)
+        builder.add_quantum(quantum.quantum_id, task, reading.status, reading.framed)
+        self._log.debug("quantum %s of %s: status %d", quantum.quantum_id, quantum.task_label, reading.status)
 
     def _add_output(
         self, builder: shard_builder.ShardBuilder, dataset: predicted.Dataset, role: int, produced: bool
@@ -283,7 +213,7 @@ class Scanner:
         flags = role << digest.ROLE_SHIFT | (digest.PRODUCED if produced else 0)
         builder.add_dataset(dataset.dataset_id, entry.index, builder.coordinate(coordinate), flags)
         if produced:
-            for file, path in self._files.places(dataset, self._decode(coordinate)):
+            for file, path in self._files.places(dataset):
                 builder.add_file(file.store, file.formatter, file.storage_class, file.component, path)
 
     def _add_inputs(self, builder: shard_builder.ShardBuilder, quantum: predicted.Quantum) -> None:
