@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from aggregator.storage import errors, local_files, local_store, opening, stores, testing
+from aggregator.storage import errors, in_flight, local_files, local_store, opening, stores, testing
 
 from tests.helpers import object_servers
 
@@ -69,6 +69,23 @@ class StoreSuite:
         assert content is not None
         assert (content.data, content.mark.size) == (b"", 0)
         assert store.read_range("a/empty", 0, 10) == b""
+
+    def test_an_object_is_not_read_if_it_is_too_large(self, store: stores.Store) -> None:
+        store.write("a", b"content", overwrite=False)
+        sizes = []
+
+        def admit(size: int) -> None:
+            sizes.append(size)
+            if len(sizes) > 1:
+                raise stores.TooLargeError
+
+        content = store.read("a", admit)
+        assert content is not None
+        assert content.data == b"content"
+        with pytest.raises(stores.TooLargeError):
+            store.read("a", admit)
+        assert store.read("missing", admit) is None
+        assert sizes == [7, 7]
 
     def test_a_large_object_and_its_ranges(self, store: stores.Store) -> None:
         data = os.urandom(1 << 20) * 20
@@ -131,6 +148,9 @@ class StoreSuite:
         assert looks == [store.mark(key) for key in keys]
         assert [look is None for look in looks] == [i % 2 == 1 for i in range(40)]
         assert list(store.marks([])) == []
+        for number in (1, 8):
+            with in_flight.Requests(number) as requests:
+                assert list(store.marks(keys, requests)) == looks
 
     def test_a_list_over_pages(self, store: stores.Store) -> None:
         keys = [f"run/{i % 7}/{i}" for i in range(2500)]

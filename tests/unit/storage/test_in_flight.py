@@ -1,75 +1,134 @@
+"""Operations in threads: only where they take long, results in order, errors in their place."""
+
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from aggregator.storage import in_flight
+from aggregator.storage import errors, in_flight
 
 
-@pytest.mark.parametrize("n_at_once", [1, 4])
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 50])
-def test_results_are_in_order(n: int, n_at_once: int) -> None:
-    assert list(in_flight.map_ordered(lambda i: i * i, range(n), n_at_once)) == [i * i for i in range(n)]
+@pytest.fixture
+def n_threads() -> int:
+    return threading.active_count()
 
 
-def test_quick_calls_are_made_one_by_one() -> None:
-    threads = set()
-    list(in_flight.map_ordered(lambda i: threads.add(threading.get_ident()), range(100)))
-    assert threads == {threading.get_ident()}
+def wait_for_threads(number: int) -> None:
+    """Wait until there are no more threads than a number."""
+    deadline = time.monotonic() + 10
+    while threading.active_count() > number:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
-def test_slow_calls_are_made_at_a_time() -> None:
-    n_running, most = 0, 0
-    lock = threading.Lock()
-
-    def call(i: int) -> int:
-        nonlocal n_running, most
-        with lock:
-            n_running += 1
-            most = max(most, n_running)
-        time.sleep(0.02)
-        with lock:
-            n_running -= 1
-        return i
-
-    assert list(in_flight.map_ordered(call, range(100))) == list(range(100))
-    assert 8 < most <= in_flight.AT_ONCE
+def slow(number: int) -> int:
+    time.sleep(0.005)
+    return number
 
 
-def test_arguments_are_taken_as_they_are_needed() -> None:
-    taken: list[int] = []
-
-    def items() -> Any:
-        for i in range(1000):
-            taken.append(i)
-            yield i
-
-    results = in_flight.map_ordered(lambda i: i, items(), 4)
-    assert [next(results) for _ in range(10)] == list(range(10))
-    assert len(taken) < 20
-    results.close()  # type: ignore[attr-defined]
+def test_quick_operations_start_no_thread(n_threads: int) -> None:
+    with in_flight.Requests() as requests:
+        for number, result in enumerate(requests.map(lambda item: item, range(1000))):
+            assert number == result
+            assert threading.active_count() == n_threads
+        assert requests.at_once == 1
+        assert not requests.is_measuring
 
 
-@pytest.mark.parametrize("n_at_once", [1, 4])
-def test_errors_come_in_their_turn(n_at_once: int) -> None:
-    def call(i: int) -> int:
-        if i == 20:
-            raise KeyError(i)
-        return i
-
-    results = in_flight.map_ordered(call, range(100), n_at_once)
-    assert [next(results) for _ in range(20)] == list(range(20))
-    with pytest.raises(KeyError):
-        next(results)
+def test_one_slow_operation_means_nothing() -> None:
+    with in_flight.Requests() as requests:
+        list(requests.map(lambda item: slow(item) if item == 0 else item, range(100)))
+        assert requests.at_once == 1
 
 
-def test_a_few_slow_calls_do_not_make_storage_slow() -> None:
-    pace = in_flight.Pace()
-    for i in range(8):
-        pace.call(lambda slow=i < 4: time.sleep(0.01) if slow else None)
-    assert pace.n_at_once == 1
-    for _ in range(20):
-        pace.call(time.sleep, 0.003)
-    assert pace.n_at_once == 1
+def test_slow_operations_go_side_by_side(n_threads: int) -> None:
+    with in_flight.Requests() as requests:
+        assert list(requests.map(slow, range(100))) == list(range(100))
+        assert requests.at_once >= 32
+        assert threading.active_count() > n_threads
+    wait_for_threads(n_threads)
+
+
+def test_a_number_is_kept_whatever_they_take() -> None:
+    with in_flight.Requests(1) as requests:
+        idents = set(requests.map(lambda item: (slow(item), threading.get_ident())[1], range(20)))
+        assert idents == {threading.get_ident()}
+    together = threading.Barrier(6)
+    with in_flight.Requests(6) as requests:
+        # Nobody passes before six are there; a seventh would have to wait for ever.
+        assert sorted(requests.map(lambda _: together.wait(10), range(12))) == sorted([*range(6)] * 2)
+
+
+@pytest.mark.parametrize("number", [1, 8])
+def test_an_error_comes_when_its_turn_does(number: int) -> None:
+    def fail(item: int) -> int:
+        if item == 7:
+            raise errors.MachineError("file", "is in trouble")
+        return item
+
+    seen: list[int] = []
+    with in_flight.Requests(number) as requests:
+        results = requests.map(fail, range(20))
+        with pytest.raises(errors.MachineError):
+            seen.extend(results)
+    assert seen == list(range(7))
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            taken.append(item)
+            yield item
+
+    with in_flight.Requests(4) as requests:
+        results = requests.map(slow, items())
+        assert next(results) == 0
+        assert len(taken) <= 6
+
+
+def test_what_is_given_up_is_not_done() -> None:
+    done = []
+    with in_flight.Requests(2) as requests:
+        jobs = [requests.begin(lambda i=i: (slow(i), done.append(i))) for i in range(50)]
+        jobs[0].result()
+    time.sleep(0.05)
+    assert len(done) < 10
+
+
+def test_closing_does_not_wait_for_what_hangs() -> None:
+    released = threading.Event()
+    began = time.monotonic()
+    with in_flight.Requests(2) as requests:
+        requests.begin(released.wait, 20)
+    assert time.monotonic() - began < 5
+    released.set()
+
+
+def test_without_threads_it_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with in_flight.Requests(16) as requests:
+        assert list(requests.map(slow, range(30))) == list(range(30))
+
+
+def test_signals_are_for_the_main_thread() -> None:
+    with in_flight.Requests(1) as requests:
+        blocked = requests.begin(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= blocked
+
+
+def test_variables_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LSST_RESOURCES_NUM_WORKERS", "LSST_S3_USE_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    with in_flight.Requests() as requests:
+        list(requests.map(slow, range(10)))
+        assert requests.at_once >= 32
+    assert "OMP_NUM_THREADS" in os.environ

@@ -1,0 +1,53 @@
+"""Killed, or asked to stop, with many files under way, an aggregation ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+from typing import Any
+
+import pytest
+
+from tests.helpers import kills
+from tests.helpers.oracle import runs
+
+
+@pytest.fixture(scope="module")
+def undisturbed(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    case = kills.Case(runs.copy_run(oracle_run, directory / "repo"), directory / "out.qg")
+    case.finish()
+    return case.content()
+
+
+@pytest.fixture
+def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
+    copy = runs.copy_run(oracle_run, tmp_path / "repo")
+    return kills.Case(copy, tmp_path / "out.qg", ("--requests", "32"))
+
+
+@pytest.mark.parametrize("point", ["quantum:1", "quantum:100", "digest:2"])
+@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_started_again(
+    case: kills.Case,
+    undisturbed: Any,
+    tmp_path: pathlib.Path,
+    point: str,
+    n_processes: int,
+    number: signal.Signals,
+) -> None:
+    marker = tmp_path / "marker"
+    with case.start(n_processes, point, marker) as running:
+        kills.wait_for(marker, running)
+        if number == signal.SIGKILL:
+            kills.kill_group(running.pid)
+        else:
+            running.send_signal(number)
+            marker.write_text("")
+        _, complaints = running.communicate(timeout=3 * kills.GONE_SECONDS)
+    assert running.returncode == (-number if number == signal.SIGKILL else 128 + number), complaints
+    kills.assert_gone(running.pid)
+    case.finish(n_processes)
+    assert case.content() == undisturbed
+    assert case.leftovers() == []
