@@ -1,9 +1,9 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
-import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.schemas.checkpoints import digest
@@ -34,8 +34,7 @@ class UnreadableError(Exception):
         super().__init__(f"{path}: {reason}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file that was looked for."""
 
     store: stores.Store | None
@@ -57,8 +56,7 @@ _Operation = Callable[[stores.Store, str], stores.Content | None]
 """What is done with a file: it is read, or looked at, which gives no data."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Search:
+class _Search(NamedTuple):
     """What came of looking for the file of a dataset in its places."""
 
     found: Found
