@@ -71,7 +71,7 @@ def provenance_report(
     report = thread_pools.import_module("aggregator.reports.report_files")
     selection = thread_pools.import_module("aggregator.reports.selection")
     selected = selection.make(states, no_states, caveat_names)
-    report.write(repo_or_graph, collection, report.Request(wanted=selected, **fields))
+    report.write(repo_or_graph, collection, report.Request(choice=selected, **fields))
     place = [repo_or_graph, *([collection] if collection else [])]
     invocation.hint(
         [next_commands.Next(invocation.command.other("show", *place, "--failed"), "what failed, and why")]

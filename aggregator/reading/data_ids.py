@@ -95,8 +95,8 @@ class DataIds:
         result: Constraint = {}
         for name, value in given.items():
             if name not in keys:
-                known = f"its dimensions are {', '.join(keys)}" if keys else "it has no dimensions"
-                raise errors.RefusedError(f"{what} has no dimension {name!r}; {known}")
+                choices = f"its dimensions are {', '.join(keys)}" if keys else "it has no dimensions"
+                raise errors.RefusedError(f"{what} has no dimension {name!r}; {choices}")
             result[name] = self._convert(name, value)
         return result
 

@@ -43,7 +43,9 @@ class Explanation:
     """The failed quantum nearest above, if it is blocked."""
 
 
-def explain(dataset: nodes.Dataset, producer: lineage.Node | None, found: causes.Causes) -> Explanation:
+def explain(
+    dataset: nodes.Dataset, producer: lineage.Node | None, first_causes: causes.Causes
+) -> Explanation:
     """Tell what happened to a dataset.
 
     Parameters
@@ -52,7 +54,7 @@ def explain(dataset: nodes.Dataset, producer: lineage.Node | None, found: causes
         The dataset.
     producer
         The quantum that was to write it.
-    found
+    first_causes
         Causes of blocked quanta.
     """
     if isinstance(producer, nodes.InitQuantum):
@@ -64,7 +66,7 @@ def explain(dataset: nodes.Dataset, producer: lineage.Node | None, found: causes
         reason = "it is an input of the run, so it existed before"
         return Explanation(dataset, "input", reason, None, None)
     if producer.status == statuses.BLOCKED and not dataset.produced:
-        cause = found.first(producer)
+        cause = first_causes.first(producer)
         reason = "its quantum never ran, because a quantum above it failed"
         if cause is None:
             reason = "its quantum never ran, and no failure above it is on record"

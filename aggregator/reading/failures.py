@@ -35,7 +35,7 @@ class Failure:
 def find(
     graph: provenance_graph.ProvenanceGraph,
     search: node_search.NodeSearch,
-    found: causes.Causes,
+    first_causes: causes.Causes,
     query: node_search.Query,
     limit: int | None,
 ) -> Iterator[Failure]:
@@ -43,7 +43,9 @@ def find(
     quanta = search.find(query)
     if limit is not None and limit <= _FEW:
         for _, quantum in zip(range(limit), quanta, strict=False):
-            yield Failure(quantum, found.first(quantum) if quantum.status == statuses.BLOCKED else None)
+            yield Failure(
+                quantum, first_causes.first(quantum) if quantum.status == statuses.BLOCKED else None
+            )
         return
     tree = _Tree(graph, search.index)
     for _, quantum in zip(range(tree.n if limit is None else limit), quanta, strict=False):
@@ -60,8 +62,8 @@ class _Tree:
         self._graph = graph
         # One failure often blocks many.
         self._cause = functools.lru_cache(1024)(self._read)
-        found = ((f.offset, f.size, f.status) for f in index.search(None, {}, STATUSES))
-        self._places = np.fromiter(found, dtype=_PLACE)
+        failures = ((f.offset, f.size, f.status) for f in index.search(None, {}, STATUSES))
+        self._places = np.fromiter(failures, dtype=_PLACE)
         self.n = len(self._places)
         ids, outputs, owners = self._read_outputs()
         order = np.argsort(ids)
@@ -89,10 +91,10 @@ class _Tree:
         ids, outputs, counts = bytearray(), bytearray(), np.zeros(self.n, dtype=np.int64)
         for number in range(self.n):
             quantum = self._read(number)
-            found = [output for each in quantum.outputs.values() for output in each]
+            dataset_ids = [output for each in quantum.outputs.values() for output in each]
             ids += addresses.parse_ids([quantum.quantum_id]).tobytes()
-            outputs += addresses.parse_ids(found).tobytes()
-            counts[number] = len(found)
+            outputs += addresses.parse_ids(dataset_ids).tobytes()
+            counts[number] = len(dataset_ids)
         kind = addresses.ID_TYPE
         return np.frombuffer(ids, kind), np.frombuffer(outputs, kind), np.repeat(np.arange(self.n), counts)
 
@@ -105,7 +107,7 @@ class _Tree:
             inputs = addresses.parse_ids([i for ids in self._read(number).inputs.values() for i in ids])
             rows = np.minimum(np.searchsorted(outputs, inputs), max(len(outputs) - 1, 0))
             if len(outputs):
-                known = np.unique(owners[rows[outputs[rows] == inputs]])
-                children.append(np.full(len(known), number))
-                parents.append(known)
+                writers = np.unique(owners[rows[outputs[rows] == inputs]])
+                children.append(np.full(len(writers), number))
+                parents.append(writers)
         return np.concatenate(children), np.concatenate(parents)

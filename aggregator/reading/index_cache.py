@@ -37,8 +37,8 @@ def open_index(graph: provenance_graph.ProvenanceGraph) -> quantum_index.Index:
     """
     directory = _cache_directory()
     path = None if directory is None else os.path.join(directory, f"{graph.fingerprint}.index")
-    if path is not None and (found := _open(path, graph.fingerprint)) is not None:
-        return found
+    if path is not None and (index := _open(path, graph.fingerprint)) is not None:
+        return index
     if graph.header.n_quanta >= _ANNOUNCED:
         _log.info("Indexing the %d quanta of %s, once", graph.header.n_quanta, graph.path)
     made = None if path is None else _make(graph, path)
@@ -66,7 +66,7 @@ def _cache_directory() -> str | None:
 def _open(path: str, fingerprint: str) -> quantum_index.Index | None:
     try:
         stream = open(path, "rb")  # noqa: SIM115  (the index closes it)
-        found = quantum_index.Index(stream, path, fingerprint)
+        index = quantum_index.Index(stream, path, fingerprint)
     except OSError:
         return None
     except errors.FormatError as exc:
@@ -74,7 +74,7 @@ def _open(path: str, fingerprint: str) -> quantum_index.Index | None:
         return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    return found
+    return index
 
 
 def _make(graph: provenance_graph.ProvenanceGraph, path: str) -> quantum_index.Index | None:

@@ -36,8 +36,8 @@ def neighbours(node: Node, up: bool) -> list[str]:
         return node.consumers
     connections = node.inputs if up else node.outputs
     ids: list[str] = []
-    for found in connections.values():
-        ids += [found] if isinstance(found, str) else found
+    for connection_ids in connections.values():
+        ids += [connection_ids] if isinstance(connection_ids, str) else connection_ids
     return ids
 
 
@@ -64,6 +64,6 @@ def walk(get: Callable[[str], Node], start: Node, up: bool, depth: int | None) -
         for each in neighbours(node, up):
             if each not in seen:
                 seen.add(each)
-                found = get(each)
-                yield Step(steps + 1, found, node_id(node))
-                queue.append((found, steps + 1))
+                neighbour = get(each)
+                yield Step(steps + 1, neighbour, node_id(node))
+                queue.append((neighbour, steps + 1))

@@ -98,16 +98,16 @@ class NodeSearch:
 
     def query(self, task: str | None, data_id: DataId, chosen: Statuses) -> Query:
         """Return a question for quanta that can be answered; see `aggregator.Provenance.quanta`."""
-        given, wanted = _mapping(data_id), _codes(chosen)
+        given, codes = _mapping(data_id), _codes(chosen)
         if task is None:
             if given:
                 raise errors.RefusedError("a data ID has a meaning together with a task only; name the task")
-            return Query(None, {}, wanted)
+            return Query(None, {}, codes)
         if task not in self._tasks:
-            known = ", ".join(self._tasks)
-            raise errors.RefusedError(f"{self._graph.path}: no task {task!r}; there are {known}")
-        found = self._graph.pipeline.tasks[self._tasks[task]]
-        return Query(found, self.naming.constraint(f"task {task}", found.dimensions, given), wanted)
+            labels = ", ".join(self._tasks)
+            raise errors.RefusedError(f"{self._graph.path}: no task {task!r}; there are {labels}")
+        task_node = self._graph.pipeline.tasks[self._tasks[task]]
+        return Query(task_node, self.naming.constraint(f"task {task}", task_node.dimensions, given), codes)
 
     def codes(self, query: Query) -> tuple[int | None, dict[int, int], frozenset[int] | None]:
         """Return a question as the index takes it: position of the task, codes of values, and statuses."""
@@ -129,9 +129,9 @@ class NodeSearch:
     def check_type(self, dataset_type: str, data_id: DataId) -> data_ids.Constraint:
         """Return the constraint of a question for datasets; see `aggregator.Provenance.datasets`."""
         if dataset_type not in self._types:
-            known = ", ".join(self._types)
+            names = ", ".join(self._types)
             raise errors.RefusedError(
-                f"{self._graph.path}: no dataset type {dataset_type!r}; there are {known}"
+                f"{self._graph.path}: no dataset type {dataset_type!r}; there are {names}"
             )
         what = f"dataset type {dataset_type}"
         return self.naming.constraint(what, self._types[dataset_type], _mapping(data_id))
@@ -148,19 +148,19 @@ class NodeSearch:
             )
         return result
 
-    def datasets(self, dataset_type: str, wanted: data_ids.Constraint) -> Iterator[nodes.Dataset]:
+    def datasets(self, dataset_type: str, constraint: data_ids.Constraint) -> Iterator[nodes.Dataset]:
         """Yield the datasets of a type with a constraint."""
         seen: set[str] = set()
-        for dataset_id in self._candidates(dataset_type, wanted):
+        for dataset_id in self._candidates(dataset_type, constraint):
             if dataset_id not in seen:
                 seen.add(dataset_id)
                 dataset = self._graph.dataset(dataset_id)
                 values = nodes.coordinate_values(dataset.data_coordinate)
                 full = self.naming.name(self._types[dataset_type], values)
-                if wanted.items() <= full.items():
+                if constraint.items() <= full.items():
                     yield dataset
 
-    def _candidates(self, dataset_type: str, wanted: data_ids.Constraint) -> Iterator[str]:
+    def _candidates(self, dataset_type: str, constraint: data_ids.Constraint) -> Iterator[str]:
         """Yield the ids of datasets of a type, with few others than those wanted; some of them repeatedly."""
         tasks = self._graph.pipeline.tasks
         written = any(dataset_type in {**t.outputs, **t.init_outputs}.values() for t in tasks)
@@ -173,7 +173,7 @@ class NodeSearch:
         for task in tasks:
             connections = _connections(task.outputs if written else task.inputs, dataset_type)
             if connections:
-                shared = {name: value for name, value in wanted.items() if name in task.dimensions}
+                shared = {name: value for name, value in constraint.items() if name in task.dimensions}
                 for quantum in self.find(Query(task, shared, None)):
                     ids = quantum.outputs if written else quantum.inputs
                     for connection in connections:

@@ -93,18 +93,18 @@ class Provenance:
 
     def node(self, node_id: str) -> lineage.Node:
         """Return a quantum, init quantum or dataset by its id."""
-        found = self._init_quanta.get(_usual(node_id))
-        return self._graph.node(node_id) if found is None else found
+        init_quantum = self._init_quanta.get(_usual(node_id))
+        return self._graph.node(node_id) if init_quantum is None else init_quantum
 
     def quantum(self, quantum_id: str) -> nodes.Quantum | nodes.InitQuantum:
         """Return a quantum or init quantum by its id."""
-        found = self._init_quanta.get(_usual(quantum_id))
-        return self._graph.quantum(quantum_id) if found is None else found
+        init_quantum = self._init_quanta.get(_usual(quantum_id))
+        return self._graph.quantum(quantum_id) if init_quantum is None else init_quantum
 
     def attempts(self, quantum_id: str) -> list[nodes.Attempt]:
         """Return the attempts to run a quantum, oldest first; a blocked or init quantum has none."""
-        found = self.quantum(quantum_id)
-        return found.attempts if isinstance(found, nodes.Quantum) else []
+        quantum = self.quantum(quantum_id)
+        return quantum.attempts if isinstance(quantum, nodes.Quantum) else []
 
     def dataset(self, dataset_id: str) -> nodes.Dataset:
         """Return a dataset by its id."""
@@ -296,10 +296,10 @@ def _find_graph(
     return ingested_graphs.find(repository_config.load(path), run, registry)
 
 
-def _of_attempt(quantum: nodes.Quantum, found: list[T | None] | None, attempt: int | None) -> T | None:
+def _of_attempt(quantum: nodes.Quantum, entries: list[T | None] | None, attempt: int | None) -> T | None:
     """Return what belongs to an attempt; there can be more entries than attempts, of which the last count."""
     n = len(quantum.attempts)
-    if found is None or n == 0:
+    if entries is None or n == 0:
         raise errors.RefusedError(f"quantum {quantum.quantum_id} has no attempts: it is blocked")
     if attempt is None:
         attempt = n - 1
@@ -307,4 +307,4 @@ def _of_attempt(quantum: nodes.Quantum, found: list[T | None] | None, attempt: i
         raise errors.RefusedError(
             f"quantum {quantum.quantum_id} has no attempt {attempt}; the last is {n - 1}"
         )
-    return found[attempt - n] if attempt - n >= -len(found) else None
+    return entries[attempt - n] if attempt - n >= -len(entries) else None

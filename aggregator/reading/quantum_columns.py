@@ -104,9 +104,9 @@ class _Maker:
         return np.array(texts, dtype=object)[inverse]
 
     def _ids(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        known, ids = self._places
-        rows = np.minimum(np.searchsorted(known, offsets), len(known) - 1)
-        if not np.array_equal(known[rows], offsets):
+        places, ids = self._places
+        rows = np.minimum(np.searchsorted(places, offsets), len(places) - 1)
+        if not np.array_equal(places[rows], offsets):
             raise errors.FormatError(
                 self._graph.path,
                 nodes.ADDRESSES,

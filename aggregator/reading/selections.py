@@ -80,10 +80,10 @@ class Selection(abc.ABC, Generic[T]):
 
     def _repr_html_(self) -> str:
         """Return the first rows, for notebooks."""
-        found = iter(self)
-        rows = [self._row(each) for each in itertools.islice(found, _SHOWN)]
+        items = iter(self)
+        rows = [self._row(each) for each in itertools.islice(items, _SHOWN)]
         names = [name for name in self._columns() if any(row.get(name) is not None for row in rows)]
-        return tables.to_html(self._what, names, rows, next(found, None) is not None)
+        return tables.to_html(self._what, names, rows, next(items, None) is not None)
 
 
 class Quanta(Selection[nodes.Quantum]):

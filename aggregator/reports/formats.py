@@ -24,10 +24,10 @@ _COLUMNS = (
 def table(report: document.Report, *, quanta: bool, exceptions: bool) -> Iterator[str]:
     """Yield the lines of the tables that are asked for, with a legend of the caveats."""
     if quanta:
-        found = text_tables.quanta(report)
-        yield from text_tables.plain(found)
+        quantum_table = text_tables.quanta(report)
+        yield from text_tables.plain(quantum_table)
         yield ""
-        if any(row[1] == text_tables.MULTIPLE for row in found):
+        if any(row[1] == text_tables.MULTIPLE for row in quantum_table):
             yield from text_tables.plain(text_tables.caveats(report))
             yield ""
         if legend := text_tables.legend(report):
@@ -42,8 +42,8 @@ def json(
     report: document.Report, listed: listing.Listing, *, quanta: bool, exceptions: bool
 ) -> Iterator[str]:
     """Yield the report in JSON: null for tables not asked for, one line for each listed quantum."""
-    wanted = {"tasks": quanta, "exceptions": exceptions}
-    nulls = {name: None for name, is_wanted in wanted.items() if not is_wanted}
+    choices = {"tasks": quanta, "exceptions": exceptions}
+    nulls = {name: None for name, is_chosen in choices.items() if not is_chosen}
     yield _json({**msgspec.structs.asdict(report), **nulls})[:-1]
     yield ',"quanta":['
     for i, quantum in enumerate(listed):
@@ -104,9 +104,9 @@ def markdown(
     shown["Fix first"] = text_tables.fix_first(report)
     if exceptions:
         shown["Exceptions"] = text_tables.exceptions(report)
-    for title, found in shown.items():
+    for title, rows in shown.items():
         yield from ("", f"## {title}", "")
-        yield from text_tables.markdown(found) if len(found) > 1 else ["None."]
+        yield from text_tables.markdown(rows) if len(rows) > 1 else ["None."]
     if quanta and (legend := text_tables.legend(report)):
         yield from ("", *(f"* {text_tables.escape(line)}" for line in legend))
     yield from ("", f"## Listed quanta: {', '.join(report.selection.states)}", "")

@@ -93,7 +93,7 @@ class Listing:
         All its quanta.
     blocked
         Which failures block which of them.
-    wanted
+    choice
         Which are listed.
     """
 
@@ -102,15 +102,15 @@ class Listing:
         graph: provenance_graph.ProvenanceGraph,
         table: quanta.QuantumTable,
         blocked: blockers.Blockers,
-        wanted: selection.Selection,
+        choice: selection.Selection,
     ) -> None:
         self.blocked = blocked
-        self.wanted = wanted
+        self.choice = choice
         self._graph = graph
         self._table = table
         self._universe = universe.Universe.from_config(graph.pipeline.universe)
         self._tasks = {task.label: task for task in graph.pipeline.tasks}
-        rows = wanted.rows(table)
+        rows = choice.rows(table)
         fields = table.rows[rows]
         order = np.lexsort((rows, fields["exception"], fields["status"], fields["task"]))
         self._rows = rows[order]
@@ -121,9 +121,9 @@ class Listing:
     def __iter__(self) -> Iterator[ListedQuantum]:
         return map(self.read, self._rows.tolist())
 
-    def of(self, wanted: selection.Selection) -> Listing:
+    def of(self, choice: selection.Selection) -> Listing:
         """Return the listing of other quanta of the same graph."""
-        return Listing(self._graph, self._table, self.blocked, wanted)
+        return Listing(self._graph, self._table, self.blocked, choice)
 
     def groups(self) -> Iterator[Group]:
         """Yield the groups, in order."""

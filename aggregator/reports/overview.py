@@ -31,7 +31,7 @@ def make(
     graph: provenance_graph.ProvenanceGraph,
     table: quanta.QuantumTable,
     blocked: blockers.Blockers,
-    wanted: selection.Selection,
+    choice: selection.Selection,
 ) -> document.Report:
     """Return the report on a graph.
 
@@ -43,7 +43,7 @@ def make(
         All its quanta.
     blocked
         Which failures block which of them.
-    wanted
+    choice
         Which quanta are listed.
     """
     counted = _Counter(graph, table)
@@ -55,7 +55,7 @@ def make(
         generator=f"quantum-graph-aggregator {importlib.metadata.version('quantum-graph-aggregator')}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         graph=_describe(graph),
-        selection=_select(table, wanted),
+        selection=_select(table, choice),
         summary=_summarize(graph, table, attempts, blocked),
         tasks=[counted.task_row(i, task) for i, task in tasks],
         exceptions=[
@@ -82,9 +82,9 @@ def _describe(graph: provenance_graph.ProvenanceGraph) -> document.Graph:
     )
 
 
-def _select(table: quanta.QuantumTable, wanted: selection.Selection) -> document.Selected:
-    states = [name for status, name in statuses.NAMES.items() if status in wanted.states]
-    return document.Selected(states, caveat_codes.names(wanted.caveats), len(wanted.rows(table)))
+def _select(table: quanta.QuantumTable, choice: selection.Selection) -> document.Selected:
+    states = [name for status, name in statuses.NAMES.items() if status in choice.states]
+    return document.Selected(states, caveat_codes.names(choice.caveats), len(choice.rows(table)))
 
 
 def _summarize(
@@ -139,9 +139,9 @@ def _failure_kind(
 
 def _cpu_efficiency(rows: quanta.Rows) -> float | None:
     """Return CPU time by run time of those attempts of which both are on record."""
-    known = np.isfinite(rows["cpu_time"]) & np.isfinite(rows["run_time"])
-    run_time = float(rows["run_time"][known].sum())
-    return float(rows["cpu_time"][known].sum()) / run_time if run_time > 0 else None
+    rows_with_times = np.isfinite(rows["cpu_time"]) & np.isfinite(rows["run_time"])
+    run_time = float(rows["run_time"][rows_with_times].sum())
+    return float(rows["cpu_time"][rows_with_times].sum()) / run_time if run_time > 0 else None
 
 
 def _ends(starts: timelines.Times, ends: timelines.Times) -> tuple[float | None, float | None]:
@@ -160,8 +160,8 @@ def _with_caveats(rows: quanta.Rows) -> Chosen:
     return chosen
 
 
-def _count_statuses(found: npt.NDArray[np.int8]) -> dict[str, int]:
-    counts = np.bincount(found.astype(np.int64) - statuses.ABORTED, minlength=len(statuses.NAMES)).tolist()
+def _count_statuses(codes: npt.NDArray[np.int8]) -> dict[str, int]:
+    counts = np.bincount(codes.astype(np.int64) - statuses.ABORTED, minlength=len(statuses.NAMES)).tolist()
     return {name: counts[status - statuses.ABORTED] for status, name in statuses.NAMES.items()}
 
 
@@ -203,14 +203,14 @@ class _Counter:
         """Return the row of a task in the table of quanta."""
         rows = self._of_task(i)
         counts = _count_statuses(rows["status"])
-        found = [
+        caveats = [
             {"token": token, "code": letter, "count": str(count)}
             for bits, count in _caveats(rows)
             for token, letter in [caveat_codes.split(bits)]
         ]
         return {
             "Task": task.label,
-            "Caveats": found or [None],
+            "Caveats": caveats or [None],
             **{statuses.TITLES[status]: counts[name] for status, name in statuses.NAMES.items()},
             "TOTAL": len(rows),
             "EXPECTED": self._n_expected[i],
@@ -235,8 +235,8 @@ class _Counter:
         rows = self._of_task(i)
         places = self._places[i]
         ends = self._ends[places]
-        known = np.isfinite(ends)
-        first, last = _ends(rows["start"][known], ends[known])
+        has_end = np.isfinite(ends)
+        first, last = _ends(rows["start"][has_end], ends[has_end])
         return document.TaskDetails(
             task=task.label,
             dimensions=list(self._universe.group(task.dimensions).required),
@@ -261,5 +261,5 @@ class _Counter:
 def _caveats(rows: quanta.Rows) -> list[tuple[int, int]]:
     """Return caveats and how many quanta have just these, most frequent first."""
     counts = np.bincount(rows["caveats"][rows["caveats"] > 0]).tolist()
-    found = [(bits, count) for bits, count in enumerate(counts) if count]
-    return sorted(found, key=lambda item: -item[1])
+    numbers = [(bits, count) for bits, count in enumerate(counts) if count]
+    return sorted(numbers, key=lambda item: -item[1])

@@ -114,7 +114,7 @@ def _failures(
         "groups": groups,
         "n_shown": sum(len(group.shown) for group in groups),
         "n_exceptions_hidden": n_hidden,
-        "listing_command": reruns.listing_command(report, "csv", *listed.wanted.options()),
+        "listing_command": reruns.listing_command(report, "csv", *listed.choice.options()),
         "reruns": reruns.make(report, listed, groups),
         "tables_command": reruns.tables_command(report, listed),
     }
@@ -181,9 +181,9 @@ def _caveats(report: document.Report) -> list[tuple[str, int, str, list[tuple[st
     """Return code, number of quanta, meaning, and numbers by task of each caveat code."""
     tasks: dict[str, dict[str, int]] = {}
     for details in report.details:
-        for found in details.caveats:
-            counts = tasks.setdefault(found.code, {})
-            counts[details.task] = counts.get(details.task, 0) + found.count
+        for entry in details.caveats:
+            counts = tasks.setdefault(entry.code, {})
+            counts[details.task] = counts.get(details.task, 0) + entry.count
     rows = [(c, sum(n.values()), text_tables.meaning(c), list(n.items())) for c, n in tasks.items()]
     return sorted(rows, key=lambda row: -row[1])
 

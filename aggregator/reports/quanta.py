@@ -177,13 +177,13 @@ def _decode(document: bytes) -> _Quantum:
         return _decoder.decode(document)
     except msgspec.DecodeError:
         # Numbers and times may be written in other ways.
-        found = nodes.decode_quantum(document)
+        quantum = nodes.decode_quantum(document)
         return _Quantum(
-            found.task_label,
-            found.quantum_id,
-            msgspec.Raw(msgspec.json.encode(found.inputs)),
-            msgspec.Raw(msgspec.json.encode(found.outputs)),
-            [_convert(attempt) for attempt in found.attempts],
+            quantum.task_label,
+            quantum.quantum_id,
+            msgspec.Raw(msgspec.json.encode(quantum.inputs)),
+            msgspec.Raw(msgspec.json.encode(quantum.outputs)),
+            [_convert(attempt) for attempt in quantum.attempts],
         )
 
 
@@ -261,8 +261,8 @@ class _Builder:
     def _flush(self) -> None:
         self._rows.append(np.array(self._pending, dtype=_ROW))
         for ids, links in zip(self._pending_ids, self._links, strict=True):
-            counts = np.array([len(found) for found in ids], dtype=np.int32)
-            links.append(Links(_keys(b"".join(b"".join(found) for found in ids)), counts))
+            counts = np.array([len(ids_of_one) for ids_of_one in ids], dtype=np.int32)
+            links.append(Links(_keys(b"".join(b"".join(ids_of_one) for ids_of_one in ids)), counts))
             ids.clear()
         self._failed.append(np.array([row for row, _ in self._pending_failed], dtype=np.int64))
         self._failed_ids.append(self._parse_ids([quantum_id for _, quantum_id in self._pending_failed]))

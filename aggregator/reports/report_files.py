@@ -43,7 +43,7 @@ class Request:
     output: str | None = None
     """Where the report goes; standard output by default."""
 
-    wanted: selection.Selection = dataclasses.field(default_factory=selection.Selection)
+    choice: selection.Selection = dataclasses.field(default_factory=selection.Selection)
     """Which quanta are listed one by one."""
 
     status_report: str | None = None
@@ -86,7 +86,7 @@ def write(location: str, collection: str | None, request: Request) -> None:
     _check_paths(request, protection)
     with provenance_graph.ProvenanceGraph(path) as graph:
         table = quanta.read(graph)
-        listed = listing.Listing(graph, table, blockers.find(table), request.wanted)
+        listed = listing.Listing(graph, table, blockers.find(table), request.choice)
         with contextlib.ExitStack() as written:
             if request.data_id_table_dir is not None:
                 data_id_tables.write(listed, container.local_path(request.data_id_table_dir), protection)
@@ -148,7 +148,7 @@ def _pieces(
     if request.format == "csv":
         yield from formats.csv_rows(listed)
         return
-    report = overview.make(graph, table, listed.blocked, request.wanted)
+    report = overview.make(graph, table, listed.blocked, request.choice)
     shown = {"quanta": request.quantum_table, "exceptions": request.exception_table}
     if request.format == "table":
         yield from (f"{line}\n" for line in formats.table(report, **shown))

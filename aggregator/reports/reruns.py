@@ -51,7 +51,7 @@ def listing_command(report: document.Report, form: str, *options: str) -> str:
 
 def tables_command(report: document.Report, listed: listing.Listing) -> str:
     """Return the command that writes the tables of all listed quanta."""
-    words = ["aggregator", "provenance-report", report.graph.path, *listed.wanted.options()]
+    words = ["aggregator", "provenance-report", report.graph.path, *listed.choice.options()]
     return shlex.join([*words, "--data-id-table-dir", _DIRECTORY])
 
 

@@ -76,7 +76,7 @@ def make(
     return Selection(chosen | {statuses.SUCCESSFUL} if bits else chosen, bits)
 
 
-def _look_up(known: dict[str, int], what: str, name: str) -> int:
-    if name not in known:
-        raise errors.RefusedError(f"there is no {what} {name!r}; there are {', '.join(known)}")
-    return known[name]
+def _look_up(values: dict[str, int], what: str, name: str) -> int:
+    if name not in values:
+        raise errors.RefusedError(f"there is no {what} {name!r}; there are {', '.join(values)}")
+    return values[name]

@@ -53,16 +53,16 @@ def fix_first(report: document.Report) -> Table:
 def caveats(report: document.Report) -> Table:
     """Return the table of caveats: those of tasks for which the table of quanta says `MULTIPLE`, too."""
     rows = [
-        [details.task, found.code or "-", str(found.count)]
+        [details.task, entry.code or "-", str(entry.count)]
         for details in report.details
-        for found in details.caveats
+        for entry in details.caveats
     ]
     return [["Task", "Caveats", "Quanta"], *rows]
 
 
 def legend(report: document.Report) -> list[str]:
     """Return what the characters mean that codes of caveats have here."""
-    used = {character for details in report.details for found in details.caveats for character in found.code}
+    used = {character for details in report.details for entry in details.caveats for character in entry.code}
     return [f"{character}  {text}" for character, text in caveat_codes.LEGEND.items() if character in used]
 
 
@@ -108,7 +108,7 @@ def _is_number(head: str) -> bool:
 def _cell(row: dict[str, Any], head: str) -> str:
     if head != "Caveats":
         return str(row[head])
-    found = [entry for entry in row["Caveats"] if entry]
-    if len(found) > 1:
+    entries = [entry for entry in row["Caveats"] if entry]
+    if len(entries) > 1:
         return MULTIPLE
-    return "".join(f"{entry['token']}{entry['code']}({entry['count']})" for entry in found)
+    return "".join(f"{entry['token']}{entry['code']}({entry['count']})" for entry in entries)

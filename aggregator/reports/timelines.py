@@ -48,46 +48,48 @@ def attempts(table: quanta.QuantumTable) -> Attempts:
     end = np.concatenate([table.end, table.earlier["end"]])
     status = np.concatenate([table.rows["status"], table.earlier["status"]])
     task = np.concatenate([table.rows["task"], table.rows["task"][table.earlier["row"]]])
-    known = np.isfinite(start) & np.isfinite(end)
-    start = start[known]
-    return Attempts(start, np.maximum(end[known], start), np.isin(status[known], _SUCCESSES), task[known])
+    has_times = np.isfinite(start) & np.isfinite(end)
+    start = start[has_times]
+    return Attempts(
+        start, np.maximum(end[has_times], start), np.isin(status[has_times], _SUCCESSES), task[has_times]
+    )
 
 
-def peak(found: Attempts) -> int:
+def peak(times: Attempts) -> int:
     """Return the largest number of attempts at the same time."""
-    if not len(found.start):
+    if not len(times.start):
         return 0
-    starts, ends = np.sort(found.start), np.sort(found.end)
+    starts, ends = np.sort(times.start), np.sort(times.end)
     # Whoever begins when another ends takes its place.
     ended = np.minimum(np.searchsorted(ends, starts, side="right"), np.arange(len(starts)))
     return int((np.arange(1, len(starts) + 1) - ended).max())
 
 
-def make(found: Attempts, labels: list[str]) -> document.Timeline | None:
+def make(times: Attempts, labels: list[str]) -> document.Timeline | None:
     """Return the run over time; nothing if no times are on record.
 
     Parameters
     ----------
-    found
+    times
         All attempts.
     labels
         Labels of all tasks.
     """
-    if not len(found.start):
+    if not len(times.start):
         return None
-    tasks = np.unique(found.task)
-    first, last = float(found.start.min()), float(found.end.max())
+    tasks = np.unique(times.task)
+    first, last = float(times.start.min()), float(times.end.max())
     width = _width(last - first, max(_MIN_BINS, min(_MAX_BINS, _MAX_TASK_BINS // len(tasks))))
     first -= first % width
     n_bins = max(1, int(np.ceil((last - first) / width)))
     edges = (first + width * np.arange(n_bins + 1)).astype(np.float64)
-    order = np.argsort(found.task, kind="stable")
-    bounds = np.searchsorted(found.task[order], tasks)
+    order = np.argsort(times.task, kind="stable")
+    bounds = np.searchsorted(times.task[order], tasks)
     return document.Timeline(
         iso(first),
         float(width),
-        *_count(found, slice(None), edges),
-        [_of_task(labels[i], *_count(found, chosen, edges)) for i, chosen in _split(tasks, order, bounds)],
+        *_count(times, slice(None), edges),
+        [_of_task(labels[i], *_count(times, chosen, edges)) for i, chosen in _split(tasks, order, bounds)],
     )
 
 
@@ -98,10 +100,10 @@ def _split(
 
 
 def _count(
-    found: Attempts, chosen: slice | npt.NDArray[np.int64], edges: Times
+    times: Attempts, chosen: slice | npt.NDArray[np.int64], edges: Times
 ) -> tuple[list[float], list[int], list[int]]:
     """Return concurrency, ends of successes, and other ends in each bin."""
-    starts, ends, succeeded = found.start[chosen], found.end[chosen], found.succeeded[chosen]
+    starts, ends, succeeded = times.start[chosen], times.end[chosen], times.succeeded[chosen]
     n_bins = len(edges) - 1
     busy = np.diff(_seconds_until(edges, starts) - _seconds_until(edges, ends))
     places = np.clip(np.searchsorted(edges, ends) - 1, 0, n_bins - 1)
@@ -127,9 +129,9 @@ def iso(seconds: float) -> str:
 
 
 def _width(span: float, n_bins: int) -> int:
-    wanted = span / n_bins
+    least = span / n_bins
     longest = _WIDTHS[-1]
-    return next((width for width in _WIDTHS if width >= wanted), longest * int(np.ceil(wanted / longest)))
+    return next((width for width in _WIDTHS if width >= least), longest * int(np.ceil(least / longest)))
 
 
 def _seconds_until(edges: Times, moments: Times) -> Times:

@@ -56,9 +56,9 @@ def _last_ends(table: quanta.QuantumTable) -> Seconds:
         n = len(part.counts)
         if len(keys):
             places = np.minimum(np.searchsorted(keys, part.keys), len(keys) - 1)
-            known = (keys[places] == part.keys) & ~np.isnan(ends[places])
+            has_end = (keys[places] == part.keys) & ~np.isnan(ends[places])
             rows = np.repeat(np.arange(first, first + n), part.counts)
-            np.maximum.at(last, rows[known], ends[places[known]])
+            np.maximum.at(last, rows[has_end], ends[places[has_end]])
         first += n
     return last
 

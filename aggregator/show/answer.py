@@ -27,24 +27,24 @@ class Answer:
 
     Parameters
     ----------
-    found
+    reader
         The graph.
-    asked
+    request
         What shall be shown.
     stream
         Where to write.
     """
 
     def __init__(
-        self, found: provenance.Provenance, asked: question.Request, stream: terminal.Output
+        self, reader: provenance.Provenance, request: question.Request, stream: terminal.Output
     ) -> None:
-        self._found = found
-        self._asked = asked
+        self._reader = reader
+        self._request = request
         self._stream = stream
-        self._json = asked.output_format == "json"
+        self._json = request.output_format == "json"
         default = None if self._json else _LIMIT
-        self._limit = default if asked.limit is None else asked.limit or None
-        self._head = {"format": documents.FORMAT, "graph": found.path, "run": found.header.output_run}
+        self._limit = default if request.limit is None else request.limit or None
+        self._head = {"format": documents.FORMAT, "graph": reader.path, "run": reader.header.output_run}
 
     def run(self) -> None:
         """Write it.
@@ -54,21 +54,21 @@ class Answer:
         RefusedError
             If there is no such thing, or more than one where one is needed.
         """
-        asked, found = self._asked, self._found
-        if asked.failed:
+        request, reader = self._request, self._reader
+        if request.failed:
             self._show_failed()
-        elif asked.why is not None:
-            dataset = question.one_dataset(found, asked, asked.why)
-            explained = found.explain(dataset.dataset_id)
-            self._write(documents.explained(found, explained), texts.explained)
-        elif asked.views:
-            self._show_views(question.one_node(found, asked))
-        elif asked.is_by_id:
-            self._show_node(question.one_node(found, asked))
-        elif asked.dataset is not None or asked.task is not None:
+        elif request.why is not None:
+            dataset = question.one_dataset(reader, request, request.why)
+            explained = reader.explain(dataset.dataset_id)
+            self._write(documents.explained(reader, explained), texts.explained)
+        elif request.views:
+            self._show_views(question.one_node(reader, request))
+        elif request.is_by_id:
+            self._show_node(question.one_node(reader, request))
+        elif request.dataset is not None or request.task is not None:
             self._show_matches()
         else:
-            self._write(documents.summary(found), texts.summary)
+            self._write(documents.summary(reader), texts.summary)
 
     def _write(self, document: documents.Document, lines: Callable[[dict[str, Any]], Iterator[str]]) -> None:
         document = {**self._head, **document}
@@ -81,22 +81,22 @@ class Answer:
         self._stream.writelines(f"{printable.lines(line, _INDENT)}\n" for line in lines)
 
     def _show_node(self, node: lineage.Node) -> None:
-        self._write(documents.node(self._found, node), lambda d: texts.node(d, self._limit))
+        self._write(documents.node(self._reader, node), lambda d: texts.node(d, self._limit))
 
     def _show_matches(self) -> None:
         """Write the quanta or datasets that fit; in full if it is one."""
-        matches = question.matches(self._found, self._asked, self._asked.dataset)
+        matches = question.matches(self._reader, self._request, self._request.dataset)
         first = list(itertools.islice(matches, 2))
         if len(first) == 1:
             self._show_node(first[0])
             return
-        briefs = (documents.brief(self._found, node) for node in itertools.chain(first, matches))
+        briefs = (documents.brief(self._reader, node) for node in itertools.chain(first, matches))
         self._write_list("matches", briefs, texts.brief_table)
 
     def _show_failed(self) -> None:
         limit = None if self._limit is None else self._limit + 1
-        found = self._found.failures(self._asked.task, self._asked.data_id, limit)
-        rows = (documents.failure(self._found, each) for each in found)
+        failures = self._reader.failures(self._request.task, self._request.data_id, limit)
+        rows = (documents.failure(self._reader, each) for each in failures)
         self._write_list("failures", rows, lambda rows: [x for r in rows for x in texts.failure(r)])
 
     def _write_list(
@@ -121,13 +121,13 @@ class Answer:
         self._print(text)
 
     def _show_views(self, node: lineage.Node) -> None:
-        steps = {"upstream": self._found.upstream, "downstream": self._found.downstream}
-        for number, view in enumerate(self._asked.views):
+        steps = {"upstream": self._reader.upstream, "downstream": self._reader.downstream}
+        for number, view in enumerate(self._request.views):
             if number and not self._json:
                 self._stream.write("\n")
             if view in steps:
-                walked = steps[view](lineage.node_id(node), self._asked.depth)
-                rows = (documents.step(self._found, each) for each in walked)
+                walked = steps[view](lineage.node_id(node), self._request.depth)
+                rows = (documents.step(self._reader, each) for each in walked)
                 self._write_list(view, rows, lambda rows: texts.brief_table(rows, depth=True))
             elif view == "logs":
                 self._show_logs(self._quantum_of(node))
@@ -147,11 +147,11 @@ class Answer:
 
     def _number(self, quantum_id: str) -> int:
         """Return the number of the attempt that is shown."""
-        last = len(self._found.attempts(quantum_id)) - 1
-        return last if self._asked.attempt is None else self._asked.attempt
+        last = len(self._reader.attempts(quantum_id)) - 1
+        return last if self._request.attempt is None else self._request.attempt
 
     def _show_logs(self, quantum_id: str) -> None:
-        records, number = self._found.logs(quantum_id, self._asked.attempt), self._number(quantum_id)
+        records, number = self._reader.logs(quantum_id, self._request.attempt), self._number(quantum_id)
         n = len(records or ())
         shown = collections.deque(records or (), self._limit)
         document = {
@@ -173,7 +173,7 @@ class Answer:
         self._write(document, lines)
 
     def _show_metadata(self, quantum_id: str) -> None:
-        metadata, number = self._found.metadata(quantum_id, self._asked.attempt), self._number(quantum_id)
+        metadata, number = self._reader.metadata(quantum_id, self._request.attempt), self._number(quantum_id)
         values = None if metadata is None else msgspec.to_builtins(metadata)
         document = {"quantum": quantum_id, "attempt": number, "metadata": values}
 

@@ -15,10 +15,10 @@ FORMAT = 1
 Document = dict[str, Any]
 
 
-def summary(found: provenance.Provenance) -> Document:
+def summary(reader: provenance.Provenance) -> Document:
     """Return what is in a graph."""
-    header, tasks = found.header, []
-    for label, (by_status, by_caveats) in found.counts().items():
+    header, tasks = reader.header, []
+    for label, (by_status, by_caveats) in reader.counts().items():
         counts = {statuses.NAMES[code]: n for code, n in by_status.items()}
         named = [{"caveats": caveat_names(bits), "quanta": n} for bits, n in by_caveats.items() if bits]
         expected = header.n_task_quanta.get(label, 0)
@@ -32,7 +32,7 @@ def summary(found: provenance.Provenance) -> Document:
             }
         )
     return {
-        "graph_size": os.path.getsize(found.path),
+        "graph_size": os.path.getsize(reader.path),
         "output": header.output,
         "inputs": header.inputs,
         "built": {"user": header.user, "time": header.timestamp, "command": header.command},
@@ -41,14 +41,14 @@ def summary(found: provenance.Provenance) -> Document:
     }
 
 
-def node(found: provenance.Provenance, each: lineage.Node) -> Document:
+def node(reader: provenance.Provenance, each: lineage.Node) -> Document:
     """Return a quantum, init quantum or dataset."""
     if isinstance(each, nodes.Dataset):
         return {
             "kind": "dataset",
             "id": each.dataset_id,
             "dataset_type": each.dataset_type_name,
-            "data_id": found.data_id(each),
+            "data_id": reader.data_id(each),
             "run": each.run,
             "produced": each.produced,
             "producer": each.producer,
@@ -60,7 +60,7 @@ def node(found: provenance.Provenance, each: lineage.Node) -> Document:
     return {
         "kind": "quantum",
         **both,
-        "data_id": found.data_id(each),
+        "data_id": reader.data_id(each),
         "status": statuses.NAMES[each.status],
         "attempts": [_attempt(attempt) for attempt in each.attempts],
         "log_id": next(iter(each.outputs.get(pipeline.LOG_CONNECTION, ())), None),
@@ -80,9 +80,9 @@ def caveat_names(bits: int) -> list[str]:
     return [name for bit, name in caveats.NAMES.items() if bits & bit]
 
 
-def brief(found: provenance.Provenance, each: lineage.Node) -> Document:
+def brief(reader: provenance.Provenance, each: lineage.Node) -> Document:
     """Return what a line about a node tells."""
-    result: Document = {"id": lineage.node_id(each), "data_id": found.brief_data_id(each)}
+    result: Document = {"id": lineage.node_id(each), "data_id": reader.brief_data_id(each)}
     if isinstance(each, nodes.Dataset):
         produced = "input" if each.producer is None else "produced" if each.produced else "not produced"
         return {"kind": "dataset", "name": each.dataset_type_name, "state": produced, **result}
@@ -91,19 +91,19 @@ def brief(found: provenance.Provenance, each: lineage.Node) -> Document:
     return {"kind": "quantum", "name": each.task_label, "state": statuses.NAMES[each.status], **result}
 
 
-def step(found: provenance.Provenance, each: lineage.Step) -> Document:
+def step(reader: provenance.Provenance, each: lineage.Step) -> Document:
     """Return a step of a lineage."""
-    return {"depth": each.depth, **brief(found, each.node), "via": each.via}
+    return {"depth": each.depth, **brief(reader, each.node), "via": each.via}
 
 
-def failure(found: provenance.Provenance, each: failures.Failure) -> Document:
+def failure(reader: provenance.Provenance, each: failures.Failure) -> Document:
     """Return something that failed, with where its log is."""
-    result = brief(found, each.quantum)
+    result = brief(reader, each.quantum)
     attempts = each.quantum.attempts
     result["exception"] = _exception(each.quantum)
-    result["cause"] = _cause(found, each.cause)
+    result["cause"] = _cause(reader, each.cause)
     result["attempts"] = len(attempts)
-    result["log"] = log_place(found, each.quantum) if attempts else None
+    result["log"] = log_place(reader, each.quantum) if attempts else None
     return result
 
 
@@ -112,13 +112,13 @@ def _exception(quantum: nodes.Quantum) -> Document | None:
     return None if last is None else msgspec.to_builtins(last)
 
 
-def _cause(found: provenance.Provenance, cause: nodes.Quantum | None) -> Document | None:
-    return None if cause is None else {**brief(found, cause), "exception": _exception(cause)}
+def _cause(reader: provenance.Provenance, cause: nodes.Quantum | None) -> Document | None:
+    return None if cause is None else {**brief(reader, cause), "exception": _exception(cause)}
 
 
-def log_place(found: provenance.Provenance, quantum: nodes.Quantum) -> Document:
+def log_place(reader: provenance.Provenance, quantum: nodes.Quantum) -> Document:
     """Return where the log of the last attempt is, and its last error."""
-    records = found.logs(quantum.quantum_id)
+    records = reader.logs(quantum.quantum_id)
     errors = [r for r in records or () if r.levelno >= _ERROR]
     return {
         "dataset_id": next(iter(quantum.outputs.get(pipeline.LOG_CONNECTION, ())), None),
@@ -131,20 +131,20 @@ _ERROR = 40
 """Number of the log level ERROR."""
 
 
-def explained(found: provenance.Provenance, each: explanation.Explanation) -> Document:
+def explained(reader: provenance.Provenance, each: explanation.Explanation) -> Document:
     """Return what happened to a dataset."""
     quantum = each.quantum
     result = {
-        "dataset": brief(found, each.dataset),
+        "dataset": brief(reader, each.dataset),
         "outcome": each.outcome,
         "reason": each.reason,
-        "quantum": None if quantum is None else brief(found, quantum),
+        "quantum": None if quantum is None else brief(reader, quantum),
         "exception": _exception(quantum) if isinstance(quantum, nodes.Quantum) else None,
-        "cause": _cause(found, each.cause),
+        "cause": _cause(reader, each.cause),
     }
     ran = each.cause or quantum
     has_log = isinstance(ran, nodes.Quantum) and ran.attempts and each.outcome != "produced"
-    result["log"] = log_place(found, ran) if isinstance(ran, nodes.Quantum) and has_log else None
+    result["log"] = log_place(reader, ran) if isinstance(ran, nodes.Quantum) and has_log else None
     return result
 
 

@@ -79,7 +79,7 @@ def _is_id(text: str) -> bool:
 
 
 def matches(
-    found: provenance.Provenance, request: Request, dataset_type: str | None
+    reader: provenance.Provenance, request: Request, dataset_type: str | None
 ) -> Iterator[nodes.Quantum | nodes.Dataset]:
     """Return the datasets of a type, or else the quanta of the task, with the data ID.
 
@@ -89,7 +89,7 @@ def matches(
         If there are none.
     """
     given = data_ids.parse(request.data_id) if request.data_id is not None else {}
-    search = _Search(found, request.task, dataset_type)
+    search = _Search(reader, request.task, dataset_type)
     nodes_found = search.find(given)
     first = next(nodes_found, None)
     if first is None:
@@ -97,7 +97,7 @@ def matches(
     return itertools.chain([first], nodes_found)
 
 
-def one_node(found: provenance.Provenance, request: Request) -> lineage.Node:
+def one_node(reader: provenance.Provenance, request: Request) -> lineage.Node:
     """Return the node that is chosen.
 
     Raises
@@ -106,26 +106,26 @@ def one_node(found: provenance.Provenance, request: Request) -> lineage.Node:
         If there is none, or more than one; names some of them.
     """
     if request.quantum_id is not None:
-        return found.quantum(request.quantum_id)
+        return reader.quantum(request.quantum_id)
     if request.dataset is not None:
-        return one_dataset(found, request, request.dataset)
-    return _only(found, list(itertools.islice(matches(found, request, None), _MATCHES + 1)))
+        return one_dataset(reader, request, request.dataset)
+    return _only(reader, list(itertools.islice(matches(reader, request, None), _MATCHES + 1)))
 
 
-def one_dataset(found: provenance.Provenance, request: Request, named: str) -> nodes.Dataset:
+def one_dataset(reader: provenance.Provenance, request: Request, named: str) -> nodes.Dataset:
     """Return a dataset by its id, or the only one of its type with the data ID; see `one_node`."""
     if _is_id(named):
-        return found.dataset(named)
-    only = _only(found, list(itertools.islice(matches(found, request, named), _MATCHES + 1)))
+        return reader.dataset(named)
+    only = _only(reader, list(itertools.islice(matches(reader, request, named), _MATCHES + 1)))
     assert isinstance(only, nodes.Dataset)
     return only
 
 
-def _only(found: provenance.Provenance, some: list[nodes.Quantum | nodes.Dataset]) -> lineage.Node:
+def _only(reader: provenance.Provenance, some: list[nodes.Quantum | nodes.Dataset]) -> lineage.Node:
     if len(some) == 1:
         return some[0]
     lines = [
-        f"\n  {data_ids.text(found.brief_data_id(node)) or '-'}  {lineage.node_id(node)}"
+        f"\n  {data_ids.text(reader.brief_data_id(node)) or '-'}  {lineage.node_id(node)}"
         for node in some[:_MATCHES]
     ]
     more = "\n  ..." if len(some) > _MATCHES else ""
@@ -138,19 +138,19 @@ def _only(found: provenance.Provenance, some: list[nodes.Quantum | nodes.Dataset
 class _Search:
     """Where nodes are looked for."""
 
-    found: provenance.Provenance
+    reader: provenance.Provenance
     task: str | None
     dataset_type: str | None
 
     def find(self, given: dict[str, str]) -> Iterator[nodes.Quantum | nodes.Dataset]:
         if self.dataset_type is not None:
-            return iter(self.found.datasets(self.dataset_type, given))
-        return iter(self.found.quanta(self.task, given))
+            return iter(self.reader.datasets(self.dataset_type, given))
+        return iter(self.reader.quanta(self.task, given))
 
     def tell_nothing(self, given: dict[str, str]) -> str:
         """Return that nothing was found, and which of the values occurs nowhere."""
         what = f"dataset of type {self.dataset_type}" if self.dataset_type else f"quantum of task {self.task}"
-        message = f"{self.found.path}: no {what} was predicted"
+        message = f"{self.reader.path}: no {what} was predicted"
         if given:
             absent = [n for n, value in given.items() if next(self.find({n: value}), None) is None]
             why = (

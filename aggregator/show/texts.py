@@ -67,12 +67,12 @@ def size(n_bytes: float | None) -> str:
 def instant(text: str | None) -> str:
     """Return a time in UTC, to the second; what is no time stays as it is."""
     try:
-        found = datetime.datetime.fromisoformat(text or "")
+        time = datetime.datetime.fromisoformat(text or "")
     except ValueError:
         return text or "-"
-    if found.tzinfo is not None:
-        found = found.astimezone(datetime.UTC).replace(tzinfo=None)
-    return found.isoformat(timespec="seconds") + "Z"
+    if time.tzinfo is not None:
+        time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    return time.isoformat(timespec="seconds") + "Z"
 
 
 def summary(document: dict[str, Any]) -> Iterator[str]:
@@ -133,8 +133,10 @@ def node(document: dict[str, Any], limit: int | None) -> Iterator[str]:
         yield f"  {'status':10}{document['status']}{_n_attempts(document['attempts'])}"
         yield from _attempts(document["attempts"])
     for direction in ("inputs", "outputs"):
-        found = {c: [ids] if isinstance(ids, str) else ids for c, ids in document[direction].items()}
-        yield from _ids(direction, found, limit)
+        ids_by_connection = {
+            c: [ids] if isinstance(ids, str) else ids for c, ids in document[direction].items()
+        }
+        yield from _ids(direction, ids_by_connection, limit)
 
 
 def _n_attempts(attempts: list[Any]) -> str:
@@ -180,7 +182,7 @@ def shortened(text: str, longest: int) -> str:
 
 
 def _ids(title: str, ids: dict[str, list[str]], limit: int | None) -> Iterator[str]:
-    rows = [(connection, each) for connection, found in ids.items() for each in found]
+    rows = [(connection, each) for connection, ids_of_connection in ids.items() for each in ids_of_connection]
     shown = rows[:limit]
     yield f"  {title} ({len(rows)})"
     yield from (f"    {line}" for line in table(("", ""), shown)[1:])

@@ -69,7 +69,7 @@ def count(chunk_fates: quantum_outcomes.Fates, numbers: seeded_numbers.Dice) -> 
 
 
 def make(
-    asked: parameters.SynthesisParameters,
+    options: parameters.SynthesisParameters,
     chunk: node_numbers.Chunk,
     chunk_fates: quantum_outcomes.Fates,
     section: metadata_texts.Section,
@@ -78,7 +78,7 @@ def make(
 
     Parameters
     ----------
-    asked
+    options
         Parameters of the run.
     chunk
         The quanta.
@@ -87,10 +87,10 @@ def make(
     section
         Form of their task's metadata.
     """
-    numbers = seeded_numbers.Dice(asked.seed, _STREAM, chunk.number)
+    numbers = seeded_numbers.Dice(options.seed, _STREAM, chunk.number)
     counts = count(chunk_fates, numbers)
     spare = numbers.uniform(len(counts), 4).tolist()
-    made = iter(_Table(asked, chunk, counts, section, numbers))
+    made = iter(_Table(options, chunk, counts, section, numbers))
     for n, luck in zip(counts.tolist(), spare, strict=True):
         yield [next(made) for _ in range(n)], luck
 
@@ -100,7 +100,7 @@ class _Table:
 
     def __init__(
         self,
-        asked: parameters.SynthesisParameters,
+        options: parameters.SynthesisParameters,
         chunk: node_numbers.Chunk,
         counts: seeded_numbers.Integers,
         section: metadata_texts.Section,
@@ -115,7 +115,7 @@ class _Table:
         seconds = task.seconds * np.exp2(np.clip(numbers.bell(n), -2.5, 2.5))
         self._seconds = np.round(seconds, 6)
         begin = self._begins(group, groups, numbers)
-        self._records = self._count_records(asked.log_size, task, n, numbers)
+        self._records = self._count_records(options.log_size, task, n, numbers)
         self._log_times = self._times_of_records(begin, numbers)
         self._draw_records(task, numbers)
         self._members = (numbers.uniform(n, len(section.scales)) * section.scales).tolist()

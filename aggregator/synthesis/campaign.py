@@ -136,33 +136,33 @@ def synthesize(
 
 def _synthesize(
     root: str,
-    asked: parameters.SynthesisParameters,
+    options: parameters.SynthesisParameters,
     n_processes: int,
     stopping: interruption.Interruption,
     show: Callable[..., progress.Progress],
 ) -> Campaign:
     started = time.monotonic()
-    parameters.check(asked)
+    parameters.check(options)
     ranges.COUNT.check("n_processes", n_processes)
     # What can't be made is refused before anything is written.
-    chosen = quantum_outcomes.choose(asked, node_numbers.Nodes(survey.plan(asked.quanta), asked.seed))
-    with state.State(root, asked) as held:
+    chosen = quantum_outcomes.choose(options, node_numbers.Nodes(survey.plan(options.quanta), options.seed))
+    with state.State(root, options) as held:
         if held.counts is not None:
             return Campaign(root, held.counts, 0.0)
         try:
-            repository.create(root, asked)
+            repository.create(root, options)
         except errors.RefusedError:
             held.undo()
             raise
         with errors.after_changes():
-            plan = chunk_workers.Plan(root, asked)
+            plan = chunk_workers.Plan(root, options)
             begin(plan, held, chosen)
             totals = {"inputs": _n_inputs(plan.graph), "quanta": plan.graph.n_quanta}
             with show(totals, started) as shown:
                 _make_files(root, plan, held, n_processes, stopping, shown)
                 shown.phase("writing the graph")
                 path = os.path.join(root, GRAPH)
-                graph.write(path, asked, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
+                graph.write(path, options, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
             held.finish(count(plan.graph, held.parts.read_fates()))
         return Campaign(root, held.counts or {}, time.monotonic() - started, shown.seconds)
 
@@ -201,7 +201,7 @@ def _make_files(
     missing = [chunk.number for chunk in chunks if not held.parts.has_part(chunk.number)]
     done = plan.graph.n_quanta - sum(chunks[number].end - chunks[number].begin for number in missing)
     shown.advance("quanta", done)
-    for number in chunk_workers.make_all(root, plan.asked, missing, n_processes):
+    for number in chunk_workers.make_all(root, plan.options, missing, n_processes):
         shown.advance("quanta", chunks[number].end - chunks[number].begin)
         shown.beat(lambda: f"{n_processes} processes")
         stopping.check()
@@ -209,12 +209,12 @@ def _make_files(
 
 def count(made: node_numbers.Nodes, chosen: quantum_outcomes.Fates) -> dict[str, Any]:
     """Return the numbers that describe a run."""
-    found = np.bincount(chosen, minlength=len(quantum_outcomes.NAMES)).tolist()
+    numbers = np.bincount(chosen, minlength=len(quantum_outcomes.NAMES)).tolist()
     labels = [task.label for task in survey_pipeline.TASKS]
     return {
         "quanta": made.n_quanta,
         "tasks": dict(zip(labels, made.task_counts, strict=True)),
-        "fates": dict(zip(quantum_outcomes.NAMES, found, strict=True)),
+        "fates": dict(zip(quantum_outcomes.NAMES, numbers, strict=True)),
         "datasets": made.n_datasets,
         "edges": quantum_blocks.count_edges(made),
     }

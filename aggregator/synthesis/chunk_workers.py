@@ -37,13 +37,13 @@ class Plan:
     ----------
     root
         Directory of the run, with the configuration of its repository.
-    asked
+    options
         Parameters of the run.
     """
 
-    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
-        self.asked = asked
-        self.graph = node_numbers.Nodes(survey_module.plan(asked.quanta), asked.seed)
+    def __init__(self, root: str, options: parameters.SynthesisParameters) -> None:
+        self.options = options
+        self.graph = node_numbers.Nodes(survey_module.plan(options.quanta), options.seed)
         self.pipeline_json = pipeline_document.document(creation.compact_dimensions())
         parsed = formats.parse_pipeline(self.pipeline_json, root)
         dimensions = universe.Universe.from_config(parsed.universe)
@@ -61,10 +61,10 @@ class Maker:
         As for `Plan`.
     """
 
-    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
-        plan = Plan(root, asked)
+    def __init__(self, root: str, options: parameters.SynthesisParameters) -> None:
+        plan = Plan(root, options)
         self._blocks = plan.blocks
-        self._execution = quantum_files.Execution(asked, plan.graph, plan.datasets)
+        self._execution = quantum_files.Execution(options, plan.graph, plan.datasets)
         self._chunks = plan.graph.chunks()
         self._parts = parts.Parts(root)
         self._fates = self._parts.read_fates()
@@ -95,7 +95,7 @@ class Maker:
 
 
 def make_all(
-    root: str, asked: parameters.SynthesisParameters, numbers: Sequence[int], n_processes: int
+    root: str, options: parameters.SynthesisParameters, numbers: Sequence[int], n_processes: int
 ) -> Iterator[int]:
     """Make chunks; yield the number of each when it is complete.
 
@@ -109,7 +109,7 @@ def make_all(
     seconds = 0.0
     try:
         programs = (
-            engine_module.Program(f"maker-{i:03}", functools.partial(Maker, root, asked))
+            engine_module.Program(f"maker-{i:03}", functools.partial(Maker, root, options))
             for i in range(count)
         )
         yield from _feed(engine, [engine.start(program) for program in programs], numbers)

@@ -114,11 +114,11 @@ class Datasets:
         """The only datastore of the repository."""
         return self._store.stores[0]
 
-    def records(self, found: Sequence[tuple[str, str]]) -> str:
+    def records(self, ids_and_rows: Sequence[tuple[str, str]]) -> str:
         """Return the JSON of a quantum's datastore records (section 6.4)."""
-        if not found:
+        if not ids_and_rows:
             return "{}"
-        ids, rows = ",".join(i for i, _ in found), ",".join(row for _, row in found)
+        ids, rows = ",".join(i for i, _ in ids_and_rows), ",".join(row for _, row in ids_and_rows)
         return f'{{"{self.store.name}":{{"dataset_ids":[{ids}],"records":{{"{_RECORD_CLASS}":{{{rows}}}}}}}}}'
 
 
@@ -129,5 +129,5 @@ def coordinate(values: Values) -> str:
 
 def distinct(rows: seeded_numbers.Integers) -> tuple[seeded_numbers.Integers, list[int]]:
     """Return rows without repetitions, and where each of the given ones is among them."""
-    found, inverse = np.unique(rows, return_inverse=True)
-    return found, inverse.tolist()
+    distinct_rows, inverse = np.unique(rows, return_inverse=True)
+    return distinct_rows, inverse.tolist()

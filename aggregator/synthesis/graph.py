@@ -32,16 +32,16 @@ def sample(graph: node_numbers.Nodes, blocks: quantum_blocks.QuantumBlocks) -> l
     """Return predicted quanta of all tasks, to train a dictionary with; none for a small graph."""
     if graph.n_quanta < _SAMPLES:
         return []
-    found = []
-    wanted = _SAMPLES // len(survey_pipeline.TASKS)
+    documents = []
+    n_of_each = _SAMPLES // len(survey_pipeline.TASKS)
     for task, count in enumerate(graph.task_counts):
-        n = min(wanted, count)
+        n = min(n_of_each, count)
         chunk = node_numbers.Chunk(0, task, 0, n, graph.first_rows[task])
-        found += blocks.documents(chunk)
-    return found
+        documents += blocks.documents(chunk)
+    return documents
 
 
-def header(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> dict[str, Any]:
+def header(options: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> dict[str, Any]:
     """Return the graph's header (quantum-graph-format.md section 5.2)."""
     labels = [task.label for task in survey_pipeline.TASKS]
     return {
@@ -52,8 +52,8 @@ def header(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> 
         "output_run": survey_pipeline.OUTPUT_RUN,
         "user": "synthesis",
         "timestamp": "2026-03-01T23:58:20.648512",
-        "command": f"aggregator synthesize --quanta {asked.quanta} --seed {asked.seed}",
-        "metadata": {"synthetic": True, "seed": asked.seed},
+        "command": f"aggregator synthesize --quanta {options.quanta} --seed {options.seed}",
+        "metadata": {"synthetic": True, "seed": options.seed},
         "int_size": 8,
         "n_quanta": graph.n_quanta,
         "n_datasets": graph.n_datasets,
@@ -84,16 +84,16 @@ def init_quanta(graph: node_numbers.Nodes) -> list[dict[str, Any]]:
         }
 
     packages = {formats.PACKAGES_TYPE: dataset(formats.PACKAGES_TYPE, graph.packages_id)}
-    found = [quantum(-1, "", {}, packages)]
+    quanta = [quantum(-1, "", {}, packages)]
     for position, task in enumerate(survey_pipeline.TASKS):
         inputs = members(task.init_inputs)
-        found.append(quantum(position, task.label, inputs, members(task.all_init_outputs)))
-    return found
+        quanta.append(quantum(position, task.label, inputs, members(task.all_init_outputs)))
+    return quanta
 
 
 def write(
     path: str,
-    asked: parameters.SynthesisParameters,
+    options: parameters.SynthesisParameters,
     graph: node_numbers.Nodes,
     described: datasets.Datasets,
     pipeline_json: bytes,
@@ -105,7 +105,7 @@ def write(
     ----------
     path
         Where to.
-    asked
+    options
         Parameters of the run.
     graph, described
         The run's nodes and datasets.
@@ -117,7 +117,7 @@ def write(
     dimensions = universe.Universe.from_config(msgspec.json.decode(pipeline_json)["dimensions"])
     chunks = graph.chunks()
     with predicted_writer.PredictedWriter(path, held.read_dictionary(), LEVEL) as out:
-        out.single("header", msgspec.json.encode(header(asked, graph)))
+        out.single("header", msgspec.json.encode(header(options, graph)))
         out.single("pipeline_graph", pipeline_json)
         out.thin_graph(lambda: _quanta(graph, described), lambda: _edges(graph))
         out.dimension_data(lambda: dimension_data.rows(graph.survey, dimensions))

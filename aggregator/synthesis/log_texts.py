@@ -68,14 +68,14 @@ def _record(name: str, file: str, function: str, message: str, line: int, level:
 @functools.cache
 def formats(label: str) -> tuple[str, ...]:
     """Return formats for the records of a task; each takes a time and what a message takes."""
-    found = []
+    records = []
     for number, message in enumerate(_MESSAGES):
         for shift in (0, 5):
             suffix, file, function = _SOURCES[(number + shift) % len(_SOURCES)]
             level = 30 if number in _WARNINGS and shift else 20
             line = 40 + (number * 37 + shift * 101 + len(label) * 13) % 900
-            found.append(_record(f"{label}.{suffix}", file, function, message, line, level))
-    return tuple(found)
+            records.append(_record(f"{label}.{suffix}", file, function, message, line, level))
+    return tuple(records)
 
 
 @functools.cache
@@ -137,23 +137,24 @@ def records(
     """
     first, success, failed = _frame(label)
     shown = msgspec.json.encode(data_id).decode()[1:-1]
-    known = formats(label)
-    found = [first % (times[0], shown)]
-    found += [
-        known[kind] % (time, a, x, y, b) for time, (kind, a, b, x, y) in zip(times[1:-1], values, strict=True)
+    templates = formats(label)
+    lines = [first % (times[0], shown)]
+    lines += [
+        templates[kind] % (time, a, x, y, b)
+        for time, (kind, a, b, x, y) in zip(times[1:-1], values, strict=True)
     ]
     if failure is None:
-        found.append(success % (times[-1], shown, seconds))
+        lines.append(success % (times[-1], shown, seconds))
     else:
-        found.append(failed % (times[-1], shown, *failure))
+        lines.append(failed % (times[-1], shown, *failure))
         trace = (
             f'Traceback (most recent call last):\\n  File \\"/opt/synthetic/{label}.py\\", line 112, in run'
             f"\\n    self.fit(inputs)\\n{failure[0]}: {failure[1]}"
         )
         return (
             "["
-            + (ending + ",").join(found)
+            + (ending + ",").join(lines)
             + ending.replace(',"MDC"', f',"exc_info":"{trace}","MDC"', 1)
             + "]"
         )
-    return "[" + (ending + ",").join(found) + ending + "]"
+    return "[" + (ending + ",").join(lines) + ending + "]"

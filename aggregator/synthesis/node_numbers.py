@@ -130,12 +130,12 @@ class Nodes:
 
     def chunks(self) -> list[Chunk]:
         """Return all chunks, in the order of the graph."""
-        found: list[Chunk] = []
+        chunks: list[Chunk] = []
         for task, count in enumerate(self.task_counts):
             for begin in range(0, count, CHUNK):
                 first = self.first_rows[task] + begin
-                found.append(Chunk(len(found), task, begin, min(begin + CHUNK, count), first))
-        return found
+                chunks.append(Chunk(len(chunks), task, begin, min(begin + CHUNK, count), first))
+        return chunks
 
 
 _STEPS: Final = {

@@ -40,7 +40,7 @@ class QuantumBlocks:
         names = [f'"{each.connection}":' for each in task.inputs]
         out_names = [f'"{each.connection}":' for each in task.all_outputs]
         values = self._datasets.values(task.kind, chunk.rows)
-        found = []
+        documents = []
         for quantum_id, value, ins, outs, held in zip(
             self._nodes.ids_of_chunk(chunk),
             values,
@@ -49,25 +49,25 @@ class QuantumBlocks:
             records,
             strict=True,
         ):
-            found.append(
+            documents.append(
                 f'{{"quantum_id":"{quantum_id}","task_label":"{task.label}",'
                 f'"data_coordinate":{datasets.coordinate(value)},'
                 f'"inputs":{{{",".join(map(str.__add__, names, ins))}}},'
                 f'"outputs":{{{",".join(map(str.__add__, out_names, outs))}}},'
                 f'"datastore_records":{self._datasets.records(held)}}}'.encode()
             )
-        return found
+        return documents
 
     def _input(
         self, each: survey_pipeline.Input, chunk: node_numbers.Chunk, records: list[list[tuple[str, str]]]
     ) -> list[str]:
         """Return an input's datasets as JSON; add records of overall inputs to those of the quanta."""
         rows, counts = quantum_inputs.REACHES[each.reach](self._nodes.survey, chunk.rows)
-        found, inverse = datasets.distinct(rows)
-        texts = self._datasets.documents(each.dataset_type, found)
+        distinct_rows, inverse = datasets.distinct(rows)
+        texts = self._datasets.documents(each.dataset_type, distinct_rows)
         lengths = counts.tolist()
         if survey_pipeline.DATASET_TYPES[each.dataset_type].run is not None:
-            documents = self._datasets.record_documents(each.dataset_type, found)
+            documents = self._datasets.record_documents(each.dataset_type, distinct_rows)
             position = 0
             for held, length in zip(records, lengths, strict=True):
                 held += [documents[i] for i in inverse[position : position + length]]
@@ -97,14 +97,14 @@ def edges(graph: node_numbers.Nodes, task: int, begin: int, end: int) -> tuple[n
     """
     rows = np.arange(begin, end)
     producers, consumers = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    known = set()
+    pairs = set()
     for each in survey_pipeline.TASKS[task].inputs:
         producer = _PRODUCERS.get(each.dataset_type)
-        if producer is None or (producer, each.reach) in known:
+        if producer is None or (producer, each.reach) in pairs:
             continue
-        known.add((producer, each.reach))
-        found, counts = quantum_inputs.REACHES[each.reach](graph.survey, rows)
-        producers.append(found + graph.first_rows[producer])
+        pairs.add((producer, each.reach))
+        producer_rows, counts = quantum_inputs.REACHES[each.reach](graph.survey, rows)
+        producers.append(producer_rows + graph.first_rows[producer])
         consumers.append(np.repeat(rows + graph.first_rows[task], counts))
     return np.concatenate(producers), np.concatenate(consumers)
 

@@ -47,7 +47,7 @@ class Execution:
 
     Parameters
     ----------
-    asked
+    options
         Parameters of the run.
     graph
         The run's nodes.
@@ -56,9 +56,9 @@ class Execution:
     """
 
     def __init__(
-        self, asked: parameters.SynthesisParameters, graph: node_numbers.Nodes, described: datasets.Datasets
+        self, options: parameters.SynthesisParameters, graph: node_numbers.Nodes, described: datasets.Datasets
     ) -> None:
-        self._asked = asked
+        self._options = options
         self._nodes = graph
         self._datasets = described
         self._store = described.store.files
@@ -66,13 +66,13 @@ class Execution:
     def write(self, chunk: node_numbers.Chunk, chunk_fates: quantum_outcomes.Fates) -> None:
         """Write all files of the quanta of a chunk; those that exist are replaced."""
         task = survey_pipeline.TASKS[chunk.task]
-        size = max(0, round((self._asked.metadata_size - _METADATA_REST) * task.weight))
+        size = max(0, round((self._options.metadata_size - _METADATA_REST) * task.weight))
         section = metadata_texts.section(task.label, size)
         places = self._places(task, chunk)
         ids = self._nodes.ids_of_chunk(chunk)
         done: list[str] = []
-        found = attempts.make(self._asked, chunk, chunk_fates, section)
-        for i, (tried, luck) in enumerate(found):
+        attempts_of_quanta = attempts.make(self._options, chunk, chunk_fates, section)
+        for i, (tried, luck) in enumerate(attempts_of_quanta):
             if i % attempts.PER_PROCESS == 0:
                 done = []
             if chunk_fates[i] != quantum_outcomes.BLOCKED:
@@ -111,7 +111,7 @@ class Execution:
             self._put(log[1], _damage(text, quantum.luck[2]) if damaged else text)
 
     def _content(self, dataset_id: str) -> bytes:
-        size = self._asked.output_size
+        size = self._options.output_size
         return ((dataset_id.encode() + b"\n") * (size // (len(dataset_id) + 1) + 1))[:size] if size else b""
 
     def _put(self, path: str, content: bytes) -> None:

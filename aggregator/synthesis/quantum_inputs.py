@@ -21,7 +21,7 @@ def _ragged(
 @functools.lru_cache
 def _overlaps(side: int) -> tuple[seeded_numbers.Integers, seeded_numbers.Integers]:
     """Return which detectors overlap each patch: those beside its own one, and their number."""
-    found, counts = [], []
+    neighbours, counts = [], []
     for cell in range(side * side):
         y, x = divmod(cell, side)
         near = [
@@ -29,9 +29,9 @@ def _overlaps(side: int) -> tuple[seeded_numbers.Integers, seeded_numbers.Intege
             for row in range(max(0, y - 1), min(side, y + 2))
             for column in range(max(0, x - 1), min(side, x + 2))
         ]
-        found += near
+        neighbours += near
         counts.append(len(near))
-    return np.array(found, dtype=np.int64), np.array(counts, dtype=np.int64)
+    return np.array(neighbours, dtype=np.int64), np.array(counts, dtype=np.int64)
 
 
 def _same(
@@ -57,8 +57,8 @@ def _shards(
     survey: survey_module.Survey, rows: seeded_numbers.Integers
 ) -> tuple[seeded_numbers.Integers, seeded_numbers.Integers]:
     visits, detectors = np.divmod(rows, survey.cells)
-    found = np.array([survey.shards(detector) for detector in range(survey.cells)], dtype=np.int64)
-    firsts, counts = found[detectors, 0], found[detectors, 1]
+    ranges = np.array([survey.shards(detector) for detector in range(survey.cells)], dtype=np.int64)
+    firsts, counts = ranges[detectors, 0], ranges[detectors, 1]
     return _ragged(survey.tract_of(visits) * survey.shards_per_tract + firsts, counts), counts
 
 

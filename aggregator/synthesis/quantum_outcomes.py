@@ -62,17 +62,17 @@ class _Successors:
     def below(self, quantum: int, limit: int) -> npt.NDArray[np.int64] | None:
         """Return all that depends on a quantum, or nothing if that is more than a limit."""
         front = np.array([quantum], dtype=np.int64)
-        found = np.zeros(0, dtype=np.int64)
+        successors = np.zeros(0, dtype=np.int64)
         while len(front):
             pieces = [self._consumers[self._begins[q] : self._begins[q + 1]] for q in front.tolist()]
-            front = np.setdiff1d(np.concatenate(pieces).astype(np.int64), found)
-            found = np.concatenate([found, front])
-            if len(found) > limit:
+            front = np.setdiff1d(np.concatenate(pieces).astype(np.int64), successors)
+            successors = np.concatenate([successors, front])
+            if len(successors) > limit:
                 return None
-        return found
+        return successors
 
 
-def choose(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> Fates:
+def choose(options: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> Fates:
     """Return what happens to each quantum.
 
     Raises
@@ -81,22 +81,22 @@ def choose(asked: parameters.SynthesisParameters, graph: node_numbers.Nodes) -> 
         Raised if so many failures can't block as few, or as many, quanta as asked for.
     """
     n = graph.n_quanta
-    numbers = seeded_numbers.Dice(asked.seed, _STREAM)
+    numbers = seeded_numbers.Dice(options.seed, _STREAM)
     fates = np.full(n, SUCCESS, dtype=np.uint8)
-    n_aborted = _count(asked.aborted, n)
+    n_aborted = _count(options.aborted, n)
     stops = np.array(
-        [FAILED] * _count(asked.failed, n)
+        [FAILED] * _count(options.failed, n)
         + [KILLED] * ((n_aborted + 2) // 3)
         + [UNFINISHED] * ((n_aborted + 1) // 3),
         dtype=np.uint8,
     )
     stops = stops[numbers.permutation(len(stops))]
-    _stop(fates, stops, _count(asked.blocked, n), graph, numbers)
+    _stop(fates, stops, _count(options.blocked, n), graph, numbers)
     others = np.array(
-        [RETRIED] * _count(asked.retried, n)
-        + [CAVEAT] * _count(asked.caveats, n)
+        [RETRIED] * _count(options.retried, n)
+        + [CAVEAT] * _count(options.caveats, n)
         + [LOGLESS] * (n_aborted // 3)
-        + [CORRUPT] * _count(asked.corrupt, n),
+        + [CORRUPT] * _count(options.corrupt, n),
         dtype=np.uint8,
     )
     free = np.flatnonzero(fates == SUCCESS)

@@ -30,15 +30,15 @@ _BATCH: Final = 10_000
 _DATABASE: Final = "gen3.sqlite3"
 
 
-def create(root: str, asked: parameters.SynthesisParameters) -> None:
+def create(root: str, options: parameters.SynthesisParameters) -> None:
     """Make the repository unless it is there already."""
     if local_files.is_taken(os.path.join(root, "butler.yaml")):
         return
     leftover = os.path.join(root, _DATABASE)
-    if asked.database is None and local_files.is_taken(leftover):
+    if options.database is None and local_files.is_taken(leftover):
         # Killed while making it: the configuration comes last.
         os.unlink(leftover)
-    creation.create_repository(root, database_url=asked.database, namespace=asked.namespace)
+    creation.create_repository(root, database_url=options.database, namespace=options.namespace)
 
 
 def open_registry(root: str) -> registry.Registry:
@@ -51,10 +51,10 @@ def insert_dimension_records(opened: registry.Registry, graph: node_numbers.Node
     for element, records in dimension_data.DimensionData(graph.survey).elements().items():
         if not opened.universe.has_table(element):
             continue
-        known = opened.universe.record_columns(element)
+        columns = opened.universe.record_columns(element)
         for each in _batches(records):
             # Regions stay in the graph: their pixels, which the database wants too, are not known here.
-            rows = [{k: v for k, v in record.items() if k in known and k != "region"} for record in each]
+            rows = [{k: v for k, v in record.items() if k in columns and k != "region"} for record in each]
             try:
                 opened.insert_dimension_records(element, rows)
             except database.ConstraintError:
@@ -131,5 +131,5 @@ def _write(described: datasets.Datasets, name: str, ids: list[str], content: str
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
-    while found := list(itertools.islice(iterator, _BATCH)):
-        yield found
+    while batch_of_items := list(itertools.islice(iterator, _BATCH)):
+        yield batch_of_items

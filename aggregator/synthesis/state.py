@@ -25,7 +25,7 @@ class State:
     ----------
     root
         Directory of the run.
-    asked
+    options
         Parameters of the run.
 
     Raises
@@ -36,25 +36,25 @@ class State:
         Raised if a process works on it.
     """
 
-    def __init__(self, root: str, asked: parameters.SynthesisParameters) -> None:
+    def __init__(self, root: str, options: parameters.SynthesisParameters) -> None:
         output_paths.check_directory(root, output_paths.Protection())
         output_paths.check_writeable(root)
         self._description = os.path.join(root, DESCRIPTION)
         self.parts = parts.Parts(root)
-        self._asked = asked
+        self._options = options
         self.counts: dict[str, Any] | None = None
-        found = _read(root, self._description)
-        self._root, self._is_new, self._is_made = root, found is None, not local_files.is_directory(root)
-        if found is None:
+        content = _read(root, self._description)
+        self._root, self._is_new, self._is_made = root, content is None, not local_files.is_directory(root)
+        if content is None:
             os.makedirs(root, exist_ok=True)
             self._describe(None, self._check_absent)
-        elif found.get("parameters") != asked.document():
+        elif content.get("parameters") != options.document():
             raise errors.RefusedError(
                 f"{root}: there is a synthetic run with other parameters, see {DESCRIPTION}. "
                 "Delete it, or choose another directory."
             )
         else:
-            self.counts = found.get("counts")
+            self.counts = content.get("counts")
         fd = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
         self._lock = locks.take(self._description, fd, _ADVICE)
         if self.counts is None:
@@ -81,7 +81,7 @@ class State:
             raise errors.InUseError(f"{self._root}: another process has just begun there. {_ADVICE}")
 
     def _describe(self, counts: dict[str, Any] | None, look: Callable[[], None] | None = None) -> None:
-        document = {"parameters": self._asked.document(), "counts": counts}
+        document = {"parameters": self._options.document(), "counts": counts}
         durable_files.write_atomically(
             self._description, [msgspec.json.format(msgspec.json.encode(document)), b"\n"], look
         )

@@ -245,13 +245,15 @@ TASKS: Final = (
 
 
 def _produced() -> tuple[DatasetType, ...]:
-    found = []
+    dataset_types = []
     for task in TASKS:
-        found += [
+        dataset_types += [
             DatasetType(each.dataset_type, "nothing", each.storage_class) for each in task.all_init_outputs
         ]
-        found += [DatasetType(each.dataset_type, task.kind, each.storage_class) for each in task.all_outputs]
-    return tuple(found)
+        dataset_types += [
+            DatasetType(each.dataset_type, task.kind, each.storage_class) for each in task.all_outputs
+        ]
+    return tuple(dataset_types)
 
 
 DATASET_TYPES: Final = {each.name: each for each in (*OVERALL_INPUTS, *_produced())}
