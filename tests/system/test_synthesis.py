@@ -31,6 +31,7 @@ from aggregator.synthesis import (
     parameters,
     parts,
     quantum_blocks,
+    quantum_inputs,
     quantum_outcomes,
     seeded_numbers,
     state,
@@ -115,7 +116,7 @@ def test_survey_has_exactly_the_quanta_asked_for(n: int) -> None:
 def test_fan_in_reaches_hundreds() -> None:
     graph = node_numbers.Nodes(survey.plan(1_000_000), 1)
     widest = max(
-        int(quantum_blocks.reaches.REACHES[each.reach](graph.survey, np.arange(n))[1].max())
+        int(quantum_inputs.REACHES[each.reach](graph.survey, np.arange(n))[1].max())
         for task, n in zip(survey_pipeline.TASKS, graph.task_counts, strict=True)
         for each in task.inputs
     )
@@ -128,7 +129,7 @@ def test_inputs_exist_and_are_distinct(n: int) -> None:
     for task, total in zip(survey_pipeline.TASKS, graph.task_counts, strict=True):
         rows = np.arange(total)
         for each in task.inputs:
-            found, counts = quantum_blocks.reaches.REACHES[each.reach](graph.survey, rows)
+            found, counts = quantum_inputs.REACHES[each.reach](graph.survey, rows)
             assert len(found) == counts.sum()
             assert counts.min() > 0
             assert each.multiple or counts.max() == 1
@@ -144,7 +145,7 @@ def test_inputs_fit_the_data_ids() -> None:
     for task, total in zip(survey_pipeline.TASKS, graph.task_counts, strict=True):
         ours = survey_data_ids.KINDS[task.kind].columns(graph.survey, np.arange(total))
         for each in task.inputs:
-            found, counts = quantum_blocks.reaches.REACHES[each.reach](graph.survey, np.arange(total))
+            found, counts = quantum_inputs.REACHES[each.reach](graph.survey, np.arange(total))
             kind = survey_pipeline.DATASET_TYPES[each.dataset_type].kind
             theirs = survey_data_ids.KINDS[kind].columns(graph.survey, found)
             owner = np.repeat(np.arange(total), counts)
@@ -566,8 +567,8 @@ def test_help_imports_little() -> None:
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from aggregator.command_line.main import main as command_line\n"
-        "done = CliRunner().invoke(command_line.main, ['synthesize', '--help'])\n"
+        "from aggregator.command_line import main\n"
+        "done = CliRunner().invoke(main.main, ['synthesize', '--help'])\n"
         "assert done.exit_code == 0 and '--small-files' in done.output, done.output\n"
         "assert 'numpy' not in sys.modules and 'sqlalchemy' not in sys.modules\n"
     )
