@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 import pytest
+from aggregator.schemas.checkpoints import digest
 from aggregator.storage import errors, locks
 
 import aggregator
@@ -287,3 +288,15 @@ def test_two_people_of_a_group(sample: samples.Sample) -> None:
         os.chown(path, 1001, -1)
     _as_member(sample)
     assert not directory.exists()
+
+
+def test_a_checkpoint_of_another_version_is_not_used(
+    sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it holds means something else now: everything is scanned again."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(digest, "FORMAT_VERSION", digest.FORMAT_VERSION - 1)
+        samples.aggregate(sample, dry_run=True)
+        assert samples.aggregate(sample, dry_run=True).n_reused > 0
+    assert samples.aggregate(sample, dry_run=True).n_reused == 0
+    assert "by another version" in caplog.text
