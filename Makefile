@@ -42,7 +42,8 @@ test-all: $(VENV)/development
 
 ## Measures what `make test` covers of each folder, and fails where that is too little.
 coverage: $(VENV)/development
-	rm -rf .coverage && mkdir .coverage
+	# Processes of users without privileges write their data, too.
+	rm -rf .coverage && mkdir -m 1777 .coverage
 	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -n auto --dist worksteal -m "not exhaustive"
 	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage combine --quiet
 	COVERAGE_DIRECTORY=$(CURDIR)/.coverage $(BIN)/coverage json --quiet -o .coverage/coverage.json
