@@ -19,6 +19,8 @@ class Setup(msgspec.Struct, frozen=True):
     """Whether files of quanta that succeeded are looked at again, too."""
     identity: digest.Identity
     """What digests belong to."""
+    begun: int
+    """Nanoseconds since 1970 before which no digest was made."""
     requests: int | None
     """Files that a scanner has under way at a time; nothing if it is to find out what is best."""
     zstd_level: int

@@ -85,7 +85,7 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
             n_requests = requests.at_once if requests.at_once > 1 else n_requests
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
     moved = _moved(found, asked, identity)
-    return Preparation(graph, division, _setup(asked, (moved or found).identity, n_requests), held, moved)
+    return Preparation(graph, division, _setup(asked, moved or found, n_requests), held, moved)
 
 
 def _identity(asked: aggregation_request.Request, table: addresses.AddressTable) -> digest.Identity:
@@ -141,6 +141,7 @@ def _fill_checkpoint(
         edges=checkpoint_content.checksum(edges),
         shard_size=division.size,
         n_quanta=len(division.ids),
+        begun=os.stat(layout.edges).st_mtime_ns,
     )
     fault_points.reached("manifest")
     manifest.write(layout.manifest, made)
@@ -148,7 +149,7 @@ def _fill_checkpoint(
 
 
 def _setup(
-    asked: aggregation_request.Request, identity: digest.Identity, n_requests: int | None
+    asked: aggregation_request.Request, found: manifest.Manifest, n_requests: int | None
 ) -> messages.Setup:
     config = asked.config
     return messages.Setup(
@@ -156,7 +157,8 @@ def _setup(
         butler_path=asked.butler_path,
         checkpoint=asked.checkpoint.layout.directory,
         verify_checkpoint=config.verify_checkpoint,
-        identity=identity,
+        identity=found.identity,
+        begun=found.begun,
         requests=n_requests,
         zstd_level=config.zstd_level,
         mock_storage_classes=config.mock_storage_classes,

@@ -1,8 +1,8 @@
 """Original files whose content the graph holds: deleting them, and the directories that they leave empty.
 
-A file that was changed after the graph was made holds something that the graph does not. Whether it may have
-been is told by its times, also by that of its inode, which nobody can set back. They are later than the graph
-in a repository that was copied, too; so what counts in the end is the content, which costs reading the file.
+A file that was changed after it was read for the graph holds something that the graph does not. Whether it
+may have been is told by its times, also by that of its inode, which nobody can set back. They are later than
+that in a repository that was copied, too; so what counts in the end is the content, which costs reading it.
 """
 
 import concurrent.futures
@@ -21,7 +21,8 @@ _NAMED = 10
 
 
 _MARGIN_NS = 2_000_000_000
-"""How much younger the graph has to be than a file that need not be read: file systems may round times."""
+"""How much later the graph's files were read than one was changed that need not be read now: file systems may
+round times."""
 
 
 class Original(NamedTuple):
@@ -53,6 +54,8 @@ class Originals:
         The files of the graph, which are never deleted.
     held
         Tells whether the graph holds what is in a file.
+    since
+        Time before which none of the files was read for the graph, in nanoseconds, if it says so.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Originals:
         roots: Sequence[stores.Store],
         where: ingested_graphs.Places,
         held: contents.Contents,
+        since: int | None,
     ) -> None:
         self._stores = roots
         self._run = f"{run}/"
         self._spared = frozenset(place.file for place in where)
         self._held = held
-        self._limit = min(written(place).modified for place in where) - _MARGIN_NS
+        times = [written(place).modified for place in where]
+        self._limit = min(times if since is None else [since, *times]) - _MARGIN_NS
         self._tops: set[tuple[int, str]] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "delete")
         self._jobs: list[concurrent.futures.Future[_Portion]] = []

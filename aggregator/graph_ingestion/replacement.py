@@ -100,8 +100,8 @@ class Replacement:
                 self._forget(backed)
                 self._ingest_graph(where)
             roots = [store.files for store in self._asked.repository.datastores]
-            held = contents.Contents(graph)
-            files = stack.enter_context(originals.Originals(self._asked.run, roots, where, held))
+            held, since = contents.Contents(graph), graph.read_since
+            files = stack.enter_context(originals.Originals(self._asked.run, roots, where, held, since))
             try:
                 self._back(translator, backed, files, where)
                 self._complete(translator, backed, files, where)

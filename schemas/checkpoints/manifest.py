@@ -4,7 +4,7 @@ import msgspec
 from aggregator.schemas.checkpoints import digest
 from aggregator.storage import durable_files, errors, local_files
 
-VERSION = 3
+VERSION = 4
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -36,6 +36,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     n_quanta: int
     """Quanta of the graph."""
+
+    begun: int
+    """Nanoseconds since 1970 before which nothing was scanned, by the clock of the file system."""
 
 
 class _Version(msgspec.Struct):

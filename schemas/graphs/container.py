@@ -57,6 +57,9 @@ class Container:
     fingerprint: str
     """Hash of all members' names, sizes and checksums: the same for every copy, another for other content."""
 
+    comment: bytes
+    """Comment of the archive, which has no meaning for others."""
+
     def __init__(self, path: str) -> None:
         self.path = path
         try:
@@ -91,6 +94,7 @@ class Container:
         """Return (payload offset, size) of each member; the offset is -1 if it must be inflated."""
         try:
             with self._archive() as archive:
+                self.comment = archive.comment
                 members = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
                 self.fingerprint = hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()
                 return {info.filename: self._place(info) for info in archive.infolist()}

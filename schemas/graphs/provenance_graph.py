@@ -6,7 +6,15 @@ from typing import Self, TypeVar
 
 import msgspec
 from aggregator.schemas.execution import log_records, task_metadata
-from aggregator.schemas.graphs import address_file, addresses, blocks, container, nodes, pipeline
+from aggregator.schemas.graphs import (
+    address_file,
+    addresses,
+    blocks,
+    container,
+    nodes,
+    pipeline,
+    reading_time,
+)
 from aggregator.storage import errors
 
 T = TypeVar("T")
@@ -71,6 +79,11 @@ class ProvenanceGraph:
     def fingerprint(self) -> str:
         """Hash that copies of this file share, and no other graph has."""
         return self._container.fingerprint
+
+    @property
+    def read_since(self) -> int | None:
+        """Nanoseconds since 1970 before which none of its files was read, if it says so."""
+        return reading_time.decode(self._container.comment)
 
     def quanta(self) -> Iterator[nodes.Quantum]:
         """Yield all regular quanta, in file order."""

@@ -127,6 +127,34 @@ def test_originals_that_changed_after_the_graph_was_made(
 
 
 @pytest.mark.ordering("O2")
+@pytest.mark.parametrize("moment", ["between two starts", "while the graph is written"])
+def test_originals_that_changed_after_they_were_read_for_the_graph(
+    sample: samples.Sample, moment: str
+) -> None:
+    """They are older than the graph, which holds what they were before all the same."""
+    graph = sample.root / "own.qg"
+    path, other = [each for each in sample_case.originals(sample) if kind_of(each) == "metadata"][:2]
+    content = other.read_bytes()
+
+    def change(update: aggregator.ProgressUpdate | None) -> None:
+        if update is None or update.stage == "writing the graph":
+            path.write_bytes(content)
+
+    if moment == "between two starts":
+        samples.aggregate(sample, incomplete=True)
+        change(None)
+    config = aggregator.AggregatorConfig(output_path=graph, mock_storage_classes=True)
+    aggregator.aggregate_graph(sample.repo / "predicted.qg", sample.repo, config, on_progress=change)
+    # As if it had been completed much later, and no copy counts as older.
+    os.utime(graph, (2e9, 2e9))
+    with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
+        sample_case.ingest(sample, graph)
+    assert str(path) in str(caught.value)
+    assert sample_case.originals(sample) == [path]
+    assert path.read_bytes() == content
+
+
+@pytest.mark.ordering("O2")
 @pytest.mark.parametrize("point", ["", "graph-ingested"])
 def test_originals_of_another_size_than_recorded(
     aggregated_sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, point: str

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from aggregator.schemas import messages, output_paths, verdicts
 from aggregator.schemas.checkpoints import checkpoint, dataset_part, digest
-from aggregator.schemas.graphs import addresses, blocks, container, nodes, predicted
+from aggregator.schemas.graphs import addresses, blocks, container, nodes, predicted, reading_time
 from aggregator.storage import durable_files, fault_points, local_files, locks, partial_files
 from aggregator.workers.roles.writing import input_datasets, node_addresses, software_environment
 
@@ -212,6 +212,7 @@ class Writer:
                     part.copy_blocks(out)
         self._write_single_blocks()
         self._write_addresses(parts)
+        self._archive.comment = reading_time.encode(self._setup.begun)
         self._archive.close()
         self._stream.flush()
         os.fsync(self._stream.fileno())
