@@ -10,8 +10,8 @@ import click
 from click import shell_completion
 
 from aggregator.command_line import invocations, next_commands
-from aggregator.console import terminal
-from aggregator.storage import errors
+from aggregator.console import interruption, terminal
+from aggregator.storage import errors, fault_points
 
 
 class Group(click.Group):
@@ -76,15 +76,23 @@ class Group(click.Group):
     ) -> NoReturn:
         """Run the command line, and exit; a standard stream that is full or closed ends nothing early."""
         terminal.begin()
-        given = extra.pop("given", None) or next_commands.given(args, prog_name)
+        plugged = extra.pop("given", None)
+        given, is_process = plugged or next_commands.given(args, prog_name), bool(plugged) or args is None
         invocation = invocations.Invocation(given)
+        signals = interruption.CommandSignals()
         try:
-            result = super().main(args, prog_name, complete_var, False, obj=invocation, **extra)
+            signals.begin()
+            fault_points.reached("command")
+            try:
+                result = super().main(args, prog_name, complete_var, False, obj=invocation, **extra)
+            finally:
+                signals.work_is_over()
             code = result if isinstance(result, int) else 0
             invocation.end(None)
-        except Exception as exc:
-            code = invocation.end(exc)
+        except (Exception, interruption.Stop) as exc:
+            code = invocation.end(exc, signals.number)
         terminal.end()
+        signals.end(is_last=is_process)
         sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 import datetime
 import io
 import logging
+import signal
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ import click
 import msgspec
 
 from aggregator.command_line import metrics_file, next_commands
-from aggregator.console import progress, terminal
+from aggregator.console import interruption, progress, terminal
 from aggregator.schemas import output_paths
 from aggregator.storage import errors
 from aggregator.workers.engines import processor_time
@@ -21,8 +22,6 @@ _log = logging.getLogger(__name__)
 
 _SIGNALLED = 128
 """Exit codes above this tell which signal has ended a command."""
-
-_INTERRUPTED = 130
 
 
 class Invocation:
@@ -126,18 +125,26 @@ class Invocation:
             for line in next_commands.lines(following):
                 terminal.complain(line)
 
-    def end(self, error: Exception | None) -> int:
-        """Tell what went wrong, if anything did; write the summary; return the exit code."""
+    def end(self, error: BaseException | None, number: int = 0) -> int:
+        """Tell what went wrong, if anything did; write the summary; return the exit code.
+
+        Parameters
+        ----------
+        error
+            What went wrong.
+        number
+            The signal that has ended the command outside of its work; 0 if none has.
+        """
         code, text = 0, None
         if error is not None:
-            code, text = self._explain(error)
+            code, text = self._explain(error, number)
         if error is not None or self._account is not None:
             self._summarize(error, code, text)
             if self._metrics is not None:
                 self._metrics.finish(code, self._account)
         return code
 
-    def _explain(self, error: Exception) -> tuple[int, str | None]:
+    def _explain(self, error: BaseException, number: int) -> tuple[int, str | None]:
         """Tell what went wrong; return the exit code and a text."""
         code, text = errors.AggregatorError.exit_code, str(error)
         match error:
@@ -146,8 +153,9 @@ class Invocation:
             case errors.AggregatorError():
                 self._recount(error)
                 code = error.exit_code
-            case click.Abort():
-                code, text = _INTERRUPTED, "interrupted."
+            case click.Abort() | interruption.Stop():
+                code = interruption.exit_code(number)
+                text = f"interrupted by {signal.Signals(number).name}." if number else "interrupted."
             case click.ClickException():
                 shown = io.StringIO()
                 error.show(shown)
@@ -179,7 +187,7 @@ class Invocation:
         if self._account is not None:
             self._tell(self._account.lines())
 
-    def _summarize(self, error: Exception | None, code: int, text: str | None) -> None:
+    def _summarize(self, error: BaseException | None, code: int, text: str | None) -> None:
         """Write the summary, if one was asked for; that it can't be written changes nothing else."""
         if self._file is None and not self._prints_summary:
             return
@@ -208,7 +216,7 @@ class Invocation:
         except errors.AggregatorError as exc:
             self._complain(f"Error: the summary could not be written: {exc}")
 
-    def _outcome(self, error: Exception | None, code: int) -> str:
+    def _outcome(self, error: BaseException | None, code: int) -> str:
         """Return in one word how the command ended."""
         if error is None and self._account is not None:
             return self._account.outcome

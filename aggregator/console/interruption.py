@@ -13,6 +13,25 @@ _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def exit_code(number: int) -> int:
+    """Return the exit code of a command that a signal has ended; 0 counts as Ctrl-C."""
+    return 128 + (signal.SIGTERM if number == signal.SIGHUP else number or signal.SIGINT)
+
+
+def _take_signals(handler: Callable[[int, types.FrameType | None], None]) -> dict[signal.Signals, Any]:
+    """Have signals handled, and return what has handled each of them before.
+
+    Signals only come to the main thread; in any other, there are none to take. A terminal that is closed
+    is nothing to a command that was told to ignore that (nohup).
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    return before
+
+
 class Interrupted(errors.AggregatorError):
     """The run was stopped, by a signal or a `Cancellation`; the same command or call goes on.
 
@@ -28,7 +47,7 @@ class Interrupted(errors.AggregatorError):
     __module__ = "aggregator"
 
     def __init__(self, number: int, at_once: bool) -> None:
-        self.exit_code = 128 + (signal.SIGTERM if number == signal.SIGHUP else number or signal.SIGINT)
+        self.exit_code = exit_code(number)
         self.at_once = at_once
         how, again = ("cancelled", "Make the same call")
         if number:
@@ -61,15 +80,55 @@ class Cancellation:
         self._is_cancelled = True
 
 
-class _Stop(KeyboardInterrupt):
+class Stop(KeyboardInterrupt):
     """Ends what is under way, wherever it is; no handler of errors takes it for one."""
 
 
-class Interruption:
-    """Takes signals while a command runs, and gives them back afterwards; looks at a cancellation, too.
+class CommandSignals:
+    """Takes signals as long as no `Interruption` does.
 
-    Signals only come to the main thread; in any other, there are none to take. A terminal that is closed
-    is nothing to a command that was told to ignore that (nohup).
+    Before the work, or in a command that needs no more, one ends the command. After the work all is as it
+    shall be: one changes nothing. But a second one ends the process: nobody may ever read what it prints.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The signal that has ended the command; 0 if none has."""
+        self._is_over = self._is_heard = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def begin(self) -> None:
+        """Take signals from now on."""
+        self._before = _take_signals(self._take)
+
+    def work_is_over(self) -> None:
+        """End the command with nothing that comes from now on."""
+        self._is_over = True
+
+    def end(self, *, is_last: bool) -> None:
+        """Take no signals any more.
+
+        Parameters
+        ----------
+        is_last
+            Whether the process ends now; while Python does that, it would let signals kill it.
+        """
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if is_last else handler)
+
+    def _take(self, number: int, frame: types.FrameType | None) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self.number = number
+            raise Stop
+        if self._is_heard:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._is_heard = True
+
+
+class Interruption:
+    """Takes signals while a command works, and gives them back afterwards; looks at a cancellation, too.
 
     Parameters
     ----------
@@ -91,16 +150,16 @@ class Interruption:
         return bool(self._number) or self._cancellation.is_cancelled
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._take)
+        self._before = _take_signals(self._take)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         for number, handler in self._before.items():
+            command = getattr(handler, "__self__", None)
+            if isinstance(command, CommandSignals):
+                command.work_is_over()
             signal.signal(number, handler)
-        if kind is _Stop:
+        if kind is Stop:
             raise Interrupted(self._number, at_once=True) from None
 
     def _take(self, number: int, frame: types.FrameType | None) -> None:
@@ -111,7 +170,7 @@ class Interruption:
         self._number = number
         if self.at_once or self._gives_up:
             self._gives_up = False
-            raise _Stop
+            raise Stop
 
     def check(self) -> None:
         """Raise Interrupted if a signal or a cancellation has asked to stop."""
@@ -139,7 +198,7 @@ class Interruption:
                 return None if self.is_asked else work()
             finally:
                 self._gives_up = False
-        except _Stop:
+        except Stop:
             if self.at_once:
                 raise
             return None
@@ -154,5 +213,5 @@ class Interruption:
         """
         try:
             return work()
-        except _Stop:
+        except Stop:
             raise Interrupted(self._number, at_once=True) from None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import fault_points
@@ -243,6 +244,62 @@ def test_a_closed_terminal_is_a_request_to_stop(
         assert running.wait(30) == 143
     kills.assert_gone(running.pid)
     check(run, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_work_ends_the_command_in_words(
+    run: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
+    marker, summary = tmp_path / "marker", tmp_path / "summary.json"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with start(run, "command:1", marker, "--summary-json", str(summary), **streams) as running:
+        os.kill(kills.wait_for(marker, running), number)
+        os.truncate(marker, 0)
+        printed, complaints = running.communicate(timeout=30)
+    assert running.returncode == (130 if number == signal.SIGINT else 143)
+    assert (printed, complaints.strip()) == ("", f"Error: interrupted by {number.name}.")
+    assert not (run / f"{campaign.GRAPH}.checkpoint").exists()
+
+
+def wait_while_busy(pid: int, checkpoint: pathlib.Path) -> None:
+    """Wait until a process has removed its checkpoint, and then does nothing."""
+    before, now, process = None, 0.0, psutil.Process(pid)
+    while checkpoint.exists() or now != before:
+        time.sleep(0.7)
+        before, now = now, sum(process.cpu_times())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("n_signals", [1, 2])
+def test_signals_while_a_complete_run_prints_its_last_words(
+    run: pathlib.Path, undisturbed: Any, tmp_path: pathlib.Path, number: signal.Signals, n_signals: int
+) -> None:
+    """One changes nothing; two end a process whose output nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"." * 4096):
+            pass
+    os.set_blocking(writing, True)
+    marker, summary = tmp_path / "marker", tmp_path / "summary.json"
+    streams = {"stdout": writing, "stderr": subprocess.DEVNULL}
+    with start(run, "complete:1", marker, "--summary-json", str(summary), **streams) as running:
+        os.close(writing)
+        kills.wait_for(marker, running)
+        os.truncate(marker, 0)
+        wait_while_busy(running.pid, run / f"{campaign.GRAPH}.checkpoint")
+        for _ in range(n_signals):
+            os.kill(running.pid, number)
+            time.sleep(0.2)
+        if n_signals == 1:
+            with open(reading, "rb", closefd=False) as stream:
+                assert b"Provenance graph:" in stream.read()
+            assert running.wait(30) == 0
+            assert msgspec.json.decode(summary.read_bytes())["outcome"] == "complete"
+        else:
+            assert running.wait(30) == -number
+    os.close(reading)
+    assert content(run) == undisturbed
 
 
 @pytest.mark.parametrize("whole_group", [True, False])
