@@ -309,6 +309,23 @@ class TestProcesses(Conformance, EndingWorkers):
         collect(engine, 1)
         assert ("some.library", logging.WARNING, "first: look here") in caplog.record_tuples
 
+    def test_workers_import_nothing_from_the_current_directory(
+        self,
+        engine: engine_module.Engine,
+        start: Any,
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Their parent, as a console script, does not either: the files there may be anybody's."""
+        for name in ("multiprocess", "random"):
+            (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+        monkeypatch.chdir(tmp_path)
+        start("first").send("count", "")
+        [(_, answer)] = collect(engine, 1)
+        assert answer == outcomes.Result(1)
+        assert not (tmp_path / "imported").exists()
+        assert "PYTHONSAFEPATH" not in os.environ
+
     def test_a_stopped_worker_is_not_to_blame(self, engine: engine_module.Engine, start: Any) -> None:
         worker = start("first")
         worker.send("a", "")

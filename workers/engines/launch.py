@@ -17,6 +17,9 @@ from multiprocess import resource_tracker
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that reach the whole process group; the coordinator decides when workers stop."""
 
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Keeps a new process from importing what lies in the current directory, until it has its parent's path."""
+
 
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
@@ -53,10 +56,11 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) ->
         Its name.
     """
     started = multiprocess.get_context("spawn").Process(target=target, args=arguments, name=name, daemon=True)
-    # The first process starts Python's tracker of shared resources, which would unblock the signals.
-    resource_tracker.ensure_running()
-    with thread_pools.single_threaded(), _hidden_main(), _blocked_signals():
-        started.start()
+    with thread_pools.environment(_SAFE_PATH), thread_pools.single_threaded():
+        # The first process starts Python's tracker of shared resources, which would unblock the signals.
+        resource_tracker.ensure_running()
+        with _hidden_main(), _blocked_signals():
+            started.start()
     return started
 
 
