@@ -11,6 +11,8 @@ class Setup(msgspec.Struct, frozen=True):
 
     graph_path: str
     """Predicted graph."""
+    graph_fingerprint: str
+    """Hash of what is in it."""
     butler_path: str
     """Repository."""
     checkpoint: str

@@ -154,6 +154,7 @@ def _setup(
     config = asked.config
     return messages.Setup(
         graph_path=asked.graph.path,
+        graph_fingerprint=asked.graph.fingerprint,
         butler_path=asked.butler_path,
         checkpoint=asked.checkpoint.layout.directory,
         verify_checkpoint=config.verify_checkpoint,

@@ -76,6 +76,11 @@ class PredictedGraph:
             self._container.close()
             raise
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash that copies of this file share, and no other graph has."""
+        return self._container.fingerprint
+
     def __enter__(self) -> Self:
         return self
 

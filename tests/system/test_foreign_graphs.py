@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 import sqlite3
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import aggregator
-from tests.helpers import graph_ingestion_case
+from tests.helpers import databases, graph_ingestion_case, samples
 from tests.helpers.oracle import runs
 
 Case = graph_ingestion_case.Case
@@ -135,3 +137,24 @@ def test_foreign_graph_of_failures(small: Case, failed: Case) -> None:
     with pytest.raises(aggregator.RefusedError, match="holds nothing of this graph"):
         aggregator.ingest_graph(small.run.root, failed.graph)
     assert content(small) == before
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_graph_that_is_replaced_while_the_run_begins(sample: samples.Sample, n_processes: int) -> None:
+    """Coordinator and workers open it one after the other; nobody works with parts of two graphs."""
+    graph, other = sample.repo / "predicted.qg", sample.root / "other.qg"
+    shutil.copy(graph, other)
+    with zipfile.ZipFile(other, "a") as archive:
+        archive.writestr("other", b"")
+
+    def replace(update: aggregator.ProgressUpdate) -> None:
+        if update.stage == "scanning" and other.exists():
+            other.rename(graph)
+
+    before = databases.Sqlite(sample.repo / "gen3.sqlite3").content()
+    config = aggregator.AggregatorConfig(mock_storage_classes=True, n_processes=n_processes)
+    with pytest.raises(aggregator.AggregatorError, match="was replaced by another graph") as caught:
+        aggregator.aggregate_graph(graph, sample.repo, config, on_progress=replace)
+    assert caught.value.exit_code == 1
+    assert databases.Sqlite(sample.repo / "gen3.sqlite3").content() == before
+    assert samples.aggregate(sample, fresh=True).n_ingested > 0

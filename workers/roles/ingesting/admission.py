@@ -5,6 +5,7 @@ from aggregator.butler.registry import obstacles, registry
 from aggregator.schemas import messages
 from aggregator.schemas.graphs import predicted
 from aggregator.storage import errors
+from aggregator.workers.roles import given_graph
 
 
 def check(
@@ -26,7 +27,7 @@ def check(
     RefusedError
         If they can't; names everything that is in the way.
     """
-    with predicted.PredictedGraph(setup.graph_path) as graph:
+    with given_graph.open_graph(setup) as graph:
         outputs = _outputs(setup, repository, graph)
         found = source.obstacles(outputs) or _missing_records(graph, outputs, source)
     if found:

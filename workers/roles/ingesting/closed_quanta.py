@@ -6,8 +6,9 @@ import numpy as np
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import graph_places, ingested_graphs, registry
 from aggregator.schemas import messages
-from aggregator.schemas.graphs import addresses, nodes, predicted, provenance_graph
+from aggregator.schemas.graphs import addresses, nodes, provenance_graph
 from aggregator.storage import errors
+from aggregator.workers.roles import given_graph
 
 
 class ClosedQuanta:
@@ -126,7 +127,7 @@ class ClosedQuanta:
         return f"Ingest the graph that is there: ingest-graph {repository} --output-run {run}"
 
     def _shares_quanta(self, path: str) -> bool:
-        with predicted.PredictedGraph(self._setup.graph_path) as graph:
+        with given_graph.open_graph(self._setup) as graph:
             wanted = graph.address_table().ids
         try:
             with provenance_graph.ProvenanceGraph(path) as ingested:

@@ -8,8 +8,10 @@ from typing import Final, NamedTuple
 from aggregator.butler.datastores import catalog
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import batch, dataset_types, registry
+from aggregator.schemas import messages
 from aggregator.schemas.graphs import pipeline, predicted
 from aggregator.storage import errors
+from aggregator.workers.roles import given_graph
 
 _TOGETHER: Final = 4000
 """Datasets that are looked up at once. Mostly these are all, since the first ones are in the database."""
@@ -88,13 +90,13 @@ class Comparison:
         return digits, row, tuple([values[position] for position in positions])
 
 
-def refuse(graph_path: str, run: str, repository: str, source: registry.Registry) -> None:
+def refuse(setup: messages.Setup, run: str, repository: str, source: registry.Registry) -> None:
     """Refuse a predicted graph if its run is that of another one.
 
     Parameters
     ----------
-    graph_path
-        The predicted graph.
+    setup
+        Names the predicted graph.
     run
         Its run.
     repository
@@ -109,12 +111,12 @@ def refuse(graph_path: str, run: str, repository: str, source: registry.Registry
     """
     if not source.has_datasets(run):
         return
-    with predicted.PredictedGraph(graph_path) as graph:
+    with given_graph.open_graph(setup) as graph:
         found = Comparison(source, run, graph.pipeline).find(_predicted_outputs(graph))
     if found.taken is not None:
         raise errors.RefusedError(
-            f"{graph_path}: run {run!r} of {repository} holds nothing of this graph, but of another one, as "
-            f"{found.taken}. Give the graph that was executed in this run, or the repository that it was "
+            f"{setup.graph_path}: run {run!r} of {repository} holds nothing of this graph but of another, "
+            f"as {found.taken}. Give the graph that was executed in this run, or the repository that it was "
             "executed in."
         )
 

@@ -18,9 +18,10 @@ from aggregator.butler.registry import (
 )
 from aggregator.schemas import messages, output_paths
 from aggregator.schemas.checkpoints import checkpoint, digest, ledger
-from aggregator.schemas.graphs import addresses, predicted
+from aggregator.schemas.graphs import addresses
 from aggregator.storage import errors, fault_points, local_files
 from aggregator.workers import log_levels
+from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.ingesting import (
     admission,
     closed_quanta,
@@ -70,7 +71,7 @@ class Ingester:
         self._setup = setup
         self._log = log
         self._layout = checkpoint.Layout(setup.checkpoint)
-        with predicted.PredictedGraph(setup.graph_path) as graph:
+        with given_graph.open_graph(setup) as graph:
             self._header = graph.header
             self._pipeline = graph.pipeline
         self._run = self._header.output_run
@@ -96,7 +97,7 @@ class Ingester:
             admission.check(setup, repository, self._registry)
             self._closed.refuse()
             if not setup.dry_run:
-                foreign_graphs.refuse(setup.graph_path, self._run, repository.path, self._registry)
+                foreign_graphs.refuse(setup, self._run, repository.path, self._registry)
         except BaseException:
             self._registry.close()
             raise

@@ -6,8 +6,9 @@ from aggregator.butler.datastores import catalog
 from aggregator.butler.dimensions import records
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import checkpoint
-from aggregator.schemas.graphs import addresses, pipeline, predicted, provenance_graph
+from aggregator.schemas.graphs import addresses, pipeline, provenance_graph
 from aggregator.storage import stores
+from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.scanning import scanner
 
 _CONNECTIONS = (pipeline.LOG_CONNECTION, pipeline.METADATA_CONNECTION)
@@ -24,7 +25,7 @@ def first_missing(setup: messages.Setup, path: str) -> str | None:
         The provenance graph.
     """
     table = records.RecordTable.unpack(checkpoint.Layout(setup.checkpoint).read_records())
-    with predicted.PredictedGraph(setup.graph_path) as graph, provenance_graph.ProvenanceGraph(path) as held:
+    with given_graph.open_graph(setup) as graph, provenance_graph.ProvenanceGraph(path) as held:
         types = scanner.open_catalog(graph, setup.butler_path, setup.mock_storage_classes, table)
         kinds = {task.outputs.get(name) for task in graph.pipeline.tasks for name in _CONNECTIONS}
         kinds |= {task.init_outputs.get(pipeline.CONFIG_CONNECTION) for task in graph.pipeline.tasks}

@@ -13,6 +13,7 @@ from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import checkpoint, digest
 from aggregator.schemas.graphs import addresses, blocks, pipeline, predicted
 from aggregator.storage import errors, fault_points, in_flight, locks
+from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.scanning import execution_files, previous_digest, quantum_reader, shard_builder
 from aggregator.workers.roles.writing import input_datasets, output_datasets
 
@@ -55,7 +56,7 @@ class Scanner:
     def __init__(self, setup: messages.Setup, log: logging.Logger) -> None:
         self._setup = setup
         self._log = log
-        self.graph = predicted.PredictedGraph(setup.graph_path)
+        self.graph = given_graph.open_graph(setup)
         self.layout = checkpoint.Layout(setup.checkpoint)
         table = records.RecordTable.unpack(self.layout.read_records())
         self.catalog = open_catalog(self.graph, setup.butler_path, setup.mock_storage_classes, table)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from aggregator.schemas import messages, output_paths, verdicts
 from aggregator.schemas.checkpoints import checkpoint, dataset_part, digest
-from aggregator.schemas.graphs import addresses, blocks, container, nodes, predicted, reading_time
+from aggregator.schemas.graphs import addresses, blocks, container, nodes, reading_time
 from aggregator.storage import durable_files, fault_points, local_files, locks, partial_files
+from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.writing import input_datasets, node_addresses, software_environment
 
 _SAMPLE_STEP = 64
@@ -39,7 +40,7 @@ class Writer:
         self._log = log
         self._path = container.local_path(setup.output_path)
         self._layout = checkpoint.Layout(setup.checkpoint)
-        self._graph = predicted.PredictedGraph(setup.graph_path)
+        self._graph = given_graph.open_graph(setup)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
         self._shards: dict[int, npt.NDArray[Any]] = {}
         self._n_edges = self._n_from_inputs = self._n_inputs = 0
