@@ -322,7 +322,7 @@ def test_a_stopped_process_is_not_blamed_on_a_scanner(
 def test_a_synthesis_stops_and_goes_on(tmp_path: pathlib.Path, send: Any, template: pathlib.Path) -> None:
     root = tmp_path / "made"
     asked = parameters.SynthesisParameters(quanta=N_QUANTA, log_size=2000, metadata_size=2000, failed=0.05)
-    left = [40]
+    left = [8]
     real = os.open
 
     def opening(*args: Any, **kwargs: Any) -> int:
