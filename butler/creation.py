@@ -127,10 +127,10 @@ def _check_url(url: str, root: str) -> None:
 
 def _check_characters(path: str) -> None:
     """Refuse a file that the reference would look for elsewhere."""
-    if found := [char for char in sqlite_urls.SPECIAL if char in path]:
+    if characters := [char for char in sqlite_urls.SPECIAL if char in path]:
         raise errors.RefusedError(
-            f"{path}: not all that reads the URL of a database finds one whose path has {found[0]!r} in it. "
-            "Choose another directory."
+            f"{path}: not all that reads the URL of a database finds one whose path has {characters[0]!r} in "
+            "it. Choose another directory."
         )
 
 

@@ -178,11 +178,11 @@ def check(claim: Claim | None) -> None:
     """
     if claim is None:
         return
-    found = _read(claim.path)
-    if found is None or found.token != claim.token:
+    lease = _read(claim.path)
+    if lease is None or lease.token != claim.token:
         others = _paths(claim.path.rsplit(".", 2)[0])
-        found = _read(others[-1]) if others else None
-        who = f" by {found.text}" if found else ""
+        lease = _read(others[-1]) if others else None
+        who = f" by {lease.text}" if lease else ""
         raise errors.AggregatorError(
             f"{claim.path}: the lease was taken over{who}, because this process showed no sign of life for "
             f"{STALE_SECONDS:g} s. Wait until the other one has finished, and run the same command again."
@@ -218,8 +218,8 @@ def _address(token: str) -> str:
 
 def _paths(subject: str) -> list[str]:
     """Return the leases of a subject, the one that counts last."""
-    found = glob.glob(f"{glob.escape(subject)}.*.lease")
-    return sorted((p for p in found if is_lease(p[len(subject) :])), key=lambda p: (len(p), p))
+    paths = glob.glob(f"{glob.escape(subject)}.*.lease")
+    return sorted((p for p in paths if is_lease(p[len(subject) :])), key=lambda p: (len(p), p))
 
 
 def _states(paths: Iterable[str]) -> set[tuple[str, int, int]]:
@@ -257,16 +257,16 @@ def _first_living(paths: list[str], now: float) -> str:
 
 def _living(path: str, now: float) -> str:
     """Return the holder of a lease if it may live."""
-    found = _read(path)
-    if found is not None and found.system and found.system == system():
-        return found.text if _has_trace(found.token) else ""
+    lease = _read(path)
+    if lease is not None and lease.system and lease.system == system():
+        return lease.text if _has_trace(lease.token) else ""
     try:
         age = now - os.stat(path).st_mtime
     except FileNotFoundError:
         return ""
     if age > STALE_SECONDS:
         return ""
-    who = found.text if found else "a process that has just come"
+    who = lease.text if lease else "a process that has just come"
     return (
         f"{who}, renewed {max(0, age):.0f} s ago; it can be taken over when it is not renewed for "
         f"{STALE_SECONDS:g} s"

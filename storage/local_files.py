@@ -191,12 +191,12 @@ def open_with_status(path: str) -> tuple[int, os.stat_result]:
         _check_way(path, exc)
         raise UnusableError(f"can't open it ({exc.strerror})") from exc
     try:
-        found = attempt(path, os.fstat, fd)
-        check_regular(found)
+        status = attempt(path, os.fstat, fd)
+        check_regular(status)
     except BaseException:
         os.close(fd)
         raise
-    return fd, found
+    return fd, status
 
 
 def check_regular(status: os.stat_result) -> None:
@@ -213,9 +213,9 @@ def read(path: str) -> bytes:
     FileNotFoundError, UnusableError, MachineError
         As for `open_file`.
     """
-    fd, found = open_with_status(path)
+    fd, status = open_with_status(path)
     try:
-        return read_all(fd, found.st_size, path)
+        return read_all(fd, status.st_size, path)
     finally:
         os.close(fd)
 

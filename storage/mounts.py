@@ -27,9 +27,9 @@ def _options(path: str) -> set[str]:
             lines = stream.readlines()
     except OSError:
         return set()
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     for line in lines:
         fields = line.split()
-        if fields[2:3] == [wanted]:
+        if fields[2:3] == [number]:
             return set(fields[-1].split(","))
     return set()

@@ -122,8 +122,8 @@ class ObjectStore(stores.Store):
         """Delete objects together, if a server can do that."""
         done = stores.Deletion()
         chosen = []
-        wanted = list(keys)
-        for key, look in zip(wanted, self.marks(wanted), strict=True):
+        batch = list(keys)
+        for key, look in zip(batch, self.marks(batch), strict=True):
             if isinstance(look, local_files.UnusableError):
                 done.failures.append(f"{self.location(key)} ({look})")
             elif look is not None and unchanged_since is not None and look.changed > unchanged_since:

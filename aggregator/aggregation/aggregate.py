@@ -86,52 +86,52 @@ def aggregate_graph(
         interruption.Interruption(cancellation) as stopping,
         aggregation_request.check(
             os.fspath(predicted_path), os.fspath(butler_path), config, outputs
-        ) as asked,
+        ) as request,
     ):
-        done = aggregation_summary.empty(tuple(task.label for task in asked.graph.pipeline.tasks), config)
-        done.run, done.predicted_graph = asked.graph.header.output_run, os.path.abspath(asked.graph.path)
-        done.repository = asked.repository.path
-        done.checkpoint = asked.checkpoint.layout.directory if config.checkpoint else None
-        listing = unreadable.Listing(asked.checkpoint.layout.directory)
+        done = aggregation_summary.empty(tuple(task.label for task in request.graph.pipeline.tasks), config)
+        done.run, done.predicted_graph = request.graph.header.output_run, os.path.abspath(request.graph.path)
+        done.repository = request.repository.path
+        done.checkpoint = request.checkpoint.layout.directory if config.checkpoint else None
+        listing = unreadable.Listing(request.checkpoint.layout.directory)
         try:
             try:
                 with errors.explained():
-                    stopping.told(lambda: _aggregate(asked, stopping, show, done, listing))
+                    stopping.told(lambda: _aggregate(request, stopping, show, done, listing))
             except BaseException:
                 if done.has_begun and not listing.is_empty:
                     with contextlib.suppress(errors.AggregatorError):
-                        _publish(listing, asked, done)
+                        _publish(listing, request, done)
                 # What the workers were killed at is of no use to anybody.
-                asked.checkpoint.leave()
+                request.checkpoint.leave()
                 raise
             finally:
                 done.elapsed, done.cpu = time.monotonic() - started, processor_time.seconds() - cpu
-            _publish(listing, asked, done)
+            _publish(listing, request, done)
             aggregation_summary.check_complete(done)
         except errors.AggregatorError as exc:
             if done.has_begun:
                 exc.summary = done
                 with contextlib.suppress(errors.AggregatorError):
-                    asked.checkpoint.note_run(config, asked.output, str(exc).partition("\n")[0])
-            if isinstance(exc, errors.RefusedError) and not asked.checkpoint.undo():
+                    request.checkpoint.note_run(config, request.output, str(exc).partition("\n")[0])
+            if isinstance(exc, errors.RefusedError) and not request.checkpoint.undo():
                 raise exc.as_failure() from exc
             raise
-        asked.checkpoint.note_run(config, asked.output, last_run.COMPLETE)
+        request.checkpoint.note_run(config, request.output, last_run.COMPLETE)
         fault_points.reached("complete")
         if not (config.incomplete or config.dry_run or config.keep_checkpoint):
-            asked.checkpoint.remove()
+            request.checkpoint.remove()
             done.checkpoint = None
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
 
 
 def _publish(
-    listing: unreadable.Listing, asked: aggregation_request.Request, done: aggregation_summary.Summary
+    listing: unreadable.Listing, request: aggregation_request.Request, done: aggregation_summary.Summary
 ) -> None:
     """Bring the list of files that can't be read to where it stays."""
-    locks.check(asked.checkpoint.ownership)
-    path = asked.checkpoint.layout.unreadable
-    if not listing.is_empty and not asked.config.checkpoint:
+    locks.check(request.checkpoint.ownership)
+    path = request.checkpoint.layout.unreadable
+    if not listing.is_empty and not request.config.checkpoint:
         path = os.path.join(tempfile.mkdtemp(prefix="aggregation-"), os.path.basename(path))
     listing.publish(path)
     done.problem_list = path
@@ -143,17 +143,17 @@ def _engine(n_processes: int, lock: int, stopping: interruption.Interruption) ->
 
 
 def _aggregate(
-    asked: aggregation_request.Request,
+    request: aggregation_request.Request,
     stopping: interruption.Interruption,
     show: Callable[..., progress.Progress],
     done: aggregation_summary.Summary,
     listing: unreadable.Listing,
 ) -> None:
-    config = asked.config
-    where = _engine(config.n_processes, asked.checkpoint.lock.descriptor, stopping)
-    workers = crew.Crew(where, config.n_processes, asked.output is not None)
+    config = request.config
+    where = _engine(config.n_processes, request.checkpoint.lock.descriptor, stopping)
+    workers = crew.Crew(where, config.n_processes, request.output is not None)
     try:
-        prepared = stopping.attempt(lambda: preparation.prepare(asked))
+        prepared = stopping.attempt(lambda: preparation.prepare(request))
         stopping.check()
         if prepared is None:
             raise RuntimeError("given up without a signal")
@@ -161,7 +161,7 @@ def _aggregate(
         judge = judgement.Judge(
             division.edges, len(division.ids), config.incomplete, config.unreadable == "failed"
         )
-        counted = ["scanned", "ingested"] + ["written"] * (asked.output is not None)
+        counted = ["scanned", "ingested"] + ["written"] * (request.output is not None)
         totals = dict.fromkeys(counted, len(division.ids))
         shown = show(totals, summary=done, memory=workers.held_memory)
         try:

@@ -22,7 +22,7 @@ class Status:
     directory: str
     """Where it is."""
 
-    found: manifest.Manifest
+    description: manifest.Manifest
     """What it belongs to."""
 
     n_done: int
@@ -49,9 +49,9 @@ class Status:
     def lines(self) -> list[str]:
         """Return it as text."""
         result = [
-            f"Checkpoint of {self.found.predicted_graph}, run {self.found.output_run}",
+            f"Checkpoint of {self.description.predicted_graph}, run {self.description.output_run}",
             f"State: {self._state()}",
-            f"Shards done: {self.n_done} of {self._n_shards} ({self.found.shard_size} quanta each)",
+            f"Shards done: {self.n_done} of {self._n_shards} ({self.description.shard_size} quanta each)",
             f"Datasets ingested: {self.n_ingested}",
             f"Last activity: {self.last_activity:%Y-%m-%d %H:%M:%S}",
             *(f"Will be scanned again: {reason}" for reason in self.damaged),
@@ -59,7 +59,7 @@ class Status:
         ]
         if self.counts is None:
             return [*result, "The graph is not there any more, or is another one: no verdicts"]
-        left = self.found.n_quanta - self.counts.n_counted
+        left = self.description.n_quanta - self.counts.n_counted
         return result + self.counts.task_lines() + [f"Quanta not scanned yet: {left}"] * (left > 0)
 
     def document(self) -> status_document.Status:
@@ -71,10 +71,10 @@ class Status:
             error=last.end if last is not None and state == "failed" else None,
             process=self.process or None,
             checkpoint=self.directory,
-            run=self.found.output_run,
-            predicted_graph=self.found.predicted_graph,
+            run=self.description.output_run,
+            predicted_graph=self.description.predicted_graph,
             provenance_graph=last.output if last is not None else None,
-            quanta=self.found.n_quanta,
+            quanta=self.description.n_quanta,
             quanta_scanned=None if counts is None else counts.n_counted,
             shards=self._n_shards,
             shards_done=self.n_done,
@@ -87,7 +87,7 @@ class Status:
 
     @property
     def _n_shards(self) -> int:
-        return 1 - (-self.found.n_quanta // self.found.shard_size)
+        return 1 - (-self.description.n_quanta // self.description.shard_size)
 
     def _state_name(self) -> str:
         """Return how far the last run came, in one word."""
@@ -222,17 +222,17 @@ def read(directory: str) -> Status:
     """
     layout = checkpoint.Layout(directory)
     try:
-        found = manifest.read(layout.manifest)
+        description = manifest.read(layout.manifest)
     except errors.FormatError as exc:
         raise errors.RefusedError(f"{directory}: not a checkpoint, or not a complete one ({exc})") from exc
-    statuses, damaged = _read_digests(layout, found)
+    statuses, damaged = _read_digests(layout, description)
     last = last_run.read(layout.last_run)
     return Status(
         directory=directory,
-        found=found,
+        description=description,
         n_done=len(statuses),
         damaged=damaged,
-        counts=_judge(found, statuses, last),
+        counts=_judge(description, statuses, last),
         n_ingested=sum(line.n_datasets for line in ledger.read_all(layout.ledger)),
         last_activity=datetime.datetime.fromtimestamp(_last_activity(directory)),
         process=locks.holder(layout.lock),
@@ -255,16 +255,16 @@ _Columns = tuple[np.ndarray, np.ndarray]
 
 
 def _read_digests(
-    layout: checkpoint.Layout, found: manifest.Manifest
+    layout: checkpoint.Layout, description: manifest.Manifest
 ) -> tuple[dict[int, _Columns], list[str]]:
     """Return status and task of each quantum by shard, and what can't be used."""
     columns: dict[int, _Columns] = {}
     damaged = []
-    for shard in range(1 - (-found.n_quanta // found.shard_size)):
+    for shard in range(1 - (-description.n_quanta // description.shard_size)):
         path = layout.digest(shard)
         if local_files.exists(path):
             try:
-                with digest.Digest(path, found.identity, shard) as opened:
+                with digest.Digest(path, description.identity, shard) as opened:
                     columns[shard] = opened.column("quantum.status"), opened.column("quantum.task")
             except errors.FormatError as exc:
                 damaged.append(str(exc))
@@ -272,15 +272,15 @@ def _read_digests(
 
 
 def _judge(
-    found: manifest.Manifest, columns: dict[int, _Columns], last: last_run.LastRun | None
+    description: manifest.Manifest, columns: dict[int, _Columns], last: last_run.LastRun | None
 ) -> aggregation_summary.Summary | None:
     """Return quanta by verdict, as the last run judged the shards up to the first that is missing."""
     try:
-        with predicted.PredictedGraph(found.predicted_graph) as graph:
+        with predicted.PredictedGraph(description.predicted_graph) as graph:
             table = graph.address_table()
-            if graph.identity(table) != found.identity.graph:
+            if graph.identity(table) != description.identity.graph:
                 return None
-            division = shards.divide(table, graph.edges(table), found.shard_size)
+            division = shards.divide(table, graph.edges(table), description.shard_size)
             tasks = tuple(task.label for task in graph.pipeline.tasks)
     except errors.AggregatorError:
         return None

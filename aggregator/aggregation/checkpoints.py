@@ -233,8 +233,8 @@ class Checkpoint:
         foreign = []
         kept = {self.layout.lock} | ({self.lock.claim.path} if self.lock.claim else set())
         with os.scandir(self.layout.directory) as entries:
-            found = list(entries)
-        for entry in found:
+            files = list(entries)
+        for entry in files:
             if not checkpoint.knows(entry.name) or entry.is_dir(follow_symlinks=False):
                 foreign.append(entry.name)
             elif entry.path not in kept and chosen(entry.name):

@@ -69,7 +69,7 @@ def _documents(files: execution_files.ExecutionFiles, quantum: predicted.Quantum
     """Return what the graph will hold of a quantum, as far as it can be read without great effort."""
     try:
         log, metadata = (files.read(d, _LARGEST_FILE).data for d in outcome.special_outputs(quantum))
-        found = outcome.judge(quantum, log, metadata)
+        judgement = outcome.judge(quantum, log, metadata)
     except (
         execution_files.UnreadableError,
         stores.TooLargeError,
@@ -78,9 +78,9 @@ def _documents(files: execution_files.ExecutionFiles, quantum: predicted.Quantum
     ):
         return []
     return [
-        outcome.quantum_block(quantum, found.attempts),
-        b"".join(found.metadata_block()),
-        b"".join(found.logs_block()),
+        outcome.quantum_block(quantum, judgement.attempts),
+        b"".join(judgement.metadata_block()),
+        b"".join(judgement.logs_block()),
         *_datasets(quantum),
     ]
 

@@ -79,12 +79,12 @@ def _read_types(graph: pipeline.Pipeline) -> set[str]:
 
 
 def _undefined(graph: pipeline.Pipeline) -> list[str]:
-    known = {kind.name for kind in graph.dataset_types}
+    defined_names = {kind.name for kind in graph.dataset_types}
     names = {n: None for t in graph.tasks for n in (*t.outputs.values(), *t.init_outputs.values())}
     return [
         f"Dataset type {name!r}: not in the pipeline graph; build the graph again"
         for name in names
-        if name not in known
+        if name not in defined_names
     ]
 
 

@@ -26,10 +26,10 @@ def check(
     n_expected, trouble = 0, ""
     # A single look is enough, as a rule; all others are only made if nothing is found.
     for shards in (iter([0]), iter(range(1, prepared.division.n_shards))):
-        for found in _replies(shards, prepared, workers, stopping, report):
-            n_expected += found.n_expected
-            trouble = trouble or found.trouble
-            if found.path:
+        for reply in _replies(shards, prepared, workers, stopping, report):
+            n_expected += reply.n_expected
+            trouble = trouble or reply.trouble
+            if reply.path:
                 return
     if n_expected:
         prepared.checkpoint.undo()

@@ -86,21 +86,21 @@ def ingest_graph(
     graph_path = None if uri is None else os.fspath(uri)
     with contextlib.ExitStack() as stack:
         stopping = stack.enter_context(interruption.Interruption(cancellation))
-        asked = stack.enter_context(
+        request = stack.enter_context(
             ingestion_request.check(os.fspath(butler_config), graph_path, transfer, batch_size, output_run)
         )
-        output_paths.check_all(outputs, asked.protection)
+        output_paths.check_all(outputs, request.protection)
         fault_points.reached("checked")
-        steps = replacement.Replacement(asked, stopping, batch_size, verify)
-        with provenance_graph.ProvenanceGraph(asked.graph_path) as graph:
+        steps = replacement.Replacement(request, stopping, batch_size, verify)
+        with provenance_graph.ProvenanceGraph(request.graph_path) as graph:
             # What can't work has to be refused before anything is touched.
-            if not asked.is_ingested:
-                ownership.check(asked, graph)
-            steps.translator(graph, asked.where)
+            if not request.is_ingested:
+                ownership.check(request, graph)
+            steps.translator(graph, request.where)
             n_files, n_configs = 2 * graph.header.n_quanta, len(graph.pipeline.tasks)
-        counted = ("ingested",) if asked.is_ingested else ("forgotten", "ingested")
+        counted = ("ingested",) if request.is_ingested else ("forgotten", "ingested")
         # Each of the graph's places is examined, and configs need no examination.
-        totals = {"examined": n_files * len(asked.where), **dict.fromkeys(counted, n_files + n_configs)}
+        totals = {"examined": n_files * len(request.where), **dict.fromkeys(counted, n_files + n_configs)}
         shown = progress.Progress(
             totals,
             began,
@@ -110,8 +110,8 @@ def ingest_graph(
             steps.summary,
             lambda: {"all": memory.resident(os.getpid())},
         )
-        claim = stack.enter_context(placement.locked(asked.where[0]))
-        asked.check_again()
+        claim = stack.enter_context(placement.locked(request.where[0]))
+        request.check_again()
         try:
             with shown as report, errors.after_changes(), errors.explained():
                 steps.run(report, transfer, claim)

@@ -11,7 +11,7 @@ from aggregator.workers.roles.ingesting import foreign_graphs
 _log = logging.getLogger(__name__)
 
 
-def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph) -> None:
+def check(request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph) -> None:
     """Refuse a graph that would close a run whose outputs are others than it tells of.
 
     Mostly the first outputs that are looked up are in the database. In a run in which everything failed, and
@@ -19,7 +19,7 @@ def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGr
 
     Parameters
     ----------
-    asked
+    request
         The request.
     graph
         The graph.
@@ -30,16 +30,16 @@ def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGr
         If the run has none of the graph's outputs, but some of their data IDs under other ids; or none of
         either, though the graph tells that some were produced; or lacks some whose files are there.
     """
-    outputs = _Outputs(asked.run, graph)
-    found = foreign_graphs.Comparison(asked.registry, asked.run, graph.pipeline).find(outputs)
-    if found.is_held:
-        _check_complete(asked, graph, outputs.promised)
+    outputs = _Outputs(request.run, graph)
+    finding = foreign_graphs.Comparison(request.registry, request.run, graph.pipeline).find(outputs)
+    if finding.is_held:
+        _check_complete(request, graph, outputs.promised)
         return
-    place = f"{graph.path}: run {asked.run!r} of {asked.repository.path}"
-    if found.taken is not None:
+    place = f"{graph.path}: run {request.run!r} of {request.repository.path}"
+    if finding.taken is not None:
         raise errors.RefusedError(
-            f"{place} holds nothing of this graph, but of another one, as {found.taken}. Give the graph that "
-            "aggregation wrote for this run."
+            f"{place} holds nothing of this graph, but of another one, as {finding.taken}. Give the graph "
+            "that aggregation wrote for this run."
         )
     if outputs.n_produced:
         raise errors.RefusedError(
@@ -49,17 +49,17 @@ def check(asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGr
 
 
 def _check_complete(
-    asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, promised: set[str]
+    request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, promised: set[str]
 ) -> None:
     """Refuse a graph that would keep outputs out of the database for good."""
-    absent = absent_datasets.find(asked, graph, promised)
+    absent = absent_datasets.find(request, graph, promised)
     if not absent.n_datasets:
         return
     problem = (
-        f"{graph.path}: run {asked.run!r} of {asked.repository.path} lacks {absent.n_datasets} of the "
+        f"{graph.path}: run {request.run!r} of {request.repository.path} lacks {absent.n_datasets} of the "
         f"datasets that were produced by this graph, and whose files are there ({absent.path})."
     )
-    if asked.mode is None:
+    if request.mode is None:
         # Files that it replaces may be gone, so that only this way leads on.
         _log.warning("%s Nobody can aggregate them once this is complete.", problem)
         return

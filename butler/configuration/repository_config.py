@@ -199,11 +199,11 @@ class _Reader:
 
     def datastores(self) -> tuple[FileDatastore, ...]:
         """Return all file datastores; their names have to be different."""
-        found = self._datastores(yaml_files.section(self.config, "datastore"), ())
-        names = [store.name for store in found]
+        chain = self._datastores(yaml_files.section(self.config, "datastore"), ())
+        names = [store.name for store in chain]
         if len(set(names)) < len(names):
             raise errors.RefusedError(f"{self.path}: the datastores of the chain have equal names: {names}.")
-        return tuple(found)
+        return tuple(chain)
 
     def database(self, registry: Mapping[str, Any]) -> str:
         """Return the registry's URL, completed by what the section has besides."""

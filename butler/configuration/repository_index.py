@@ -33,9 +33,11 @@ def find(location: str) -> str:
         path = os.path.join(path, "butler.yaml")
     if local_files.exists(path):
         return path
-    known = f"the repository index has {sorted(index)}" if index else f"there is no repository index{problem}"
+    aliases = (
+        f"the repository index has {sorted(index)}" if index else f"there is no repository index{problem}"
+    )
     raise errors.RefusedError(
-        f"{path}: there is no Butler repository ({location!r} was given, and {known}). "
+        f"{path}: there is no Butler repository ({location!r} was given, and {aliases}). "
         "Give the directory with butler.yaml, that file, or an alias of the index."
     )
 

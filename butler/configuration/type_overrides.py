@@ -96,13 +96,13 @@ def parse(managers: Any, path: str) -> Overrides:
     return Overrides(stored, classes)
 
 
-def _mapping(value: Any, where: str, path: str, known: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+def _mapping(value: Any, where: str, path: str, keys: tuple[str, ...] | None = None) -> Mapping[str, Any]:
     """Return a section, empty if it is not there."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise errors.RefusedError(f"{path}: '{where}' has to be a mapping.")
-    if unknown := [str(key) for key in value if not isinstance(key, str) or (known and key not in known)]:
+    if unknown := [str(key) for key in value if not isinstance(key, str) or (keys and key not in keys)]:
         raise errors.RefusedError(
             f"{path}: '{where}' has {', '.join(unknown)}, which this version does not know. Datasets "
             "might go where nobody looks for them: use a version that knows it, or take it out."

@@ -174,6 +174,6 @@ def _find(name: str, path: str) -> str:
     """Look a file up where the program runs, then beside the including file."""
     local = local_path(name, f"{INCLUDES} in {path}")
     for directory in ("", os.path.dirname(path)):
-        if local_files.exists(found := os.path.join(directory, local)):
-            return found
+        if local_files.exists(candidate := os.path.join(directory, local)):
+            return candidate
     raise errors.RefusedError(f"{path}: {INCLUDES} names {name}, which does not exist.")

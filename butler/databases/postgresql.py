@@ -123,13 +123,13 @@ class Postgresql(database.Database):
         sqlalchemy.event.listen(engine, "begin", self._begin)
         super().__init__(engine, _shown(url), namespace, writeable=writeable, warn=warn)
         try:
-            found = self.read(lambda connection: self._look_around(connection, required=not create))
+            schema = self.read(lambda connection: self._look_around(connection, required=not create))
         except BaseException:
             self.close()
             raise
         self._is_open = True
-        self._missing = found is None
-        self.namespace = found or namespace
+        self._missing = schema is None
+        self.namespace = schema or namespace
         self.place = f"{self.place} (schema {self.namespace})"
 
     def _look_around(self, connection: sqlalchemy.Connection, *, required: bool) -> str | None:
@@ -143,15 +143,15 @@ class Postgresql(database.Database):
         if is_standby and self.writeable:
             raise errors.AggregatorError(f"{self.place}: the server {postgresql_failures.STANDBY}.")
         if self.namespace is None:
-            found = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar_one()
+            schema = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar_one()
             problem = "the connection has no current schema; name one as registry.namespace"
         else:
             query = sqlalchemy.text("SELECT nspname FROM pg_namespace WHERE nspname = :name")
-            found = connection.execute(query, {"name": self.namespace}).scalar()
+            schema = connection.execute(query, {"name": self.namespace}).scalar()
             problem = f"there is no schema {self.namespace}; see registry.namespace"
-        if found is None and (required or self.namespace is None):
+        if schema is None and (required or self.namespace is None):
             raise errors.RefusedError(f"{self.place}: {problem} in butler.yaml.")
-        return None if found is None else str(found)
+        return None if schema is None else str(schema)
 
     def _begin(self, connection: sqlalchemy.Connection) -> None:
         settings = self._settings
@@ -218,12 +218,12 @@ class Postgresql(database.Database):
 
     def timespan_of(self, *values: Any) -> tuple[int, int] | None:
         """Return the timespan that a range stands for."""
-        (found,) = values
-        if found is None:
+        (timespan,) = values
+        if timespan is None:
             return None
-        if found.isempty:
+        if timespan.isempty:
             return database.MAX_TIMESPAN, 0
-        return found.lower or 0, database.MAX_TIMESPAN if found.upper is None else found.upper
+        return timespan.lower or 0, database.MAX_TIMESPAN if timespan.upper is None else timespan.upper
 
     def insert_or_ignore(self, table: sqlalchemy.Table) -> sqlalchemy.Insert:
         """Make an INSERT … ON CONFLICT DO NOTHING."""

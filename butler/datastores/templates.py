@@ -172,8 +172,8 @@ def _resolve(
     constants = {"datasetType": target.dataset_type}
     if target.component is not None:
         constants["component"] = target.component
-    known = {*group.keys, *constants, "run", "id", *(("skypix",) if group.skypix else ())}
-    name = next((n for n in part.names if n.partition(".")[0] in known), part.names[0])
+    names = {*group.keys, *constants, "run", "id", *(("skypix",) if group.skypix else ())}
+    name = next((n for n in part.names if n.partition(".")[0] in names), part.names[0])
     parent, dot, attribute = name.partition(".")
     dimension = group.skypix if parent == "skypix" and group.skypix else parent
     if name in constants:
@@ -186,7 +186,7 @@ def _resolve(
         field = _attribute(template, part, dimension, attribute, group, universe)
         if field is not None:
             return [part.literal, field]
-    elif parent in known and dot:
+    elif parent in names and dot:
         raise _invalid(template, f"{parent!r} has no attributes such as {attribute!r}")
     if not part.optional:
         raise _invalid(template, f"{name!r} is neither optional nor defined for the dataset")

@@ -62,7 +62,7 @@ class RecordTable:
     def build(
         cls,
         universe: universe_module.Universe,
-        wanted: Mapping[str, Collection[str]],
+        names_by_element: Mapping[str, Collection[str]],
         rows: Iterable[tuple[str, Sequence[Any]]],
     ) -> RecordTable:
         """Keep what is wanted of the dimension data.
@@ -71,7 +71,7 @@ class RecordTable:
         ----------
         universe
             Dimensions of the graph.
-        wanted
+        names_by_element
             Names of the attributes wanted of each element.
         rows
             Element and row of each record; those of other elements are passed over.
@@ -81,12 +81,14 @@ class RecordTable:
         aggregator.storage.errors.AggregatorError
             A row does not have as many values as the element has columns.
         """
-        columns = {element: universe.record_columns(element) for element in wanted}
-        attributes = {element: tuple(sorted(names)) for element, names in wanted.items()}
-        places = {e: [columns[e].index(name) for name in attributes[e]] for e in wanted}
-        found: dict[str, dict[tuple[Any, ...], dict[Any, bytes]]] = {element: {} for element in wanted}
+        columns = {element: universe.record_columns(element) for element in names_by_element}
+        attributes = {element: tuple(sorted(names)) for element, names in names_by_element.items()}
+        places = {e: [columns[e].index(name) for name in attributes[e]] for e in names_by_element}
+        blocks_by_element: dict[str, dict[tuple[Any, ...], dict[Any, bytes]]] = {
+            element: {} for element in names_by_element
+        }
         for element, row in rows:
-            if element not in found:
+            if element not in blocks_by_element:
                 continue
             if len(row) != len(columns[element]):
                 raise errors.AggregatorError(
@@ -94,12 +96,12 @@ class RecordTable:
                     f"{len(columns[element])}; the graph is damaged or of an unknown version."
                 )
             last = len(universe.required(element)) - 1
-            block = found[element].setdefault(tuple(row[:last]), {})
+            block = blocks_by_element[element].setdefault(tuple(row[:last]), {})
             block[row[last]] = msgpack.packb([row[place] for place in places[element]])
         return cls(
             {
                 element: _Element(attributes[element], {key: _block(rows) for key, rows in blocks.items()})
-                for element, blocks in found.items()
+                for element, blocks in blocks_by_element.items()
             }
         )
 

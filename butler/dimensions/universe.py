@@ -153,13 +153,13 @@ class Universe:
             There is none, or more than one.
         """
         element = self._elements[name]
-        found = self.group((*element.required, *element.implied)).governors
-        if len(found) != 1:
+        governors = self.group((*element.required, *element.implied)).governors
+        if len(governors) != 1:
             raise errors.RefusedError(
                 f"Dimension universe {self.namespace} version {self.version}: {name!r} has regions, so "
-                f"it has to depend on one governor dimension; it depends on {len(found)}."
+                f"it has to depend on one governor dimension; it depends on {len(governors)}."
             )
-        return found[0]
+        return governors[0]
 
     def group(self, names: Iterable[str]) -> Group:
         """Return the smallest group with the given dimensions.
@@ -174,10 +174,10 @@ class Universe:
         aggregator.storage.errors.AggregatorError
             A name is not a dimension of this universe.
         """
-        wanted = frozenset(names)
-        group = self._groups.get(wanted)
+        key = frozenset(names)
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[wanted] = self._conform(wanted)
+            group = self._groups[key] = self._conform(key)
         return group
 
     def key(self, name: str) -> elements.Column:
@@ -187,8 +187,8 @@ class Universe:
             raise KeyError(name)
         return key
 
-    def _conform(self, wanted: frozenset[str]) -> Group:
-        todo, members = set(wanted), set[str]()
+    def _conform(self, start: frozenset[str]) -> Group:
+        todo, members = set(start), set[str]()
         while todo:
             name = todo.pop()
             element = self._elements.get(name)

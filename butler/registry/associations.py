@@ -21,9 +21,9 @@ def tags(registry: tables.Tables, name: str, required: Sequence[str]) -> sqlalch
     required
         Required dimensions in universe order.
     """
-    known = registry.get(name)
-    if known is not None:
-        return known
+    table = registry.get(name)
+    if table is not None:
+        return table
     return registry.define(
         name,
         [
@@ -39,9 +39,9 @@ def tags(registry: tables.Tables, name: str, required: Sequence[str]) -> sqlalch
 
 def calibs(registry: tables.Tables, name: str, required: Sequence[str]) -> sqlalchemy.Table:
     """Return the table for CALIBRATION collections; parameters are as for `tags`."""
-    known = registry.get(name)
-    if known is not None:
-        return known
+    table = registry.get(name)
+    if table is not None:
+        return table
     timespan = registry.db.timespan_columns(nullable=False)
     return registry.define(
         name,
@@ -62,15 +62,15 @@ def calibs(registry: tables.Tables, name: str, required: Sequence[str]) -> sqlal
 
 def _references(registry: tables.Tables, required: Sequence[str]) -> list[definitions.Reference]:
     cascade = definitions.CASCADE
-    found = [
+    references = [
         definitions.Reference(("dataset_type_id",), registry.dataset_type, ("id",)),
         definitions.Reference(("dataset_id",), registry.dataset, ("id",), cascade),
         definitions.Reference(("collection_id",), registry.collection, on_delete=cascade),
         definitions.Reference(("collection_id", "dataset_type_id"), registry.summary),
     ]
     for dimension in required:
-        found += element_tables.references(registry, dimension)
+        references += element_tables.references(registry, dimension)
         if dimension in registry.dimensions.governors:
             summary = registry.governor_summary(dimension)
-            found.append(definitions.Reference(("collection_id", dimension), summary))
-    return found
+            references.append(definitions.Reference(("collection_id", dimension), summary))
+    return references

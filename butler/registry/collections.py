@@ -67,12 +67,12 @@ class Collections:
         AggregatorError
             Raised if some do not exist; names all of them.
         """
-        found = {name: self.find(name) for name in names}
-        if missing := [name for name, row in found.items() if row is None]:
+        rows = {name: self.find(name) for name in names}
+        if missing := [name for name, row in rows.items() if row is None]:
             raise errors.AggregatorError(
                 f"{self._tables.db.place}: there is no collection {', '.join(map(repr, missing))}."
             )
-        return [row for row in found.values() if row is not None]
+        return [row for row in rows.values() if row is not None]
 
     def names(self, kind: CollectionType) -> list[str]:
         """Return the names of all collections of a kind, sorted."""
@@ -101,11 +101,11 @@ class Collections:
         query = sqlalchemy.select(run.c.collection_id).where(run.c.collection_id == row.id)
         return self._connection.execute(query).first() is not None
 
-    def _of_type(self, row: CollectionRow, wanted: CollectionType) -> CollectionRow:
-        if row.type is not wanted:
+    def _of_type(self, row: CollectionRow, kind: CollectionType) -> CollectionRow:
+        if row.type is not kind:
             raise errors.AggregatorError(
                 f"{self._tables.db.place}: collection {row.name!r} is a {row.type.name} collection, "
-                f"not a {wanted.name} collection. Choose another name."
+                f"not a {kind.name} collection. Choose another name."
             )
         return row
 

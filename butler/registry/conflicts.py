@@ -193,7 +193,7 @@ class _Examination:
         """Sum up."""
         new = {dataset_id: self.datasets[dataset_id] for dataset_id in self._new_ids()}
         files = {(file[0], file[1], file[2], file[6]): file for file in self.offered.files if file[2] in new}
-        conflicts = sorted([*self.conflicts.values(), *self.twice], key=lambda found: found.dataset_id)
+        conflicts = sorted([*self.conflicts.values(), *self.twice], key=lambda finding: finding.dataset_id)
         return Findings(
             batch.Batch(list(new.values()), list(files.values()), self.offered.file_size),
             len(self.offered.datasets) - len(new) - len(conflicts),

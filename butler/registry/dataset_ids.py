@@ -46,7 +46,7 @@ def some_backed_by(
         )
         # The path is not for the database to compare: for each id it would look through the index of paths,
         # where nearly all are that of the graph.
-        return {dataset_id for dataset_id, found in connection.execute(query) if found == path}
+        return {dataset_id for dataset_id, backing in connection.execute(query) if backing == path}
 
 
 def are_in(ids: addresses.Ids, present: addresses.Ids) -> npt.NDArray[np.bool_]:
@@ -55,8 +55,8 @@ def are_in(ids: addresses.Ids, present: addresses.Ids) -> npt.NDArray[np.bool_]:
         return np.zeros(len(ids), dtype=bool)
     places = np.searchsorted(present, ids)
     places[places == len(present)] = 0
-    found: npt.NDArray[np.bool_] = present[places] == ids
-    return found
+    is_present: npt.NDArray[np.bool_] = present[places] == ids
+    return is_present
 
 
 def _of_run(registry: tables.Tables, run: str) -> sqlalchemy.Select[tuple[str]]:

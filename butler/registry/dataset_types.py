@@ -91,12 +91,12 @@ def _find_all(
     groups: _Groups | None,
 ) -> dict[str, DatasetTypeRow]:
     stored = {registry.overrides.stored_name(name): name for name in names}
-    wanted = sorted(name for name in stored if name is not None)
+    names_in_database = sorted(name for name in stored if name is not None)
     table = registry.dataset_type
     rows: list[sqlalchemy.Row[Any]] = []
     # A repository may have tens of thousands, and a statement may not grow with the names without limit.
-    for start in range(0, len(wanted), _NAMES_AT_ONCE):
-        query = table.select().where(table.c.name.in_(wanted[start : start + _NAMES_AT_ONCE]))
+    for start in range(0, len(names_in_database), _NAMES_AT_ONCE):
+        query = table.select().where(table.c.name.in_(names_in_database[start : start + _NAMES_AT_ONCE]))
         rows += connection.execute(query).all()
     if groups is None:
         groups = _groups(registry, connection) if rows else {}
@@ -114,7 +114,7 @@ def _find_all(
 
 
 def register(
-    registry: tables.Tables, connection: sqlalchemy.Connection, wanted: Sequence[Definition]
+    registry: tables.Tables, connection: sqlalchemy.Connection, definitions: Sequence[Definition]
 ) -> dict[str, DatasetTypeRow]:
     """Add dataset types in order, with the tables and the dimension groups that they need.
 
@@ -124,7 +124,7 @@ def register(
         The repository's tables.
     connection
         Connection in a writing transaction.
-    wanted
+    definitions
         The definitions.
 
     Returns
@@ -136,7 +136,7 @@ def register(
     groups = _groups(registry, connection)
     keys = {required: key for key, required in groups.items()}
     tables_of: dict[tuple[tuple[str, ...], bool], tuple[str, str | None]] = {}
-    for each in wanted:
+    for each in definitions:
         if each.required not in keys:
             keys[each.required] = _add_group(registry, connection, each.required)
             groups[keys[each.required]] = each.required
@@ -154,25 +154,25 @@ def register(
             )
         )
     # The locks keep them from being removed.
-    return _find_all(registry, connection, [each.name for each in wanted], groups)
+    return _find_all(registry, connection, [each.name for each in definitions], groups)
 
 
 def _make_tables(
-    registry: tables.Tables, connection: sqlalchemy.Connection, wanted: Definition, key: int
+    registry: tables.Tables, connection: sqlalchemy.Connection, definition: Definition, key: int
 ) -> tuple[str, str | None]:
     """Make the tables of a dimension group unless they are there; return their names."""
-    tags = associations.tags(registry, f"dataset_tags_{key:08d}", wanted.required)
+    tags = associations.tags(registry, f"dataset_tags_{key:08d}", definition.required)
     tags.create(connection, checkfirst=True)
-    if not wanted.is_calibration:
+    if not definition.is_calibration:
         return tags.name, None
-    calibs = associations.calibs(registry, f"dataset_calibs_{key:08d}", wanted.required)
+    calibs = associations.calibs(registry, f"dataset_calibs_{key:08d}", definition.required)
     calibs.create(connection, checkfirst=True)
     return tags.name, calibs.name
 
 
 def problems(
     overrides: type_overrides.Overrides,
-    wanted: Iterable[Definition],
+    definitions: Iterable[Definition],
     registered: Mapping[str, DatasetTypeRow],
 ) -> list[str]:
     """Return what is wrong with dataset types that are registered, or keeps others from being so.
@@ -181,33 +181,33 @@ def problems(
     ----------
     overrides
         How dataset types are called here.
-    wanted
+    definitions
         The definitions that are needed.
     registered
         Those that are registered, by name.
     """
-    found = []
-    for each in wanted:
+    texts = []
+    for each in definitions:
         if each.name in registered:
             problem = difference(registered[each.name], each)
         elif problem := overrides.obstacle(each.name):
             problem = f"dataset type {each.name!r} can't be registered: {problem}"
         if problem:
-            found.append(problem)
-    return found
+            texts.append(problem)
+    return texts
 
 
-def difference(registered: DatasetTypeRow, wanted: Definition) -> str | None:
+def difference(registered: DatasetTypeRow, definition: Definition) -> str | None:
     """Return how a registered dataset type differs from the definition that is needed, if it does."""
-    if registered.definition == wanted:
+    if registered.definition == definition:
         return None
     return (
-        f"dataset type {wanted.name!r} is registered with another definition: {registered.definition}; "
-        f"needed is: {wanted}. Rename the one or remove the other"
+        f"dataset type {definition.name!r} is registered with another definition: {registered.definition}; "
+        f"needed is: {definition}. Rename the one or remove the other"
     )
 
 
-def check(place: str, registered: DatasetTypeRow, wanted: Definition) -> None:
+def check(place: str, registered: DatasetTypeRow, definition: Definition) -> None:
     """Compare a registered dataset type with the definition that is needed.
 
     Raises
@@ -215,7 +215,7 @@ def check(place: str, registered: DatasetTypeRow, wanted: Definition) -> None:
     AggregatorError
         Raised if they differ; names both definitions.
     """
-    if problem := difference(registered, wanted):
+    if problem := difference(registered, definition):
         raise errors.AggregatorError(f"{place}: {problem}.")
 
 

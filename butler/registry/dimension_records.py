@@ -121,11 +121,13 @@ def _columns(
     registry: tables.Tables, entry: elements.Element, records: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[Sequence[Any]]]:
     """Return the names of the table's columns, and the values of each."""
-    known = {column.name for column in entry.columns}
+    column_names = {column.name for column in entry.columns}
     for record in records:
-        if not known.issuperset(record):
-            unknown = ", ".join(sorted(record.keys() - known))
-            raise errors.RefusedError(f"{entry.name} records have no {unknown}; they have {sorted(known)}.")
+        if not column_names.issuperset(record):
+            unknown = ", ".join(sorted(record.keys() - column_names))
+            raise errors.RefusedError(
+                f"{entry.name} records have no {unknown}; they have {sorted(column_names)}."
+            )
     names: list[str] = []
     values: list[Sequence[Any]] = []
     n_keys = len(entry.required) + len(entry.implied)
@@ -218,8 +220,8 @@ def _find_union(
     for name, value in data_id.items():
         _check_dimension(registry, entry, name)
         query = query.where(column == value)
-    with registry.db.reading() as connection, connection.execute(query) as found:
-        for value in found.scalars():
+    with registry.db.reading() as connection, connection.execute(query) as result:
+        for value in result.scalars():
             yield {entry.key.name: value}
 
 
@@ -236,8 +238,8 @@ def _find(
     names = [column.name for column in entry.columns if column.type != "timespan"]
     encoded = [column.name for column in entry.columns if column.type in ("hash", "region")]
     temporal = len(names) < len(entry.columns)
-    with registry.db.reading() as connection, connection.execute(query) as found:
-        for row in found.mappings():
+    with registry.db.reading() as connection, connection.execute(query) as result:
+        for row in result.mappings():
             record = {name: row[name] for name in names}
             for name in encoded:
                 if record[name] is not None:

@@ -26,9 +26,9 @@ def element(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
     name
         Name of the element.
     """
-    known = tables.get(name)
-    if known is not None:
-        return known
+    table = tables.get(name)
+    if table is not None:
+        return table
     entry = tables.dimensions.element(name)
     others = [n for n in entry.required if n != name]
     columns = [tables.key_column(n, n, primary_key=True) for n in others]
@@ -54,9 +54,9 @@ def references(tables: definitions.Definitions, dimension: str) -> list[definiti
 def governor_summary(tables: definitions.Definitions, governor: str) -> sqlalchemy.Table:
     """Return the table of the values of a governor dimension that occur in a collection."""
     name = f"collection_summary_{governor}"
-    known = tables.get(name)
-    if known is not None:
-        return known
+    table = tables.get(name)
+    if table is not None:
+        return table
     collection = tables.get("collection")
     assert collection is not None  # it is among the first to be defined
     to_collection = definitions.Reference(("collection_id",), collection, on_delete=definitions.CASCADE)
@@ -73,9 +73,9 @@ def governor_summary(tables: definitions.Definitions, governor: str) -> sqlalche
 def overlap_summary(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
     """Return the table that says which systems of sky pixels a spatial element is related to."""
     table_name = f"{name}_skypix_overlap_summary"
-    known = tables.get(table_name)
-    if known is not None:
-        return known
+    table = tables.get(table_name)
+    if table is not None:
+        return table
     governor = tables.dimensions.governor(name)
     columns = [*_pixel_columns(), tables.key_column(governor, governor, primary_key=True)]
     return tables.define(table_name, columns, references=_to(tables, [governor]))
@@ -84,9 +84,9 @@ def overlap_summary(tables: definitions.Definitions, name: str) -> sqlalchemy.Ta
 def overlap(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
     """Return the table of the sky pixels that the records of a spatial element overlap."""
     table_name = f"{name}_skypix_overlap"
-    known = tables.get(table_name)
-    if known is not None:
-        return known
+    table = tables.get(table_name)
+    if table is not None:
+        return table
     required = tables.dimensions.required(name)
     pixel = ("skypix_system", "skypix_level")
     summary = definitions.Reference(
@@ -145,10 +145,10 @@ def _pixel_columns() -> list[sqlalchemy.Column[Any]]:
 
 
 def _to(tables: definitions.Definitions, names: Iterable[str]) -> list[definitions.Reference]:
-    found = []
+    references = []
     for name in names:
         if tables.dimensions.has_table(name):
             target = element(tables, name)
             keys = tuple(column.name for column in target.primary_key.columns)
-            found.append(definitions.Reference(tables.dimensions.required(name), target, keys))
-    return found
+            references.append(definitions.Reference(tables.dimensions.required(name), target, keys))
+    return references

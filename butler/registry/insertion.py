@@ -66,8 +66,8 @@ def ingest(
     AggregatorError
         Raised if the database fails; nothing is written then.
     """
-    known = {dataset_id for dataset_id, _, _ in offered.datasets}
-    if not known.issuperset(map(operator.itemgetter(2), offered.files)):
+    ids = {dataset_id for dataset_id, _, _ in offered.datasets}
+    if not ids.issuperset(map(operator.itemgetter(2), offered.files)):
         raise ValueError("a file in the batch belongs to no dataset of the batch")
     if not offered.datasets:
         return batch.IngestResult(0, 0, ())
@@ -143,8 +143,8 @@ def _run_id(
 
     All keys of which the batch is made are looked at: after a fail-over they may not be there, or be others'.
     """
-    found = collections.Collections(registry, connection)
-    if not found.is_complete_run(run):
+    rows = collections.Collections(registry, connection)
+    if not rows.is_complete_run(run):
         raise UnregisteredError(f"{registry.db.place}: there is no run {run!r}. Run the same command again.")
     table = registry.dataset_type
     kinds = {kind.id: kind.name for _, kind, _ in offered.datasets}
@@ -154,7 +154,7 @@ def _run_id(
         raise UnregisteredError(
             f"{registry.db.place}: dataset types are not registered as they were. Run the same command again."
         )
-    run_id = found.find_run(run).id
+    run_id = rows.find_run(run).id
     recorded_graphs.check(registry, connection, run, run_id, graphs, required=backed)
     return run_id
 

@@ -90,18 +90,20 @@ def check(attributes: Mapping[str, str], place: str, *, writeable: bool) -> None
     RefusedError
         Raised if a part of the schema is missing, of another kind or of an incompatible version.
     """
-    found = {name.removeprefix(_PREFIX): cls for name, cls in attributes.items() if name.startswith(_PREFIX)}
+    classes = {
+        name.removeprefix(_PREFIX): cls for name, cls in attributes.items() if name.startswith(_PREFIX)
+    }
     problems = [
         problem
         for part in KNOWN
-        if (problem := _problem(part, found.get(part), attributes, writeable=writeable)) is not None
+        if (problem := _problem(part, classes.get(part), attributes, writeable=writeable)) is not None
     ]
     if writeable:
         # What is ingested would silently be missing in a part that is not known.
-        if _OBSCORE in found or _OBSCORE_CONFIG in attributes:
+        if _OBSCORE in classes or _OBSCORE_CONFIG in attributes:
             problems.append("it has live ObsCore tables, which this version does not fill")
-        unknown = sorted(found.keys() - KNOWN - {_OBSCORE})
-        problems += [f"{part} is {found[part]}, which is not known" for part in unknown]
+        unknown = sorted(classes.keys() - KNOWN - {_OBSCORE})
+        problems += [f"{part} is {classes[part]}, which is not known" for part in unknown]
     if problems:
         purpose = "write to" if writeable else "read"
         raise errors.RefusedError(
@@ -110,17 +112,17 @@ def check(attributes: Mapping[str, str], place: str, *, writeable: bool) -> None
         )
 
 
-def _problem(part: str, found: str | None, attributes: Mapping[str, str], *, writeable: bool) -> str | None:
-    known, code = KNOWN[part]
-    if found is None:
-        return f"{part} is missing, known is {known}"
-    if found != known:
-        return f"{part} is {found}, known is {known}"
-    text = attributes.get(f"version:{found}", "")
+def _problem(part: str, cls: str | None, attributes: Mapping[str, str], *, writeable: bool) -> str | None:
+    expected, code = KNOWN[part]
+    if cls is None:
+        return f"{part} is missing, known is {expected}"
+    if cls != expected:
+        return f"{part} is {cls}, known is {expected}"
+    text = attributes.get(f"version:{cls}", "")
     numbers = text.split(".")
     if len(numbers) == 3 and all(number.isdecimal() for number in numbers):
         major, minor, _ = map(int, numbers)
         older = minor < code[1] and not writeable
         if major == code[0] and (minor == code[1] or older):
             return None
-    return f"{part} ({found}) has version {text or 'none'}, known is {code[0]}.{code[1]}.{code[2]}"
+    return f"{part} ({cls}) has version {text or 'none'}, known is {code[0]}.{code[1]}.{code[2]}"

@@ -70,23 +70,25 @@ def find(registry: tables.Tables, connection: sqlalchemy.Connection, outputs: Ou
     obstacles
         What has to be mended, in words; none if all can go in.
     """
-    wanted, found = _definitions(registry, outputs.types)
+    definitions, obstacles = _definitions(registry, outputs.types)
     there = set(sqlalchemy.inspect(connection).get_table_names(schema=registry.db.namespace))
-    if missing := sorted((_tables(registry, wanted) | outputs.records_tables) - there):
+    if missing := sorted((_tables(registry, definitions) | outputs.records_tables) - there):
         # Nothing else can be looked at then.
-        return [*found, *(f"there is no table {name}" for name in missing)]
-    registered = dataset_types.find_all(registry, connection, [each.name for each in wanted])
-    found += dataset_types.problems(registry.overrides, wanted, registered)
+        return [*obstacles, *(f"there is no table {name}" for name in missing)]
+    registered = dataset_types.find_all(registry, connection, [each.name for each in definitions])
+    obstacles += dataset_types.problems(registry.overrides, definitions, registered)
     if not outputs.registers:
-        unknown = [each.name for each in wanted if each.name not in registered]
-        found += [f"dataset type {name!r} is not registered, and none is to be" for name in unknown]
-    found += _collections(collections.Collections(registry, connection), outputs)
-    return found
+        unknown = [each.name for each in definitions if each.name not in registered]
+        obstacles += [f"dataset type {name!r} is not registered, and none is to be" for name in unknown]
+    obstacles += _collections(collections.Collections(registry, connection), outputs)
+    return obstacles
 
 
-def _tables(registry: tables.Tables, wanted: Iterable[dataset_types.Definition]) -> set[str]:
+def _tables(registry: tables.Tables, definitions: Iterable[dataset_types.Definition]) -> set[str]:
     """Return the names of the tables that datasets of some types go into, or refer to."""
-    for name in {name for each in wanted for name in each.required if registry.dimensions.has_table(name)}:
+    for name in {
+        name for each in definitions for name in each.required if registry.dimensions.has_table(name)
+    }:
         registry.dimension(name)
     return {table.name for table in registry.metadata.tables.values()}
 
@@ -95,7 +97,7 @@ def _definitions(
     registry: tables.Tables, types: Iterable[OutputType]
 ) -> tuple[list[dataset_types.Definition], list[str]]:
     """Return the definitions of dataset types in this repository, and why others have none."""
-    wanted: list[dataset_types.Definition] = []
+    definitions: list[dataset_types.Definition] = []
     problems: list[str] = []
     for kind in types:
         try:
@@ -107,8 +109,10 @@ def _definitions(
             problems.append(
                 f"dataset type {kind.name!r} needs dimension {', '.join(other)} here, but not in the graph"
             )
-        wanted.append(dataset_types.Definition(kind.name, kind.storage_class, required, kind.is_calibration))
-    return wanted, problems
+        definitions.append(
+            dataset_types.Definition(kind.name, kind.storage_class, required, kind.is_calibration)
+        )
+    return definitions, problems
 
 
 def _collections(rows: collections.Collections, outputs: Outputs) -> Iterator[str]:
@@ -126,10 +130,10 @@ def _collections(rows: collections.Collections, outputs: Outputs) -> Iterator[st
             yield f"there is no collection {', '.join(map(repr, missing))}, an input of the new chain"
 
 
-def _taken(rows: collections.Collections, name: str, wanted: collections.CollectionType) -> Iterator[str]:
+def _taken(rows: collections.Collections, name: str, kind: collections.CollectionType) -> Iterator[str]:
     row = rows.find(name)
-    if row is not None and row.type is not wanted:
+    if row is not None and row.type is not kind:
         yield (
-            f"collection {name!r} is a {row.type.name} collection, not a {wanted.name} collection; choose "
+            f"collection {name!r} is a {row.type.name} collection, not a {kind.name} collection; choose "
             "another name"
         )

@@ -61,7 +61,7 @@ def check(
     connection: sqlalchemy.Connection,
     run: str,
     run_id: int,
-    known: frozenset[str],
+    expected: frozenset[str],
     *,
     required: bool,
 ) -> None:
@@ -77,7 +77,7 @@ def check(
         Connection in a writing transaction that has written nothing yet.
     run, run_id
         Name and key of the RUN collection.
-    known
+    expected
         Ids of provenance graphs that the run may hold.
     required
         Whether it has to hold them.
@@ -93,9 +93,9 @@ def check(
     lock = sqlalchemy.select(table.c.collection_id).where(table.c.collection_id == run_id)
     connection.execute(lock.with_for_update()).all()
     there = ids(registry, connection, run_id)
-    if not there <= known:
+    if not there <= expected:
         raise UnknownGraphError(run, there)
-    if required and there != known:
+    if required and there != expected:
         raise UnrecordedGraphError(
             f"The provenance graph of run {run!r} is not recorded any more. Run the same command again."
         )

@@ -187,18 +187,18 @@ class Tables(definitions.Definitions):
     def opaque(self) -> sqlalchemy.Table:
         """Return the table of the names of all tables of file records."""
         name = "opaque_meta"
-        known = self.get(name)
+        table = self.get(name)
         return (
-            known
-            if known is not None
+            table
+            if table is not None
             else self.define(name, [definitions.text("table_name", primary_key=True)])
         )
 
     def records(self, name: str) -> sqlalchemy.Table:
         """Return a datastore's table of file records."""
-        known = self.get(name)
-        if known is not None:
-            return known
+        table = self.get(name)
+        if table is not None:
+            return table
         component = sqlalchemy.Column("component", sqlalchemy.String(_COMPONENT_LENGTH), primary_key=True)
         return self.define(
             name,

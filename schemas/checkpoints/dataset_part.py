@@ -74,8 +74,8 @@ class Part:
     def is_sound(self) -> bool:
         """Return whether the content is what was written."""
         self._stream.seek(_PREFIX.size)
-        found = digest.checksum(self._stream.read())
-        return found == bytes(self._checksum)
+        checksum = digest.checksum(self._stream.read())
+        return checksum == bytes(self._checksum)
 
 
 def key(opened: digest.Digest, verdicts: bytes) -> bytes:

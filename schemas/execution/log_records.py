@@ -236,10 +236,10 @@ def _check_around(data: bytes, records: bytes | memoryview) -> None:
 
 def _generalize(extra: _Extra) -> None:
     """Let exceptions be of the class that all others are of."""
-    if (found := extra.exception) is not None:
+    if (exception := extra.exception) is not None:
         # The field is only narrower for the decoder.
         extra.exception = task_metadata.ExceptionInfo(  # type: ignore[assignment]
-            found.type_name, found.message, found.metadata
+            exception.type_name, exception.message, exception.metadata
         )
     for previous in extra.previous_attempts:
         _generalize(previous)

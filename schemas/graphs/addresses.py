@@ -111,9 +111,9 @@ def parse_header(data: bytes, path: str, member: str, n_addresses: int) -> tuple
     if not 1 <= int_size <= 8 or len(data) < header_size(int_size):
         raise errors.FormatError(path, member, "not an address file")
     n_rows = int.from_bytes(data[1 : 1 + int_size], "big")
-    found = int.from_bytes(data[1 + int_size : 1 + 2 * int_size], "big")
-    if found != n_addresses:
-        raise errors.FormatError(path, member, f"has {found} addresses a row instead of {n_addresses}")
+    n_in_header = int.from_bytes(data[1 + int_size : 1 + 2 * int_size], "big")
+    if n_in_header != n_addresses:
+        raise errors.FormatError(path, member, f"has {n_in_header} addresses a row instead of {n_addresses}")
     return int_size, n_rows
 
 

@@ -148,9 +148,9 @@ class BackedDatasets:
         for chunk in self._chunks():
             part = np.zeros((len(chunk), 2), dtype=bool)
             for kind in (LOG, METADATA):
-                wanted = [row for row, quantum in enumerate(chunk) if _is_produced(quantum, kind)]
-                ids = addresses.parse_ids([_output(chunk[row], kind) for row in wanted])
-                part[wanted, kind] = self._hold_something(kind, places[kind], ids)
+                rows = [row for row, quantum in enumerate(chunk) if _is_produced(quantum, kind)]
+                ids = addresses.parse_ids([_output(chunk[row], kind) for row in rows])
+                part[rows, kind] = self._hold_something(kind, places[kind], ids)
             parts.append(part)
             yield [(quantum.task_label, bytes(quantum.data_coordinate)) for quantum in chunk]
         self._contents = np.concatenate(parts) if parts else self._contents
@@ -159,15 +159,15 @@ class BackedDatasets:
         """Yield logs and metadata that the graph holds in lists, in the graph's order; after `examine`."""
         begin = 0
         for chunk in self._chunks():
-            found = []
+            datasets = []
             for quantum, present in zip(chunk, self._contents[begin : begin + _CHUNK].tolist(), strict=True):
                 for kind in (METADATA, LOG):
                     name = self._types[quantum.task_label][kind]
                     if present[kind] and name is not None:
                         digits = _output(quantum, kind).replace("-", "").lower()
-                        found.append(Backed(digits, name, bytes(quantum.data_coordinate)))
+                        datasets.append(Backed(digits, name, bytes(quantum.data_coordinate)))
             begin += len(chunk)
-            yield found
+            yield datasets
 
     def configs(self) -> list[Backed]:
         """Return the configs; the text of each is in the pipeline graph.
@@ -179,7 +179,7 @@ class BackedDatasets:
         """
         texts = msgspec.json.decode(self._graph.pipeline_json, type=_Configs).tasks
         names = {t.label: t.init_outputs[pipeline.CONFIG_CONNECTION] for t in self._graph.pipeline.tasks}
-        found = []
+        datasets = []
         for quantum in self._graph.init_quanta():
             label, dataset_id = quantum.task_label, quantum.outputs.get(pipeline.CONFIG_CONNECTION)
             if dataset_id is None:
@@ -187,8 +187,8 @@ class BackedDatasets:
             if label not in texts or not texts[label].config_str:
                 problem = f"there is no configuration of task {label!r} in it; write the graph again"
                 raise errors.FormatError(self._graph.path, "pipeline_graph", problem)
-            found.append(Backed(dataset_id.replace("-", "").lower(), names[label], b"[]"))
-        return found
+            datasets.append(Backed(dataset_id.replace("-", "").lower(), names[label], b"[]"))
+        return datasets
 
     def _chunks(self) -> Iterator[list[_Quantum]]:
         chunk = []
@@ -232,9 +232,9 @@ class BackedDatasets:
 
     def _hold_something(self, kind: int, places: _Places, ids: addresses.Ids) -> npt.NDArray[np.bool_]:
         """Return which datasets have a block with something in it."""
-        found = places.find(ids)
-        result = found >= 0
-        rows = found[result]
+        row_of_id = places.find(ids)
+        result = row_of_id >= 0
+        rows = row_of_id[result]
         order = np.argsort(places.offsets[rows], kind="stable")
         component, decode = (_COMPONENTS[kind], _LAST[kind]) if self._verify else (nodes.DATASETS, _told)
         told = self._graph.read_blocks(

@@ -130,12 +130,12 @@ def _ends(text: bytes, integers: bool) -> Iterator[npt.NDArray[Any]]:
     if compact is not None:
         yield compact
         return
-    found = (_INTEGER_PAIR if integers else _UUID_PAIR).findall(text)
-    if len(found) != text.count(b"["):
+    ends = (_INTEGER_PAIR if integers else _UUID_PAIR).findall(text)
+    if len(ends) != text.count(b"["):
         raise ValueError("an edge is not a pair of nodes")
-    if not found:
+    if not ends:
         return
-    joined = b",".join(found)
+    joined = b",".join(ends)
     if integers:
         yield np.array([int(n) for n in joined.split(b",")], dtype=np.int64)
     else:

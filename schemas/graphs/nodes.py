@@ -253,8 +253,8 @@ def decode_quantum(document: bytes) -> Quantum:
 def _usages(quantum: Any) -> list[dict[str, Any]]:
     """Return the resource usages in a parsed quantum, as far as it is one."""
     attempts = quantum.get("attempts") if isinstance(quantum, dict) else None
-    found = [a.get("resource_usage") for a in attempts or () if isinstance(a, dict)]
-    return [usage for usage in found if isinstance(usage, dict)]
+    entries = [a.get("resource_usage") for a in attempts or () if isinstance(a, dict)]
+    return [usage for usage in entries if isinstance(usage, dict)]
 
 
 def _convert(value: Any, kind: type[T]) -> T:
@@ -280,8 +280,8 @@ def decode_logs(document: bytes) -> list[list[log_records.LogRecord] | None]:
     try:
         return _logs_decoder.decode(document).attempts
     except msgspec.DecodeError:
-        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyLogs)
-        return [None if r is None else [log_records.convert_record(v) for v in r] for r in found.attempts]
+        logs = msgspec.convert(task_metadata.parse_lenient(document), _AnyLogs)
+        return [None if r is None else [log_records.convert_record(v) for v in r] for r in logs.attempts]
 
 
 def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
@@ -289,8 +289,10 @@ def decode_metadata(document: bytes) -> list[task_metadata.TaskMetadata | None]:
     try:
         attempts = _metadata_decoder.decode(document).attempts
     except msgspec.DecodeError:
-        found = msgspec.convert(task_metadata.parse_lenient(document), _AnyMetadata).attempts
-        return [None if m is None else task_metadata.convert(task_metadata.nulls_replaced(m)) for m in found]
+        documents = msgspec.convert(task_metadata.parse_lenient(document), _AnyMetadata).attempts
+        return [
+            None if m is None else task_metadata.convert(task_metadata.nulls_replaced(m)) for m in documents
+        ]
     for metadata in attempts:
         if metadata is not None:
             task_metadata.check_arrays(metadata)

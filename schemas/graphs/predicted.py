@@ -184,11 +184,11 @@ class PredictedGraph:
             for ends in json_stream.edge_pairs(self._container.stream_block("thin_graph"), integers):
                 if by_index is not None:
                     rows = by_index[np.searchsorted(table.index[by_index], ends)]
-                    known = (table.index[rows] == ends).all()
+                    all_there = (table.index[rows] == ends).all()
                 else:
                     rows = np.minimum(np.searchsorted(table.ids, ends), max(len(table.ids) - 1, 0))
-                    known = len(table.ids) and (table.ids[rows] == ends).all()
-                if not known:
+                    all_there = len(table.ids) and (table.ids[rows] == ends).all()
+                if not all_there:
                     raise ValueError("an edge names a quantum that is not in the graph")
                 pieces.append(rows.astype(np.int32).reshape(-1, 2))
         except (ValueError, IndexError) as exc:

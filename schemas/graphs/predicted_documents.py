@@ -54,14 +54,14 @@ def _quanta(quanta: Quanta) -> Iterator[bytes]:
             yield f"{'' if before is None else '],'}{msgspec.json.encode(label).decode()}:[".encode()
             before, comma = label, ""
         texts = (text.decode() for text in addresses.text_list(ids))
-        found = ",".join(
+        documents = ",".join(
             [
                 f'{{"quantum_id":"{text}","data_coordinate":{coordinate}}}'
                 for text, coordinate in zip(texts, coordinates, strict=True)
             ]
         )
-        if found:
-            yield (comma + found).encode()
+        if documents:
+            yield (comma + documents).encode()
             comma = ","
     yield b'},"edges":[' if before is None else b']},"edges":['
 

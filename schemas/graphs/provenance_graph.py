@@ -250,9 +250,9 @@ class ProvenanceGraph:
     def _walk(self, component: int, decode: Callable[[bytes], T]) -> Iterator[tuple[int, int, T]]:
         member = f"{nodes.COMPONENTS[component]}.mb"
         total, int_size = self._container.size(member), self.header.int_size
-        offset, wanted = 0, _CHUNK_SIZE
+        offset, n_bytes = 0, _CHUNK_SIZE
         while offset < total:
-            buffer = self._container.read(member, offset, min(wanted, total - offset))
+            buffer = self._container.read(member, offset, min(n_bytes, total - offset))
             begin, size = 0, int_size
             while begin < len(buffer):
                 size = int_size + int.from_bytes(buffer[begin : begin + int_size], "big")
@@ -269,7 +269,7 @@ class ProvenanceGraph:
                 )
             offset += begin
             # A block can be larger than a chunk.
-            wanted = max(_CHUNK_SIZE, size)
+            n_bytes = max(_CHUNK_SIZE, size)
 
     def _block(self, component: int, node_id: str, decode: Callable[[bytes], T]) -> T | None:
         """Return a node's block in a component, or nothing if it has none there."""
@@ -295,15 +295,15 @@ class ProvenanceGraph:
             key = uuid.UUID(node_id).bytes
         except ValueError as exc:
             raise errors.RefusedError(f"{node_id!r} is not a UUID") from exc
-        found = self._address_file().find(key)
-        if found is None:
+        address = self._address_file().find(key)
+        if address is None:
             raise errors.RefusedError(f"{self.path}: no quantum or dataset {node_id} in this graph")
-        return found
+        return address
 
-    def _check_id(self, component: int, found: str, wanted: str) -> None:
-        if found.replace("-", "").lower() != wanted.replace("-", "").lower():
+    def _check_id(self, component: int, actual: str, expected: str) -> None:
+        if actual.replace("-", "").lower() != expected.replace("-", "").lower():
             member = f"{nodes.COMPONENTS[component]}.mb"
-            raise errors.FormatError(self.path, member, f"has {found} where {wanted} should be")
+            raise errors.FormatError(self.path, member, f"has {actual} where {expected} should be")
 
     def _decode_quantum(self, document: bytes) -> nodes.Quantum:
         quantum = nodes.decode_quantum(document)

@@ -223,18 +223,18 @@ class Index:
             raise errors.FormatError(self.path, "", f"index of another version ({exc})") from exc
 
     def search(
-        self, task: int | None, values: dict[int, int], wanted: frozenset[int] | None
+        self, task: int | None, values: dict[int, int], codes: frozenset[int] | None
     ) -> Iterator[Found]:
         """Yield quanta in the order of the graph; see `columns`."""
         names = ("task", "status", "offset", "size")
-        for columns in self.columns(task, values, wanted, names):
+        for columns in self.columns(task, values, codes, names):
             yield from map(Found, *(columns[name].tolist() for name in names))
 
     def columns(
         self,
         task: int | None,
         values: dict[int, int],
-        wanted: frozenset[int] | None,
+        codes: frozenset[int] | None,
         names: Collection[str] | None = None,
     ) -> Iterator[Columns]:
         """Yield columns of quanta in parts, in the order of the graph.
@@ -245,7 +245,7 @@ class Index:
             Position of the task in the pipeline; of all tasks by default.
         values
             Codes of some of the data ID's values, by position; see `code`.
-        wanted
+        codes
             Statuses; all by default.
         names
             Names of columns; all by default. See `value_column` for those of the data ID's values.
@@ -254,13 +254,13 @@ class Index:
         if task is not None:
             equal["task"] = task
         for group in self._groups:
-            chosen = self._choose(group, equal, wanted)
+            chosen = self._choose(group, equal, codes)
             if chosen is not None:
                 rows = np.flatnonzero(chosen)
                 yield {name: self._column(group, name)[rows] for name in names or group.places}
 
     def _choose(
-        self, group: _Group, equal: dict[str, int], wanted: frozenset[int] | None
+        self, group: _Group, equal: dict[str, int], codes: frozenset[int] | None
     ) -> npt.NDArray[np.bool_] | None:
         """Return which rows of a group fit, or nothing if their ranges tell that none does."""
         ends = {name: group.ranges.get(name, (0, -1)) for name in equal}
@@ -272,8 +272,8 @@ class Index:
                 chosen &= self._column(group, name) == equal[name]
                 if not chosen.any():
                     return None
-        if wanted is not None:
-            chosen &= np.isin(self._column(group, "status"), list(wanted))
+        if codes is not None:
+            chosen &= np.isin(self._column(group, "status"), list(codes))
         return chosen
 
     def counts(self, n_tasks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -292,8 +292,8 @@ class Index:
             task, status = self._column(group, "task"), self._column(group, "status")
             caveats = self._column(group, "caveats")
             np.add.at(by_status, (task, status - statuses.ABORTED), 1)
-            known = (status == statuses.SUCCESSFUL) & (caveats != _NO_CAVEATS)
-            np.add.at(by_caveats, (task[known], caveats[known]), 1)
+            has_caveats = (status == statuses.SUCCESSFUL) & (caveats != _NO_CAVEATS)
+            np.add.at(by_caveats, (task[has_caveats], caveats[has_caveats]), 1)
         return by_status, by_caveats
 
     def _column(self, group: _Group, name: str) -> npt.NDArray[Any]:

@@ -103,13 +103,13 @@ def _add_log(
 ) -> task_metadata.TaskMetadata | None:
     for previous in log.extra.previous_attempts:
         _add_previous(outcome, previous, 1)
-    found = None
+    ids = None
     if log.extra.exception is not None or bytes(log.extra.metadata) != b"null":
         last.exception = log.extra.exception
-        found = _add_extra_metadata(outcome, log.extra, last, 0)
+        ids = _add_extra_metadata(outcome, log.extra, last, 0)
     last.previous_process_quanta = list(map(lenient_values.dashed_id, log.extra.previous_process_quanta))
     outcome.logs.append(log.records)
-    return found
+    return ids
 
 
 def _add_previous(outcome: Outcome, extra: log_records.Extra, depth: int) -> None:

@@ -118,8 +118,8 @@ class InputDatasets:
         table = self._graph.address_table()
         place = int(np.searchsorted(table.ids, readers[row : row + 1])[0])
         if place < len(table.ids) and table.ids[place] == readers[row]:
-            found = self._graph.read_quanta(table.offsets[place], table.sizes[place])
-            quanta = [quantum for quantum, _ in found]
+            pairs = self._graph.read_quanta(table.offsets[place], table.sizes[place])
+            quanta = [quantum for quantum, _ in pairs]
         else:
             quanta = self._graph.init_quanta()
         for quantum in quanta:

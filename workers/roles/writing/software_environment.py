@@ -29,11 +29,11 @@ def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[st
 
 def packages() -> dict[str, str]:
     """Return the version of each installed distribution and conda package, and of Python."""
-    found: dict[str, str] = {"python": sys.version}
+    versions: dict[str, str] = {"python": sys.version}
     for distribution in importlib.metadata.distributions():
         name, version = _name_and_version(distribution)
-        found.setdefault(name, version)
-    result = {_distribution_name(name): version for name, version in found.items()}
+        versions.setdefault(name, version)
+    result = {_distribution_name(name): version for name, version in versions.items()}
     result.update(_conda_packages())
     return result
 
