@@ -16,6 +16,7 @@ from aggregator.butler.registry import (
     ingested_graphs,
     insertion,
     recorded_graphs,
+    run_provenance,
 )
 from aggregator.console import interruption, progress
 from aggregator.graph_ingestion import (
@@ -185,7 +186,7 @@ class Replacement:
         """Record the graph itself."""
         run, dataset_id = self._asked.run, self._asked.dataset_id
         storage_class = graph_places.STORAGE_CLASS
-        kind = self._registry.register_dataset_type(recorded_graphs.DATASET_TYPE, storage_class, ())
+        kind = self._registry.register_dataset_type(run_provenance.DATASET_TYPE, storage_class, ())
         rest = graph_places.FORMATTER, storage_class, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import datastore
-from aggregator.butler.registry import ingested_graphs, recorded_graphs, registry
+from aggregator.butler.registry import ingested_graphs, registry, run_provenance
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import errors
 
@@ -72,11 +72,10 @@ class _Rule:
 
     def __init__(self, repository: repository_config.RepositoryConfig, source: registry.Registry) -> None:
         rules = datastore.Datastore(repository, source.universe)
-        plan = rules.plan(recorded_graphs.DATASET_TYPE, STORAGE_CLASS, source.universe.group(()), None)
+        plan = rules.plan(run_provenance.DATASET_TYPE, STORAGE_CLASS, source.universe.group(()), None)
         if not plan.files:
             raise errors.RefusedError(
-                f"{repository.path}: no datastore accepts {recorded_graphs.DATASET_TYPE}; "
-                "see its constraints."
+                f"{repository.path}: no datastore accepts {run_provenance.DATASET_TYPE}; see its constraints."
             )
         self._datastores = repository.datastores
         self._files = plan.files

@@ -5,7 +5,7 @@ import os.path
 from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import recorded_graphs
+from aggregator.butler.registry import run_provenance
 from aggregator.schemas.graphs import container
 from aggregator.storage import errors, opening, stores
 
@@ -72,7 +72,7 @@ def places(
     found: dict[str, Places] = {}
     for store in repository.datastores:
         for run, path, size in registry.files_of_type(
-            recorded_graphs.DATASET_TYPE, store.name, store.records_table
+            run_provenance.DATASET_TYPE, store.name, store.records_table
         ):
             found[run] = (*found.get(run, ()), Place(store, path, size))
     return found

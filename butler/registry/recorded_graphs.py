@@ -1,11 +1,8 @@
 """Which provenance graphs a run holds, looked up in the transaction that depends on it (docs/ordering.md)."""
 
 import sqlalchemy
-from aggregator.butler.registry import associations, tables
+from aggregator.butler.registry import associations, run_provenance, tables
 from aggregator.storage import errors
-
-DATASET_TYPE = "run_provenance"
-"""Dataset type of provenance graphs in a repository."""
 
 
 class UnknownGraphError(errors.AggregatorError):
@@ -46,7 +43,7 @@ def ids(registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int)
     """
     kind = registry.dataset_type
     query = sqlalchemy.select(kind.c.id, kind.c.tag_association_table)
-    row = connection.execute(query.where(kind.c.name == DATASET_TYPE)).one_or_none()
+    row = connection.execute(query.where(kind.c.name == run_provenance.DATASET_TYPE)).one_or_none()
     if row is None:
         return frozenset()
     # By its tags, since their constraint is an index on just these columns: a run may have millions of rows.

@@ -26,6 +26,7 @@ from aggregator.butler.registry import (
     managers,
     obstacles,
     recorded_graphs,
+    run_provenance,
     tables,
 )
 from aggregator.schemas.graphs import addresses
@@ -50,9 +51,9 @@ def open_repository(
     RefusedError
         Raised, besides, if the configuration hides where ingested graphs are recorded.
     """
-    if repository.overrides.concern(recorded_graphs.DATASET_TYPE):
+    if repository.overrides.concern(run_provenance.DATASET_TYPE):
         raise errors.RefusedError(
-            f"{repository.path}: 'overrides' concern {recorded_graphs.DATASET_TYPE}, whose datasets say that "
+            f"{repository.path}: 'overrides' concern {run_provenance.DATASET_TYPE}, whose datasets say that "
             "a run's logs and metadata are in a graph and not in files. Take them out."
         )
     return open_registry(
