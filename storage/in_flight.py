@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import queue
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MEASURED = 5
-"""Operations that are measured. What most of them take counts: a single one may have had bad luck."""
+"""Operations that are measured, an odd number. What most of them take counts: a single one may have had bad
+luck."""
 
 _LONG = 0.0005
 """Seconds of an operation that is worth a thread. A local one takes a tenth of that."""
@@ -79,7 +79,7 @@ class Requests:
             self._seconds.append(time.perf_counter() - began)
             if len(self._seconds) >= _MEASURED:
                 self.is_measuring = False
-                seconds = statistics.median(self._seconds)
+                seconds = sorted(self._seconds)[_MEASURED // 2]
                 if seconds > _LONG:
                     self.at_once = min(_MOST, max(_FEWEST, round(seconds / _EACH)))
 
