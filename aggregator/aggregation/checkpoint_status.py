@@ -48,10 +48,11 @@ class Status:
 
     def lines(self) -> list[str]:
         """Return it as text."""
+        shards_done = f"{self.n_done} of {self.description.n_shards}"
         result = [
             f"Checkpoint of {self.description.predicted_graph}, run {self.description.output_run}",
             f"State: {self._state()}",
-            f"Shards done: {self.n_done} of {self._n_shards} ({self.description.shard_size} quanta each)",
+            f"Shards done: {shards_done} ({self.description.shard_size} quanta each)",
             f"Datasets ingested: {self.n_ingested}",
             f"Last activity: {self.last_activity:%Y-%m-%d %H:%M:%S}",
             *(f"Will be scanned again: {reason}" for reason in self.damaged),
@@ -76,7 +77,7 @@ class Status:
             provenance_graph=last.output if last is not None else None,
             quanta=self.description.n_quanta,
             quanta_scanned=None if counts is None else counts.n_counted,
-            shards=self._n_shards,
+            shards=self.description.n_shards,
             shards_done=self.n_done,
             statuses=None if counts is None else counts.status_counts(),
             tasks=None if counts is None else counts.task_counts(),
@@ -84,10 +85,6 @@ class Status:
             damaged=self.damaged,
             last_activity=self.last_activity.astimezone(datetime.UTC).isoformat(timespec="milliseconds"),
         )
-
-    @property
-    def _n_shards(self) -> int:
-        return 1 - (-self.description.n_quanta // self.description.shard_size)
 
     def _state_name(self) -> str:
         """Return how far the last run came, in one word."""
@@ -260,7 +257,7 @@ def _read_digests(
     """Return status and task of each quantum by shard, and what can't be used."""
     columns: dict[int, _Columns] = {}
     damaged = []
-    for shard in range(1 - (-description.n_quanta // description.shard_size)):
+    for shard in range(description.n_shards):
         path = layout.digest(shard)
         if local_files.exists(path):
             try:

@@ -222,9 +222,9 @@ class Invocation:
             return self._account.outcome
         if isinstance(error, errors.HeldError):
             return "held"
-        return {errors.RefusedError.exit_code: "refused"}.get(
-            code, "interrupted" if code > _SIGNALLED else "failed"
-        )
+        if code == errors.RefusedError.exit_code:
+            return "refused"
+        return "interrupted" if code > _SIGNALLED else "failed"
 
 
 def _now() -> str:

@@ -40,6 +40,11 @@ class Manifest(msgspec.Struct, frozen=True):
     begun: int
     """Nanoseconds since 1970 before which nothing was scanned, by the clock of the file system."""
 
+    @property
+    def n_shards(self) -> int:
+        """Number of shards, that of the init quanta included."""
+        return 1 - (-self.n_quanta // self.shard_size)
+
 
 class _Version(msgspec.Struct):
     version: int
