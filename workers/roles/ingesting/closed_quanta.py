@@ -2,11 +2,10 @@
 
 import shlex
 
-import numpy as np
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import graph_places, ingested_graphs, registry
+from aggregator.butler.registry import dataset_ids, graph_places, ingested_graphs, registry
 from aggregator.schemas import messages
-from aggregator.schemas.graphs import addresses, nodes, provenance_graph
+from aggregator.schemas.graphs import nodes, provenance_graph
 from aggregator.storage import errors
 from aggregator.workers.roles import given_graph
 
@@ -133,17 +132,9 @@ class ClosedQuanta:
             with provenance_graph.ProvenanceGraph(path) as ingested:
                 for table in ingested.address_rows():
                     ids = table.ids[table.sizes[:, nodes.QUANTA] > 0]
-                    if _are_common(wanted, ids):
+                    if dataset_ids.are_in(ids, wanted).any():
                         return True
         except errors.RefusedError as exc:
             # To put the file back is all that can help, and then the same command does.
             raise errors.AggregatorError(str(exc)) from exc
         return False
-
-
-def _are_common(ids: addresses.Ids, others: addresses.Ids) -> bool:
-    """Return whether two sorted columns of ids have any in common."""
-    if not len(ids):
-        return False
-    rows = np.minimum(np.searchsorted(ids, others), len(ids) - 1)
-    return bool((ids[rows] == others).any())
