@@ -7,16 +7,12 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from aggregator.storage import fault_points
-
 import aggregator
-from tests.helpers import databases
+from tests.helpers import databases, kills
 from tests.helpers.oracle import compare, runs
 
 
@@ -53,19 +49,8 @@ class Case:
         self, *options: str, given: bool = True, stop_at: str = "", marker: pathlib.Path | None = None
     ) -> Any:
         """Start the ingestion in a session of its own, with the graph or else as the options say."""
-        environment = dict(os.environ)
-        if stop_at:
-            environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [sys.executable, "-m", "aggregator", "ingest-graph", str(self.run.root)]
-        command += [str(self.graph)] if given else []
-        return subprocess.Popen(
-            [*command, *options],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        graph = [str(self.graph)] if given else []
+        return kills.start(["ingest-graph", str(self.run.root), *graph, *options], stop_at, marker)
 
     def finish(self, *options: str, given: bool = True) -> str:
         """Ingest to the end; return what was printed."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +23,21 @@ from tests.helpers.oracle import compare, runs
 
 GONE_SECONDS = 10.0
 """A killed process must be noticed, and all others be gone, within this time."""
+
+
+def start(arguments: Sequence[str], stop_at: str = "", marker: pathlib.Path | None = None) -> Any:
+    """Start a command in a session of its own; at a fault point it stops itself, and makes the marker."""
+    environment = dict(os.environ)
+    if stop_at:
+        environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "aggregator", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,18 +62,7 @@ class Case:
 
     def start(self, n_processes: int, stop_at: str = "", marker: pathlib.Path | None = None) -> Any:
         """Start the aggregation in a session of its own."""
-        environment = dict(os.environ)
-        if stop_at:
-            environment[fault_points.VARIABLE] = f"{stop_at}:{marker}"
-        command = [sys.executable, "-m", "aggregator", *self.arguments(n_processes)]
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start(self.arguments(n_processes), stop_at, marker)
 
     def finish(self, n_processes: int = 2) -> str:
         """Aggregate to the end; return what was printed."""

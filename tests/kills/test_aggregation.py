@@ -45,14 +45,6 @@ SIGNALS = list(itertools.product(STEPS, [1, 2], [signal.SIGINT, signal.SIGTERM],
 """Steps, numbers of processes, signals, and whether they go to all."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    directory = tmp_path_factory.mktemp("undisturbed")
-    case = kills.Case(runs.copy_run(oracle_run, directory / "repo"), directory / "out.qg")
-    case.finish()
-    return case.content()
-
-
 @pytest.fixture
 def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
     copy = runs.copy_run(oracle_run, tmp_path / "repo")

@@ -6,12 +6,9 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
-from aggregator.storage import fault_points
 
 from tests.helpers import databases, kills, postgresql_server, small_runs
 
@@ -42,20 +39,11 @@ class Pair:
 
 
 def start(run: small_runs.SmallRun, n_processes: int, point: str, marker: pathlib.Path) -> Any:
-    command = [
-        *(sys.executable, "-m", "aggregator", "aggregate-graph"),
-        *(str(run.predicted), str(run.root), "-o", str(run.output)),
+    arguments = [
+        *("aggregate-graph", str(run.predicted), str(run.root), "-o", str(run.output)),
         *("-j", str(n_processes), "--ingest-batch-size", "60"),
     ]
-    environment = {**os.environ, fault_points.VARIABLE: f"{point}:{marker}"}
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return kills.start(arguments, point, marker)
 
 
 @pytest.mark.ordering("O1", "B4")

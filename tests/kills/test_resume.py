@@ -20,14 +20,6 @@ from tests.helpers import kills
 from tests.helpers.oracle import compare, runs
 
 
-@pytest.fixture(scope="module")
-def undisturbed(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    directory = tmp_path_factory.mktemp("undisturbed")
-    case = kills.Case(runs.copy_run(oracle_run, directory / "repo"), directory / "out.qg")
-    aggregate(case)
-    return case.content()
-
-
 @pytest.fixture
 def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
     return kills.Case(runs.copy_run(oracle_run, tmp_path / "repo"), tmp_path / "out.qg")

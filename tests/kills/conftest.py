@@ -1,0 +1,19 @@
+"""What runs that were killed are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helpers import kills
+from tests.helpers.oracle import runs
+
+
+@pytest.fixture(scope="session")
+def undisturbed(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return what an aggregation of the oracle run leaves that nobody disturbs."""
+    directory = tmp_path_factory.mktemp("undisturbed")
+    case = kills.Case(runs.copy_run(oracle_run, directory / "repo"), directory / "out.qg")
+    case.finish()
+    return case.content()
