@@ -55,9 +55,8 @@ def test_every_option_that_is_a_number_has_a_range() -> None:
 @pytest.mark.parametrize("name", configuration._RANGES)
 def test_numbers_out_of_range_are_refused(name: str) -> None:
     for value in [bad for bad in BAD if not (name == "zstd_level" and bad == -1)]:
-        config = configuration.AggregatorConfig(**{name: value})
         with pytest.raises(aggregator.RefusedError, match=f"{name} must be a"):
-            configuration.check(config)
+            configuration.check(configuration.AggregatorConfig(**{name: value}))
 
 
 def test_numbers_of_other_commands_are_refused(clean_run: small_runs.SmallRun) -> None:
