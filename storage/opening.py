@@ -1,6 +1,8 @@
-"""From the root of a datastore, as it is configured, to its store."""
+"""From a root as it is configured to its store, and from the location of a file to the file."""
 
-from aggregator.storage import errors, local_store, stores, uris
+import os
+
+from aggregator.storage import errors, local_store, random_access, stores, uris
 
 
 def open_store(root: str) -> stores.Store:
@@ -21,3 +23,42 @@ def open_store(root: str) -> stores.Store:
             f"{root}: remote files need obstore; install this package with its extra 'remote'."
         ) from exc
     return object_store.ObjectStore(root)
+
+
+def locate(location: str) -> tuple[stores.Store, str]:
+    """Return the store that a file is in, and its key there.
+
+    Parameters
+    ----------
+    location
+        A path, or a URI of a kind that there is a store for.
+
+    Raises
+    ------
+    RefusedError
+        If it needs a library that is not installed, or names no file.
+    """
+    if uris.is_remote(location):
+        root, key = uris.split(location)
+        return open_store(root), key
+    directory, name = os.path.split(os.path.abspath(location))
+    return local_store.LocalStore(directory), name
+
+
+def open_file(location: str) -> random_access.RandomAccess:
+    """Return a file, open for reading; parameters as for `locate`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is certainly not there.
+    UnusableError
+        If it can't be used.
+    MachineError
+        If nobody knows.
+    RefusedError
+        As for `locate`; and if the store can't be looked into.
+    """
+    if uris.is_remote(location):
+        return random_access.StoredFile(*locate(location))
+    return random_access.LocalFile(location)

@@ -73,3 +73,23 @@ def join(root: str, key: str) -> str:
     netloc, slash, path = path.partition("/")
     quoted = urllib.parse.quote(urllib.parse.unquote(path), safe=_UNQUOTED)
     return f"{base}://{netloc}{slash}{quoted}/{urllib.parse.quote(key, safe=_UNQUOTED)}"
+
+
+def split(location: str) -> tuple[str, str]:
+    """Return the root that a remote file lies directly below, and its key there.
+
+    Raises
+    ------
+    RefusedError
+        If it names no file, no bucket or host, or holds a password.
+    """
+    parts = parse(location)
+    root, _, name = location.rpartition("/")
+    if not name or not parts.prefix:
+        raise errors.RefusedError(f"{location}: names no file.")
+    return root.rstrip("/"), urllib.parse.unquote(name)
+
+
+def normal(location: str) -> str:
+    """Return the URI of a remote file in its usual form; raises as `split`."""
+    return join(*split(location))

@@ -31,8 +31,8 @@ class Provenance:
     Parameters
     ----------
     location
-        A provenance graph (`.qg`); or a repository (directory, configuration file, alias, or configuration)
-        in which the graph has been ingested.
+        A provenance graph (`.qg`), by its path or URI; or a repository (directory, configuration file,
+        alias, or configuration) in which the graph has been ingested.
     run
         In a repository: the run, or a chain. Can be left out if only one run has a graph.
     registry
@@ -56,6 +56,7 @@ class Provenance:
         argument_types.check(Provenance.__init__, locals())
         self._graph = provenance_graph.ProvenanceGraph(_find_graph(location, run, registry))
         self.path = self._graph.path
+        self.n_bytes = self._graph.n_bytes
         self.header = self._graph.header
         self.pipeline = self._graph.pipeline
         self._search = node_search.NodeSearch(self._graph)

@@ -1,6 +1,5 @@
 """What `aggregator show` tells, as JSON values; docs/show.md describes their form."""
 
-import os
 from typing import Any
 
 import msgspec
@@ -32,7 +31,7 @@ def summary(reader: provenance.Provenance) -> Document:
             }
         )
     return {
-        "graph_size": os.path.getsize(reader.path),
+        "graph_size": reader.n_bytes,
         "output": header.output,
         "inputs": header.inputs,
         "built": {"user": header.user, "time": header.timestamp, "command": header.command},

@@ -1,7 +1,6 @@
 """Provenance graphs that are part of a repository (aggregate-and-ingest.md section 6)."""
 
 import dataclasses
-import os.path
 from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
@@ -31,13 +30,12 @@ class Place:
         """The store that has it, and its key there."""
         if "://" in self.recorded:
             # It was ingested where it was.
-            directory, name = os.path.split(container.local_path(self.recorded))
-            return opening.open_store(directory), name
+            return opening.locate(container.graph_path(self.recorded))
         return self.store.files, self.recorded
 
     @property
     def file(self) -> str:
-        """Local path."""
+        """Its path or URI."""
         files, key = self.address
         return files.location(key)
 
@@ -112,7 +110,7 @@ def find(
     collection: str | None = None,
     registry: "registries.Registry | None" = None,
 ) -> str:
-    """Return the path of the provenance graph of a run.
+    """Return the path or URI of the provenance graph of a run.
 
     Parameters
     ----------

@@ -1,18 +1,16 @@
 """The `.qg` container: a zip archive of stored members (quantum-graph-format.md section 1)."""
 
-import contextlib
 import hashlib
-import os
 import pathlib
 import struct
 import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from aggregator.schemas.graphs import blocks
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, opening, uris
 
 DICTIONARY = "compression_dict"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -31,7 +29,9 @@ def local_path(uri: str) -> str:
     if parts.scheme == "file":
         return local_files.named(urllib.parse.unquote(parts.path))
     if parts.scheme and "://" in uri:
-        raise errors.RefusedError(f"{uri}: only local files are supported by this version")
+        if uris.is_remote(uri):
+            uris.parse(uri)
+        raise errors.RefusedError(f"{uri}: only local files can be used here")
     return local_files.named(uri)
 
 
@@ -46,7 +46,7 @@ class Container:
     Parameters
     ----------
     path
-        Local path of the file.
+        Path or remote URI of the file.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class Container:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._fd = local_files.open_file(path)
+            self._file = opening.open_file(path)
         except OSError as exc:
             raise errors.RefusedError(f"{path}: can't open the graph ({exc.strerror})") from exc
         except local_files.UnusableError as exc:
@@ -71,8 +71,9 @@ class Container:
         try:
             self._members = self._find_members()
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
+        self._begins: dict[str, int] = {}
         self._codec: blocks.Codec | None = None
         self._inflated: dict[str, bytes] = {}
 
@@ -86,48 +87,43 @@ class Container:
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def _find_members(self) -> dict[str, tuple[int, int]]:
-        """Return (payload offset, size) of each member; the offset is -1 if it must be inflated."""
+        """Return (offset of the local header, size) of each member; offset -1 if it must be inflated."""
         try:
             with self._archive() as archive:
                 self.comment = archive.comment
                 members = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
                 self.fingerprint = hashlib.blake2b(repr(members).encode(), digest_size=16).hexdigest()
-                return {info.filename: self._place(info) for info in archive.infolist()}
+                return {info.filename: _place(info) for info in archive.infolist()}
         except errors.MachineError:
             raise
         except Exception as exc:
-            # The library takes what it can't read for damage, too.
-            if isinstance(exc.__context__, OSError) and local_files.is_machine_trouble(exc.__context__):
-                raise errors.MachineError(self.path, exc.__context__.strerror or str(exc)) from exc
             # It tells of damage with errors of many kinds, down to struct.error.
             raise errors.RefusedError(
                 f"{self.path}: not a quantum graph file, or truncated ({exc}); copy or build it again"
             ) from exc
 
-    @contextlib.contextmanager
-    def _archive(self) -> Iterator[zipfile.ZipFile]:
-        with (
-            local_files.watched(self.path),
-            os.fdopen(os.dup(self._fd), "rb") as stream,
-            zipfile.ZipFile(stream) as archive,
-        ):
-            yield archive
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(cast(IO[bytes], self._file.stream()))
 
-    def _place(self, info: zipfile.ZipInfo) -> tuple[int, int]:
-        if info.compress_type != zipfile.ZIP_STORED:
-            return -1, info.file_size
-        local = os.pread(self._fd, _LOCAL_HEADER.size, info.header_offset)
-        if len(local) < _LOCAL_HEADER.size:
-            raise zipfile.BadZipFile("local header is cut off")
-        signature, n_name, n_extra = _LOCAL_HEADER.unpack(local)
-        if signature != _LOCAL_SIGNATURE:
-            raise zipfile.BadZipFile("local header is damaged")
-        return info.header_offset + _LOCAL_HEADER.size + n_name + n_extra, info.file_size
+    def _begin(self, member: str, header: int) -> int:
+        """Return where the content of a stored member begins, which its local header tells."""
+        if member not in self._begins:
+            local = self._file.read(header, _LOCAL_HEADER.size)
+            if len(local) < _LOCAL_HEADER.size:
+                raise errors.FormatError(self.path, member, "file is truncated")
+            signature, n_name, n_extra = _LOCAL_HEADER.unpack(local)
+            if signature != _LOCAL_SIGNATURE:
+                raise errors.FormatError(self.path, member, "local header is damaged")
+            self._begins[member] = header + _LOCAL_HEADER.size + n_name + n_extra
+        return self._begins[member]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file when it was opened."""
+        return self._file.size
 
     def __contains__(self, member: str) -> bool:
         return member in self._members
@@ -157,24 +153,17 @@ class Container:
         FormatError
             If the member is missing, or shorter than asked for.
         """
-        start, total = self._find(member)
+        header, total = self._find(member)
         size = total - offset if size is None else size
         if not 0 <= offset <= offset + size <= total:
             problem = f"has {total} bytes, {size} at {offset} are needed"
             raise errors.FormatError(self.path, member, problem)
-        if start < 0:
+        if header < 0:
             return self._inflate(member)[offset : offset + size]
-        pieces, place, left = [], start + offset, size
-        while left:
-            # One call returns at most 2 GiB.
-            with local_files.watched(self.path):
-                piece = os.pread(self._fd, left, place)
-            if not piece:
-                raise errors.FormatError(self.path, member, "file is truncated")
-            pieces.append(piece)
-            place += len(piece)
-            left -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = self._file.read(self._begin(member, header) + offset, size)
+        if len(data) < size:
+            raise errors.FormatError(self.path, member, "file is truncated")
+        return data
 
     def _inflate(self, member: str) -> bytes:
         """Return a member that the archive holds compressed; kept, since it can't be read in part."""
@@ -216,9 +205,14 @@ class Container:
             raise errors.FormatError(self.path, member, str(exc)) from exc
 
 
+def _place(info: zipfile.ZipInfo) -> tuple[int, int]:
+    is_stored = info.compress_type == zipfile.ZIP_STORED
+    return info.header_offset if is_stored else -1, info.file_size
+
+
 def graph_path(uri: str) -> str:
-    """Return the local path of a graph, refusing names that are not of this format."""
-    path = local_path(uri)
+    """Return the local path or remote URI of a graph, refusing names that are not of this format."""
+    path = uris.normal(uri) if uris.is_remote(uri) else local_path(uri)
     if pathlib.PurePath(path).suffix != ".qg":
         raise errors.RefusedError(f"{path}: a quantum graph file must have the extension .qg")
     return path

@@ -54,7 +54,7 @@ class PredictedGraph:
     Parameters
     ----------
     uri
-        Path or `file:` URI of the graph.
+        Path or URI of the graph.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class ProvenanceGraph:
     Parameters
     ----------
     uri
-        Path or `file:` URI of the graph.
+        Path or URI of the graph.
 
     Raises
     ------
@@ -79,6 +79,11 @@ class ProvenanceGraph:
     def fingerprint(self) -> str:
         """Hash that copies of this file share, and no other graph has."""
         return self._container.fingerprint
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file in bytes."""
+        return self._container.n_bytes
 
     @property
     def read_since(self) -> int | None:

@@ -114,6 +114,8 @@ class FaultyServer:
         """Seconds to wait before each answer."""
         self.n_requests = 0
         """Requests so far."""
+        self.n_bytes = 0
+        """Bytes of bodies that it has sent so far."""
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -162,6 +164,7 @@ class FaultyServer:
         size = answer.getheader("Content-Length") if handler.command == "HEAD" else len(data)
         handler.send_header("Content-Length", str(size))
         handler.end_headers()
+        self.n_bytes += len(data) if handler.command != "HEAD" else 0
         if fault == CUT:
             handler.wfile.write(data[: len(data) // 2])
             handler.close_connection = True

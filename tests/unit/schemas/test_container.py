@@ -123,7 +123,7 @@ def test_what_is_no_graph_is_refused(tmp_path: pathlib.Path) -> None:
         with pytest.raises(errors.RefusedError, match=problem):
             predicted.PredictedGraph(str(tmp_path / name))
     with pytest.raises(errors.RefusedError, match="local"):
-        predicted.PredictedGraph("s3://bucket/graph.qg")
+        predicted.PredictedGraph("ftp://host/graph.qg")
     (tmp_path / "directory.qg").mkdir()
     with pytest.raises(errors.RefusedError, match=r"directory\.qg"):
         predicted.PredictedGraph(str(tmp_path / "directory.qg"))

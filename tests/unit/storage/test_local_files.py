@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import pathlib
 import pickle
@@ -283,11 +282,10 @@ def test_trouble_before_the_start_is_no_refusal(
 def test_graph_that_a_library_cannot_read(run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """It calls that damage."""
 
-    class Stream(io.BytesIO):
-        def seek(self, *args: int) -> int:
-            raise OSError(errno.EIO, "Input/output error")
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fdopen", lambda fd, mode: os.close(fd) or Stream())
+    monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(errors.MachineError, match="Input/output error"):
         container.Container(str(run.predicted))
 
