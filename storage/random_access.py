@@ -6,10 +6,15 @@ import abc
 import collections
 import errno
 import io
+import logging
 import os
+import time
+from collections.abc import Iterator
 from typing import Final, Self
 
-from aggregator.storage import durable_files, errors, local_files, stores
+from aggregator.storage import durable_files, errors, in_flight, local_files, stores
+
+_log = logging.getLogger(__name__)
 
 _BLOCK: Final = 1 << 13
 """Bytes that are fetched at least, from a multiple of them on."""
@@ -24,6 +29,15 @@ _LARGE: Final = 1 << 18
 """Bytes from which on a read is not kept: whoever goes through all of a file comes by just once."""
 
 
+_PART: Final = 1 << 23
+"""Bytes of a part, if all of a file is fetched; too many to be kept."""
+
+_PARTS_AT_ONCE: Final = 4
+
+_TOLD_SECONDS: Final = 30.0
+"""How often it is told how far that is."""
+
+
 class RandomAccess(abc.ABC):
     """A file, open for reading; used by one thread at a time."""
 
@@ -32,6 +46,9 @@ class RandomAccess(abc.ABC):
 
     size: int
     """Its bytes when it was opened."""
+
+    tag: bytes = b""
+    """Tells an object of a store from others that had its place before (see `stores.Mark`)."""
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +130,7 @@ class StoredFile(RandomAccess):
         if mark is None:
             raise FileNotFoundError(2, "No such object", self.name)
         self.size = mark.size
-        self._tag = mark.tag
+        self.tag = mark.tag
         self._kept: collections.OrderedDict[int, bytes] = collections.OrderedDict()
 
     def close(self) -> None:
@@ -150,7 +167,7 @@ class StoredFile(RandomAccess):
 
     def _fetch(self, begin: int, end: int) -> bytes:
         try:
-            data = self._store.read_range(self._key, begin, end - begin, self._tag)
+            data = self._store.read_range(self._key, begin, end - begin, self.tag)
         except (FileNotFoundError, stores.ChangedError) as exc:
             raise errors.MachineError(self.name, "was replaced or removed while it was read") from exc
         except local_files.UnusableError as exc:
@@ -158,6 +175,28 @@ class StoredFile(RandomAccess):
         if len(data) != end - begin:
             raise errors.MachineError(self.name, f"gave {len(data)} bytes instead of {end - begin}")
         return data
+
+
+def pieces(file: RandomAccess) -> Iterator[bytes]:
+    """Yield all of a file, several parts of it being fetched at a time.
+
+    Raises
+    ------
+    MachineError
+        As for `RandomAccess.read`.
+    """
+    began = told = time.monotonic()
+    n_done = 0
+    with in_flight.Requests(_PARTS_AT_ONCE) as requests:
+        for piece in requests.map(lambda begin: file.read(begin, _PART), range(0, file.size, _PART)):
+            yield piece
+            n_done += len(piece)
+            if time.monotonic() - told > _TOLD_SECONDS:
+                told = time.monotonic()
+                rate = n_done / (told - began)
+                _log.info(
+                    "%s: %.0f of %.0f MB, %.0f MB/s", file.name, n_done / 1e6, file.size / 1e6, rate / 1e6
+                )
 
 
 class _Stream(io.RawIOBase):

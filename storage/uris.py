@@ -5,6 +5,7 @@ configured, since the names of datastores depend on it.
 """
 
 import dataclasses
+import os
 import urllib.parse
 
 from aggregator.storage import errors
@@ -88,6 +89,11 @@ def split(location: str) -> tuple[str, str]:
     if not name or not parts.prefix:
         raise errors.RefusedError(f"{location}: names no file.")
     return root.rstrip("/"), urllib.parse.unquote(name)
+
+
+def absolute(location: str) -> str:
+    """Return a path from the root of the file system on, or a remote URI in its usual form."""
+    return normal(location) if is_remote(location) else os.path.abspath(location)
 
 
 def normal(location: str) -> str:

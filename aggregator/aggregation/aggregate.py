@@ -20,7 +20,7 @@ from aggregator.aggregation import (
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_paths
 from aggregator.schemas.checkpoints import last_run, unreadable
-from aggregator.storage import errors, fault_points, locks
+from aggregator.storage import errors, fault_points, locks, uris
 from aggregator.workers.engines import engine, in_process, processes, processor_time
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def aggregate_graph(
     Parameters
     ----------
     predicted_path
-        Predicted quantum graph (`.qg`).
+        Predicted quantum graph (`.qg`), by its path or URI.
     butler_path
         Repository: its directory, its configuration file, or its alias.
     config
@@ -89,7 +89,7 @@ def aggregate_graph(
         ) as request,
     ):
         done = aggregation_summary.empty(tuple(task.label for task in request.graph.pipeline.tasks), config)
-        done.run, done.predicted_graph = request.graph.header.output_run, os.path.abspath(request.graph.path)
+        done.run, done.predicted_graph = request.graph.header.output_run, uris.absolute(request.graph.path)
         done.repository = request.repository.path
         done.checkpoint = request.checkpoint.layout.directory if config.checkpoint else None
         listing = unreadable.Listing(request.checkpoint.layout.directory)

@@ -56,6 +56,14 @@ def read_manifest(
     return kept
 
 
+def peek(held: checkpoints.Checkpoint) -> manifest.Manifest | None:
+    """Return the manifest of a checkpoint, whatever it belongs to; nothing if none can be read."""
+    try:
+        return manifest.read(held.layout.manifest) if local_files.exists(held.layout.manifest) else None
+    except errors.FormatError:
+        return None
+
+
 def checksum(data: bytes | memoryview) -> str:
     """Return the checksum of a part of a checkpoint; empty for an empty one."""
     return digest.checksum(data).hex() if data else ""

@@ -12,7 +12,7 @@ from aggregator.aggregation import aggregation_summary, checkpoints, judgement, 
 from aggregator.schemas import status_document
 from aggregator.schemas.checkpoints import checkpoint, digest, last_run, ledger, manifest
 from aggregator.schemas.graphs import container, predicted, provenance_graph
-from aggregator.storage import errors, local_files, locks
+from aggregator.storage import errors, local_files, locks, uris
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class WithoutCheckpoint:
 
     def document(self) -> status_document.Status:
         """Return it as programs read it."""
-        is_complete, path = self.n_datasets is not None, os.path.abspath(self.path)
+        is_complete, path = self.n_datasets is not None, uris.absolute(self.path)
         return status_document.Status(
             state="complete" if is_complete else "unknown",
             run=self.run,
@@ -187,9 +187,9 @@ def find(path: str) -> Status | Starting | WithoutCheckpoint:
         If nothing is known.
     """
     if not os.path.isdir(path):
-        path = container.local_path(path)
+        path = uris.normal(path) if uris.is_remote(path) else container.local_path(path)
         beside = checkpoints.directory_beside(path)
-        if not os.path.isdir(beside):
+        if not os.path.isdir(beside) or not _is_of(beside, path):
             return _read_graph(path)
         path = beside
     layout = checkpoint.Layout(path)
@@ -197,6 +197,15 @@ def find(path: str) -> Status | Starting | WithoutCheckpoint:
     if process and not local_files.exists(layout.manifest):
         return Starting(path, process)
     return read(path)
+
+
+def _is_of(directory: str, graph_path: str) -> bool:
+    """Return whether a checkpoint may be that of a graph: graphs on other hosts can have equal names."""
+    layout = checkpoint.Layout(directory)
+    if not uris.is_remote(graph_path) or not local_files.exists(layout.manifest):
+        return True
+    last = last_run.read(layout.last_run)
+    return graph_path in (manifest.read(layout.manifest).predicted_graph, last and last.output)
 
 
 def _read_graph(path: str) -> WithoutCheckpoint:
@@ -229,7 +238,7 @@ def read(directory: str) -> Status:
         description=description,
         n_done=len(statuses),
         damaged=damaged,
-        counts=_judge(description, statuses, last),
+        counts=_judge(_graph_path(layout, description), description, statuses, last),
         n_ingested=sum(line.n_datasets for line in ledger.read_all(layout.ledger)),
         last_activity=datetime.datetime.fromtimestamp(_last_activity(directory)),
         process=locks.holder(layout.lock),
@@ -268,12 +277,21 @@ def _read_digests(
     return columns, damaged
 
 
+def _graph_path(layout: checkpoint.Layout, description: manifest.Manifest) -> str:
+    """Return where the graph is best read from: a copy in the checkpoint, if there is one."""
+    copy = layout.graph_copy(description.graph_copy) if description.graph_copy else ""
+    return copy if copy and os.path.exists(copy) else description.predicted_graph
+
+
 def _judge(
-    description: manifest.Manifest, columns: dict[int, _Columns], last: last_run.LastRun | None
+    graph_path: str,
+    description: manifest.Manifest,
+    columns: dict[int, _Columns],
+    last: last_run.LastRun | None,
 ) -> aggregation_summary.Summary | None:
     """Return quanta by verdict, as the last run judged the shards up to the first that is missing."""
     try:
-        with predicted.PredictedGraph(description.predicted_graph) as graph:
+        with predicted.PredictedGraph(graph_path) as graph:
             table = graph.address_table()
             if graph.identity(table) != description.identity.graph:
                 return None

@@ -11,7 +11,7 @@ from typing import Self
 
 from aggregator.aggregation import configuration
 from aggregator.schemas.checkpoints import checkpoint, last_run, superseded
-from aggregator.storage import durable_files, errors, leases, local_files, locks, partial_files
+from aggregator.storage import durable_files, errors, leases, local_files, locks, partial_files, uris
 
 _log = logging.getLogger(__name__)
 
@@ -127,8 +127,8 @@ class Checkpoint:
         self.lock.release()
 
     def clear(self) -> None:
-        """Remove all files that a checkpoint has, but the lock."""
-        self._remove_files(lambda name: True)
+        """Remove all files that a checkpoint has, but the lock, and copies of graphs."""
+        self._remove_files(lambda name: not checkpoint.is_graph_copy(name))
 
     def set_aside(self) -> None:
         """Make room for another manifest; what was found out stays until it is forgotten or taken back."""
@@ -247,15 +247,16 @@ def directory_for(graph_path: str, output: str | None, chosen: str | None) -> st
     """Return where a checkpoint goes: where one says, else beside the graph, else beside the output."""
     if chosen is not None:
         return os.path.abspath(chosen)
-    beside_graph = os.path.abspath(graph_path)
+    beside_graph = directory_beside(graph_path)
     if os.access(os.path.dirname(beside_graph), os.W_OK) or output is None:
-        return directory_beside(beside_graph)
+        return beside_graph
     return directory_beside(output)
 
 
 def directory_beside(graph_path: str) -> str:
-    """Return the checkpoint that lies beside a graph."""
-    return f"{os.path.abspath(graph_path)}.checkpoint"
+    """Return the checkpoint beside a graph; in the working directory for one that is on another host."""
+    name = uris.split(graph_path)[1] if uris.is_remote(graph_path) else graph_path
+    return f"{os.path.abspath(name)}.checkpoint"
 
 
 def temporary_directory() -> str:

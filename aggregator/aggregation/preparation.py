@@ -15,6 +15,7 @@ from aggregator.aggregation import (
     configuration,
     dictionary,
     file_plans,
+    graph_copies,
     shards,
 )
 from aggregator.butler.configuration import locality
@@ -22,7 +23,7 @@ from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import digest, manifest
 from aggregator.schemas.graphs import addresses, predicted
-from aggregator.storage import fault_points, in_flight
+from aggregator.storage import fault_points, in_flight, uris
 from aggregator.workers.roles.scanning import execution_files, scanner
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Preparation:
     than the one of the checkpoint, or another one."""
 
 
-def prepare(asked: aggregation_request.Request) -> Preparation:
+def prepare(given: aggregation_request.Request) -> Preparation:
     """Read the graph's structure, and look whether the checkpoint's content can be used.
 
     Raises
@@ -61,12 +62,13 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
         If the graph is damaged.
     """
     fault_points.reached("start")
+    given.checkpoint.remove_temporary_files()
+    asked = graph_copies.localized(given)
     graph, held = asked.graph, asked.checkpoint
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
     identity = _identity(asked, table)
     files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
-    held.remove_temporary_files()
     n_requests = asked.config.n_requests
     found = checkpoint_content.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
     if found is not None:
@@ -80,7 +82,7 @@ def prepare(asked: aggregation_request.Request) -> Preparation:
         del table
         with in_flight.Requests(n_requests) as requests:
             edge_bytes = edges.reshape(-1).view(np.uint8).data
-            found = _fill_checkpoint(asked, files, division, edge_bytes, identity, requests)
+            found = _fill_checkpoint(asked, given.graph, files, division, edge_bytes, identity, requests)
             # Scanners need not find out again that it takes long.
             n_requests = requests.at_once if requests.at_once > 1 else n_requests
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
@@ -116,6 +118,7 @@ def _moved(
 
 def _fill_checkpoint(
     asked: aggregation_request.Request,
+    original: predicted.PredictedGraph,
     files: file_plans.FilePlans,
     division: shards.Shards,
     edges: memoryview,
@@ -133,7 +136,8 @@ def _fill_checkpoint(
     layout.write_edges(edges)
     made = manifest.Manifest(
         version=manifest.VERSION,
-        predicted_graph=os.path.abspath(graph.path),
+        predicted_graph=uris.absolute(original.path),
+        graph_copy=graph_copies.fingerprint(original),
         output_run=graph.header.output_run,
         repository=asked.repository.path,
         identity=msgspec.structs.replace(identity, dictionary=checkpoint_content.checksum(trained)),

@@ -25,13 +25,18 @@ SHARED = ("manifest.json", "dictionary", "records", "edges", "ledger")
 """Files that are set aside for those of a run with other ones, the manifest first."""
 
 _ASIDE = frozenset(f"{name}{ASIDE}" for name in SHARED)
-_NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part")
+_NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part|predicted-[0-9a-f]{32}\.qg")
 
 
 def knows(name: str) -> bool:
     """Return whether a file name is one of a checkpoint's, be it a temporary one."""
     final = durable_files.final_name(name)
     return final in _FILES | _ASIDE or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
+
+
+def is_graph_copy(name: str) -> bool:
+    """Return whether a file name of a checkpoint is that of a copy of a predicted graph."""
+    return name.startswith("predicted-")
 
 
 class Layout:
@@ -99,6 +104,10 @@ class Layout:
     def lock(self) -> str:
         """First file of a checkpoint, which makes the directory one; locked while a process works on it."""
         return self._path("aggregation.lock")
+
+    def graph_copy(self, fingerprint: str) -> str:
+        """Return the path of the copy of a predicted graph that is on another host."""
+        return self._path(f"predicted-{fingerprint}.qg")
 
     def output_datasets(self, shard: int) -> str:
         """Return the path of the part of the graph's dataset section that holds a shard's outputs."""

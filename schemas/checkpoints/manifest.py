@@ -14,7 +14,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Version of the checkpoint's layout."""
 
     predicted_graph: str
-    """Path of the graph when the checkpoint was made, for people."""
+    """Path or URI of the graph when the checkpoint was made, for people."""
 
     output_run: str
     """RUN collection, for people."""
@@ -39,6 +39,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     begun: int
     """Nanoseconds since 1970 before which nothing was scanned, by the clock of the file system."""
+
+    graph_copy: str = ""
+    """Fingerprint of the copy of a graph that is on another host, and so of the object there."""
 
     @property
     def n_shards(self) -> int:

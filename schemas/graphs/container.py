@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 from aggregator.schemas.graphs import blocks
-from aggregator.storage import errors, local_files, opening, uris
+from aggregator.storage import errors, local_files, opening, random_access, uris
 
 DICTIONARY = "compression_dict"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -57,13 +57,16 @@ class Container:
     fingerprint: str
     """Hash of all members' names, sizes and checksums: the same for every copy, another for other content."""
 
+    file: random_access.RandomAccess
+    """The file itself."""
+
     comment: bytes
     """Comment of the archive, which has no meaning for others."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._file = opening.open_file(path)
+            self.file = opening.open_file(path)
         except OSError as exc:
             raise errors.RefusedError(f"{path}: can't open the graph ({exc.strerror})") from exc
         except local_files.UnusableError as exc:
@@ -71,7 +74,7 @@ class Container:
         try:
             self._members = self._find_members()
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
         self._begins: dict[str, int] = {}
         self._codec: blocks.Codec | None = None
@@ -87,7 +90,7 @@ class Container:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.file.close()
 
     def _find_members(self) -> dict[str, tuple[int, int]]:
         """Return (offset of the local header, size) of each member; offset -1 if it must be inflated."""
@@ -106,12 +109,12 @@ class Container:
             ) from exc
 
     def _archive(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(cast(IO[bytes], self._file.stream()))
+        return zipfile.ZipFile(cast(IO[bytes], self.file.stream()))
 
     def _begin(self, member: str, header: int) -> int:
         """Return where the content of a stored member begins, which its local header tells."""
         if member not in self._begins:
-            local = self._file.read(header, _LOCAL_HEADER.size)
+            local = self.file.read(header, _LOCAL_HEADER.size)
             if len(local) < _LOCAL_HEADER.size:
                 raise errors.FormatError(self.path, member, "file is truncated")
             signature, n_name, n_extra = _LOCAL_HEADER.unpack(local)
@@ -119,11 +122,6 @@ class Container:
                 raise errors.FormatError(self.path, member, "local header is damaged")
             self._begins[member] = header + _LOCAL_HEADER.size + n_name + n_extra
         return self._begins[member]
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file when it was opened."""
-        return self._file.size
 
     def __contains__(self, member: str) -> bool:
         return member in self._members
@@ -160,7 +158,7 @@ class Container:
             raise errors.FormatError(self.path, member, problem)
         if header < 0:
             return self._inflate(member)[offset : offset + size]
-        data = self._file.read(self._begin(member, header) + offset, size)
+        data = self.file.read(self._begin(member, header) + offset, size)
         if len(data) < size:
             raise errors.FormatError(self.path, member, "file is truncated")
         return data

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from aggregator.schemas.graphs import addresses, blocks, container, json_stream, pipeline
-from aggregator.storage import errors
+from aggregator.storage import errors, random_access
 
 _BLOCKS = "quantum_datasets.mb"
 _ADDRESSES = "quanta.addr"
@@ -80,6 +80,11 @@ class PredictedGraph:
     def fingerprint(self) -> str:
         """Hash that copies of this file share, and no other graph has."""
         return self._container.fingerprint
+
+    @property
+    def file(self) -> random_access.RandomAccess:
+        """The file itself."""
+        return self._container.file
 
     def __enter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ class ProvenanceGraph:
     @property
     def n_bytes(self) -> int:
         """Size of the file in bytes."""
-        return self._container.n_bytes
+        return self._container.file.size
 
     @property
     def read_since(self) -> int | None:

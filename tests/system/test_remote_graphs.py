@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
+import shutil
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import click.testing
 import obstore
@@ -13,7 +18,7 @@ from aggregator.schemas.graphs import provenance_graph
 
 import aggregator
 from aggregator.command_line import main
-from tests.helpers import object_servers, small_runs
+from tests.helpers import graph_files, kills, object_servers, small_runs
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,19 @@ def bucket(server: object_servers.S3Server) -> str:
 
 
 @pytest.fixture(scope="module")
-def local_graph(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> small_runs.SmallRun:
+    """Return a run with its provenance graph, which nobody changes."""
     run = small_runs.make(
         tmp_path_factory.mktemp("local") / "run", 300, failed=0.1, blocked=0.1, log_size=8000
     )
+    small_runs.copy(run, run.root.with_name("before"))
     run.aggregate()
-    return run.output
+    return run
+
+
+@pytest.fixture(scope="module")
+def local_graph(finished: small_runs.SmallRun) -> pathlib.Path:
+    return finished.output
 
 
 @pytest.fixture
@@ -71,7 +83,8 @@ def test_it_answers_as_the_local_file(
         for place in (graph, str(local_graph))
     )
     assert (remote.exit_code, local.exit_code) == (0, 0), remote.output
-    assert remote.output.replace(graph, "PLACE") == local.output.replace(str(local_graph), "PLACE")
+    texts = [remote.output.replace(graph, "PLACE"), local.output.replace(str(local_graph), "PLACE")]
+    assert len({re.sub(r"\d\d:\d\d:\d\dZ", "NOW", text) for text in texts}) == 1
 
 
 def test_a_quantum_with_everything(graph: str, local_graph: pathlib.Path) -> None:
@@ -136,3 +149,168 @@ def test_access_is_denied(
     assert answer.exit_code == 2
     assert "access is denied" in answer.output
     assert object_servers.SECRET not in answer.output
+
+
+@pytest.fixture
+def executed(finished: small_runs.SmallRun, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the run before its aggregation, without its predicted graph; work in a directory of its own."""
+    before = small_runs.SmallRun(finished.root.with_name("before"))
+    run = small_runs.copy(before, tmp_path / "run")
+    shutil.copy(run.predicted, tmp_path / "predicted.qg")
+    run.predicted.unlink()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return run
+
+
+@pytest.fixture
+def predicted(executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str) -> str:
+    """Return the URI of its predicted graph."""
+    path = executed.root.parent / "predicted.qg"
+    obstore.put(server.client(bucket), "some runs/predicted.qg", path.read_bytes())
+    return f"s3://{bucket}/some%20runs/predicted.qg"
+
+
+def aggregate(predicted: str, run: small_runs.SmallRun, *options: str) -> click.testing.Result:
+    arguments = [predicted, str(run.root), *options]
+    return command("aggregate-graph", *arguments, "--no-interactive-status")
+
+
+def fingerprint(path: pathlib.Path | str) -> str:
+    with provenance_graph.ProvenanceGraph(str(path)) as graph:
+        return graph.fingerprint
+
+
+@pytest.mark.parametrize("n_processes", ["1", "2"])
+def test_the_predicted_graph_is_remote(
+    predicted: str, executed: small_runs.SmallRun, local_graph: pathlib.Path, n_processes: str
+) -> None:
+    done = aggregate(predicted, executed, "-o", str(executed.output), "-j", n_processes)
+    assert done.exit_code == 0, done.output
+    assert fingerprint(executed.output) == fingerprint(local_graph)
+    assert os.listdir() == []
+
+
+def test_it_is_fetched_once(
+    predicted: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    local_graph: pathlib.Path,
+) -> None:
+    with object_servers.FaultyServer(server, lambda method, path: 0) as counting:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
+        counted = predicted.replace("s3://", "s3://count@")
+        assert aggregate(counted, executed, "--dry-run").exit_code == 0
+        assert counting.n_bytes > (size := (executed.root.parent / "predicted.qg").stat().st_size)
+        assert os.listdir() == ["predicted.qg.checkpoint"]
+        counting.n_bytes = 0
+        known = command("status", counted)
+        assert f"Checkpoint of {counted}, run" in known.output
+        assert "no verdicts" not in known.output
+        assert "FAILED" in known.output.upper()
+        assert counting.n_bytes == 0
+        assert aggregate(counted, executed, "-o", str(executed.output)).exit_code == 0
+        assert counting.n_bytes < size / 2
+    assert fingerprint(executed.output) == fingerprint(local_graph)
+    assert os.listdir() == []
+
+
+def test_status_of_remote_graphs(
+    predicted: str, graph: str, executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str
+) -> None:
+    assert "there is no checkpoint" in command("status", predicted).output
+    known = command("status", graph, "--format", "json")
+    assert json.loads(known.output)["provenance_graph"] == graph
+    assert aggregate(predicted, executed, "--dry-run").exit_code == 0
+    # Another graph of this name has nothing to do with the checkpoint that is here.
+    data = (executed.root.parent / "predicted.qg").read_bytes()
+    obstore.put(server.client(bucket), "other/predicted.qg", data)
+    other = command("status", f"s3://{bucket}/other/predicted.qg", "--format", "json")
+    assert json.loads(other.output)["state"] == "unknown"
+
+
+def test_another_object_in_its_place(
+    predicted: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    bucket: str,
+    tmp_path: pathlib.Path,
+    local_graph: pathlib.Path,
+) -> None:
+    assert aggregate(predicted, executed, "--dry-run").exit_code == 0
+    before = {path.name: path.read_bytes() for path in pathlib.Path("predicted.qg.checkpoint").iterdir()}
+    other = small_runs.make(tmp_path / "other", 60)
+    obstore.put(server.client(bucket), "some runs/predicted.qg", other.predicted.read_bytes())
+    done = aggregate(predicted, executed, "-o", str(executed.output))
+    assert done.exit_code == 2
+    assert "is another object than the one that" in done.output
+    assert not executed.output.exists()
+    after = {path.name: path.read_bytes() for path in pathlib.Path("predicted.qg.checkpoint").iterdir()}
+    before.pop("last-run.json")
+    after.pop("last-run.json")
+    assert after == before
+    data = (tmp_path / "predicted.qg").read_bytes()
+    obstore.put(server.client(bucket), "some runs/predicted.qg", data)
+    done = aggregate(predicted, executed, "-o", str(executed.output))
+    assert done.exit_code == 0, done.output
+    assert fingerprint(executed.output) == fingerprint(local_graph)
+
+
+def test_fresh_begins_with_the_other_object(
+    predicted: str, executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str
+) -> None:
+    assert aggregate(predicted, executed, "--dry-run").exit_code == 0
+    # The same content by another way has another ETag.
+    data = (executed.root.parent / "predicted.qg").read_bytes()
+    other = graph_files.pack(
+        executed.root.parent / "again.qg", graph_files.members(executed.root.parent / "predicted.qg")
+    )
+    assert other.read_bytes() != data
+    obstore.put(server.client(bucket), "some runs/predicted.qg", other.read_bytes())
+    assert aggregate(predicted, executed, "--dry-run").exit_code == 2
+    done = aggregate(predicted, executed, "--dry-run", "--fresh")
+    assert done.exit_code == 0, done.output
+    assert aggregate(predicted, executed, "--dry-run").exit_code == 0
+    copies = list(pathlib.Path("predicted.qg.checkpoint").glob("*.qg"))
+    assert [path.read_bytes() for path in copies] == [other.read_bytes()]
+
+
+@pytest.mark.parametrize("point", ["rename.qg", "fetched", "manifest"])
+def test_killed_while_it_is_fetched(
+    predicted: str,
+    executed: small_runs.SmallRun,
+    tmp_path: pathlib.Path,
+    point: str,
+    local_graph: pathlib.Path,
+) -> None:
+    marker = tmp_path / "marker"
+    arguments = ["aggregate-graph", predicted, str(executed.root), "-o", str(executed.output)]
+    with kills.start(arguments, f"{point}:1", marker) as running:
+        os.kill(kills.wait_for(marker, running), signal.SIGKILL)
+        running.communicate(timeout=kills.GONE_SECONDS)
+    done = aggregate(predicted, executed, "-o", str(executed.output))
+    assert done.exit_code == 0, done.output
+    assert fingerprint(executed.output) == fingerprint(local_graph)
+    assert os.listdir() == []
+
+
+def test_a_graph_that_can_not_be_fetched(
+    predicted: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = []
+
+    def deny(method: str, path: str) -> int:
+        if method != "GET" or not path.endswith("predicted.qg"):
+            return 0
+        reads.append(path)
+        return 403 if len(reads) > 1 else 0
+
+    with object_servers.FaultyServer(server, deny) as counting:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
+        done = aggregate(predicted.replace("s3://", "s3://count@"), executed, "--dry-run")
+    assert done.exit_code == 1
+    assert "access is denied" in done.output
