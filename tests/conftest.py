@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,9 @@ FOLDERS = {
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in FOLDERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    # Commands inherit what is ignored: SIGHUP below nohup, SIGINT in the background of a script.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
