@@ -52,8 +52,10 @@ def measure(opened: registry.Registry, wanted: obstacles.Outputs) -> float:
     start = time.perf_counter()
     found = opened.obstacles(wanted)
     assert not found, found
-    definitions = [opened.definition(t.name, t.storage_class, t.dimensions, False) for t in wanted.types]
-    rows = opened.register_dataset_types(definitions)
+    definitions = [
+        opened.dataset_types.definition(t.name, t.storage_class, t.dimensions, False) for t in wanted.types
+    ]
+    rows = opened.dataset_types.register_all(definitions)
     assert len(rows) == len(wanted.types)
     return time.perf_counter() - start
 

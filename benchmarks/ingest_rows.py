@@ -57,9 +57,9 @@ def file_of(dataset_id: str, name: str, visit: int, detector: int) -> batch.File
 
 def make_batches(opened: registry.Registry, visits: range, size: int) -> list[batch.Batch]:
     """Make the rows of all visits, with ids that grow with time."""
-    image = opened.register_dataset_type("bench_image", "StructuredDataDict", ["visit", "detector"])
-    log = opened.register_dataset_type("bench_log", "StructuredDataDict", ["visit", "detector"])
-    summary = opened.register_dataset_type("bench_summary", "StructuredDataDict", ["visit"])
+    image = opened.dataset_types.register("bench_image", "StructuredDataDict", ["visit", "detector"])
+    log = opened.dataset_types.register("bench_log", "StructuredDataDict", ["visit", "detector"])
+    summary = opened.dataset_types.register("bench_summary", "StructuredDataDict", ["visit"])
     datasets: list[batch.Dataset] = []
     files: list[batch.File] = []
     start = time.time_ns() // 1_000_000
@@ -77,7 +77,7 @@ def make_batches(opened: registry.Registry, visits: range, size: int) -> list[ba
 def measure(opened: registry.Registry, label: str, batches: list[batch.Batch], *, defensive: bool) -> None:
     """Ingest all batches and print the rate."""
     wall, cpu = time.perf_counter(), time.process_time()
-    results = [opened.ingest(RUN, each, defensive=defensive) for each in batches]
+    results = [opened.datasets.ingest(RUN, each, defensive=defensive) for each in batches]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     total = sum(len(each.datasets) for each in batches)
     print(
@@ -98,7 +98,7 @@ def main() -> None:
         add_detectors(database)
         visits = registry_rows.add_visits(database, options.datasets // (2 * DETECTORS + 1) + 1)
         with database.open() as opened:
-            opened.register_run(RUN)
+            opened.collections.register_run(RUN)
             batches = make_batches(opened, visits, options.batch)
             measure(opened, "new, plain inserts", batches, defensive=False)
             measure(opened, "existing, plain inserts first", batches, defensive=False)

@@ -99,7 +99,7 @@ def _absent(
     asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph
 ) -> Iterator[nodes.Dataset]:
     """Yield the datasets that were produced in the run and are not in the database."""
-    present = asked.registry.run_ids(asked.run)
+    present = asked.registry.datasets.ids(asked.run)
     for table in graph.address_rows():
         sizes, offsets = table.sizes[:, nodes.DATASETS], table.offsets[:, nodes.DATASETS]
         rows = np.flatnonzero((sizes > 0) & ~dataset_ids.are_in(table.ids, present))

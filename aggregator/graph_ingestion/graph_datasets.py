@@ -9,7 +9,7 @@ from aggregator.butler.datastores import catalog, datastore
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import (
     batch,
-    dataset_types,
+    dataset_type_rows,
     graph_places,
     ingested_graphs,
     registry,
@@ -61,7 +61,7 @@ class DatasetRows:
         chosen = set(names)
         self._definitions = {t.name: t for t in graph.pipeline.dataset_types if t.name in chosen}
         self._repository = repository
-        self._types: dict[str, dataset_types.DatasetTypeRow] = {}
+        self._types: dict[str, dataset_type_rows.DatasetTypeRow] = {}
         self._getters: dict[str, Getter] = {}
         self.find_types()
         self._stores = [store.name for store in repository.datastores]
@@ -88,10 +88,12 @@ class DatasetRows:
                     f"Dataset type {name!r} has storage class {kind.storage_class}; from a graph, only "
                     f"{', '.join(sorted(backed_datasets.READABLE))} can be read."
                 )
-        rows = self._registry.dataset_types(self._definitions)
+        rows = self._registry.dataset_types.rows(self._definitions)
         for name, kind in self._definitions.items():
-            wanted = self._registry.definition(name, kind.storage_class, kind.dimensions, kind.is_calibration)
-            dataset_types.check(self._repository.path, rows[name], wanted)
+            wanted = self._registry.dataset_types.definition(
+                name, kind.storage_class, kind.dimensions, kind.is_calibration
+            )
+            dataset_type_rows.check(self._repository.path, rows[name], wanted)
         self._types = rows
         self._getters = {}
 
@@ -99,7 +101,7 @@ class DatasetRows:
         """Return the record attributes that paths depend on."""
         instruments: list[str | None] = [None]
         if "instrument" in self._registry.universe:
-            instruments += [r["name"] for r in self._registry.dimension_records("instrument")]
+            instruments += [r["name"] for r in self._registry.dimensions.records("instrument")]
         needed: dict[str, set[str]] = {}
         for name, kind in self._definitions.items():
             group = self._dimensions.group(kind.dimensions)
@@ -175,7 +177,7 @@ class DatasetRows:
                     rows.append((table, store, dataset_id, place.recorded, *rest))
         return batch.Batch(datasets, rows, size), files
 
-    def _required(self, name: str, entry: catalog.Entry, row: dataset_types.DatasetTypeRow) -> Getter:
+    def _required(self, name: str, entry: catalog.Entry, row: dataset_type_rows.DatasetTypeRow) -> Getter:
         getter = self._getters.get(name)
         if getter is None:
             getter = self._getters[name] = _picker([entry.group.keys.index(key) for key in row.required])

@@ -7,7 +7,7 @@ from typing import Self
 
 from aggregator import ranges, repository_files
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import collections, graph_places, ingested_graphs, new_ids, registry
+from aggregator.butler.registry import collection_rows, graph_places, ingested_graphs, new_ids, registry
 from aggregator.graph_ingestion import placement, places, transfers
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, pipeline, provenance_graph
@@ -63,7 +63,7 @@ class Request:
         AggregatorError
             If somebody has. Bringing this one to its place could replace that one, which is all that is left.
         """
-        if self.registry.graphs(self.run) != (
+        if self.registry.datasets.graphs(self.run) != (
             frozenset({self.dataset_id}) if self.is_ingested else frozenset()
         ):
             raise errors.AggregatorError(
@@ -116,7 +116,7 @@ def check(
             where = known[run]
             if problem := ingested_graphs.absence(run, where):
                 raise errors.RefusedError(problem)
-            [dataset_id] = source.graphs(run)
+            [dataset_id] = source.datasets.graphs(run)
             _check_same(given, header, where)
         else:
             where, mode = _plan(repository, source, run, dataset_id, given if header else None, transfer)
@@ -172,8 +172,8 @@ def _find_run(
 
 
 def _check_run(repository: repository_config.RepositoryConfig, source: registry.Registry, run: str) -> None:
-    found = source.collection(run)
-    if found is None or found.type is not collections.CollectionType.RUN:
+    found = source.collections.find(run)
+    if found is None or found.type is not collection_rows.CollectionType.RUN:
         what = "there is no run" if found is None else "is no RUN collection:"
         raise errors.RefusedError(f"{repository.path}: {what} {run!r}. Aggregate its graph into it first.")
 

@@ -176,7 +176,7 @@ class Replacement:
         self._report.phase("forgetting")
         for some in self._batches(backed, "forgotten"):
             ids = [each.dataset_id for each in some]
-            self.summary.n_forgotten += self._registry.forget(
+            self.summary.n_forgotten += self._registry.datasets.forget(
                 self._asked.run, ids, self._kept, self._is_resized
             )
             fault_points.reached("forgotten")
@@ -186,14 +186,14 @@ class Replacement:
         """Record the graph itself."""
         run, dataset_id = self._asked.run, self._asked.dataset_id
         storage_class = graph_places.STORAGE_CLASS
-        kind = self._registry.register_dataset_type(run_provenance.DATASET_TYPE, storage_class, ())
+        kind = self._registry.dataset_types.register(run_provenance.DATASET_TYPE, storage_class, ())
         rest = graph_places.FORMATTER, storage_class, None
         files = [(p.store.records_table, p.store.name, dataset_id, p.recorded, *rest) for p in where]
         fault_points.reached("graph")
         leases.check(self._claim)
         offered = batch.Batch([(dataset_id, kind, ())], files, where[0].size)
         # After a lost connection it may be there already.
-        done = self._registry.ingest(run, offered, graphs=frozenset({dataset_id}))
+        done = self._registry.datasets.ingest(run, offered, graphs=frozenset({dataset_id}))
         if done.conflicts:
             raise errors.AggregatorError(
                 f"{self._asked.repository.path}: {done.conflicts[0]}. Run the same command again."
@@ -246,7 +246,9 @@ class Replacement:
         present: set[str] = set()
         for place in where:
             if left := ids - present:
-                present |= self._registry.some_backed_ids(left, place.store.records_table, place.recorded)
+                present |= self._registry.datasets.some_backed_ids(
+                    left, place.store.records_table, place.recorded
+                )
         return present
 
     def _complete(
@@ -300,7 +302,9 @@ class Replacement:
         present = np.unique(
             np.concatenate(
                 [
-                    self._registry.backed_ids(self._asked.run, place.store.records_table, place.recorded)
+                    self._registry.datasets.backed_ids(
+                        self._asked.run, place.store.records_table, place.recorded
+                    )
                     for place in where
                 ]
             )
@@ -316,7 +320,7 @@ class Replacement:
         """Commit a batch; return the ids of datasets whose rows and files stay as they are."""
         ids = [dataset_id for dataset_id, _, _ in offered.datasets]
         if self._careful:
-            self.summary.n_forgotten += self._registry.forget(
+            self.summary.n_forgotten += self._registry.datasets.forget(
                 self._asked.run, ids, self._kept, self._is_resized
             )
             offered = dataclasses.replace(
@@ -325,7 +329,7 @@ class Replacement:
                 files=[file for file in offered.files if file[2] not in self._resized],
             )
         graphs = frozenset({self._asked.dataset_id})
-        done = self._registry.ingest(
+        done = self._registry.datasets.ingest(
             self._asked.run, offered, graphs=graphs, backed=True, defensive=self._careful
         )
         if done.n_skipped and not self._careful:

@@ -56,7 +56,7 @@ def insert_dimension_records(opened: registry.Registry, graph: node_numbers.Node
             # Regions stay in the graph: their pixels, which the database wants too, are not known here.
             rows = [{k: v for k, v in record.items() if k in columns and k != "region"} for record in each]
             try:
-                opened.insert_dimension_records(element, rows)
+                opened.dimensions.insert(element, rows)
             except database.ConstraintError:
                 continue
 
@@ -79,12 +79,12 @@ def add_inputs(
         Is told how many datasets were added.
     """
     for run in survey_pipeline.INPUT_RUNS:
-        opened.register_run(run)
-    opened.update_output_chain(
+        opened.collections.register_run(run)
+    opened.collections.update_output_chain(
         survey_pipeline.INPUT_CHAIN, survey_pipeline.INPUT_RUNS[0], survey_pipeline.INPUT_RUNS[1:]
     )
     for kind in survey_pipeline.OVERALL_INPUTS:
-        row = opened.register_dataset_type(kind.name, kind.storage_class, kind.dimensions)
+        row = opened.dataset_types.register(kind.name, kind.storage_class, kind.dimensions)
         total = graph.counts[kind.name]
         for begin in range(0, total, _BATCH):
             rows = np.arange(begin, min(begin + _BATCH, total))
@@ -99,7 +99,7 @@ def add_inputs(
                 (store.records_table, store.name, i, path, planned.formatter, planned.storage_class, None)
                 for i, path in zip(plain, paths, strict=True)
             ]
-            done = opened.ingest(str(kind.run), batch.Batch(held, files))
+            done = opened.datasets.ingest(str(kind.run), batch.Batch(held, files))
             if done.conflicts:
                 raise errors.AggregatorError(f"The database has something else: {done.conflicts[0]}")
             for path in paths:

@@ -22,6 +22,12 @@ WRITING = "butler_writing"
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait before each repetition of a transaction, give or take a third; a minute in all."""
 
+ATTEMPTS: Final = 10
+"""How often rows are written while other processes write conflicting ones between our look and our rows."""
+
+_ROWS_AT_ONCE: Final = 10_000
+"""Rows of a query that are fetched together, where they are not all held."""
+
 MAX_TIMESPAN: Final = 4102444800000000000
 """End of an unbounded timespan, nanoseconds TAI; its begin is 0. An empty one has them exchanged."""
 
@@ -138,14 +144,43 @@ class Database(abc.ABC):
                 with transaction() as connection:
                     return work(connection)
             except TransientError as error:
-                if isinstance(error, LostError):
-                    self.engine.dispose()
-                # Those who have met should not meet again.
-                seconds = pause * random.uniform(0.67, 1.33)
-                self.warn(f"{error} Trying again in {seconds:.1f} s.")
-                time.sleep(seconds)
+                self._pause(error, pause)
         with transaction() as connection:
             return work(connection)
+
+    def _pause(self, error: TransientError, pause: float) -> None:
+        """Wait before a transaction is repeated."""
+        if isinstance(error, LostError):
+            self.engine.dispose()
+        # Those who have met should not meet again.
+        seconds = pause * random.uniform(0.67, 1.33)
+        self.warn(f"{error} Trying again in {seconds:.1f} s.")
+        time.sleep(seconds)
+
+    def rows(self, query: sqlalchemy.Select[*tuple[Any, ...]]) -> Iterator[sqlalchemy.Row[*tuple[Any, ...]]]:
+        """Yield the rows of a query as they come, in a transaction that only reads.
+
+        Nothing can be committed to a SQLite file until the iterator is exhausted or closed.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if the database fails. Only until the first row is there can the query be repeated.
+        """
+        query = query.execution_options(yield_per=_ROWS_AT_ONCE)
+        pauses, has_begun = iter(PAUSES), False
+        while True:
+            try:
+                with self.reading() as connection, connection.execute(query) as result:
+                    for row in result:
+                        has_begun = True
+                        yield row
+                return
+            except TransientError as error:
+                pause = None if has_begun else next(pauses, None)
+                if pause is None:
+                    raise
+                self._pause(error, pause)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlalchemy.Connection]:

@@ -70,7 +70,7 @@ def _references(registry: tables.Tables, required: Sequence[str]) -> list[defini
     ]
     for dimension in required:
         references += element_tables.references(registry, dimension)
-        if dimension in registry.dimensions.governors:
+        if dimension in registry.universe.governors:
             summary = registry.governor_summary(dimension)
             references.append(definitions.Reference(("collection_id", dimension), summary))
     return references

@@ -5,12 +5,12 @@ import enum
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from aggregator.butler.registry import dataset_types
+from aggregator.butler.registry import dataset_type_rows
 
 Value: TypeAlias = int | str
 """Value of a dimension."""
 
-Dataset: TypeAlias = tuple[str, dataset_types.DatasetTypeRow, tuple[Value, ...]]
+Dataset: TypeAlias = tuple[str, dataset_type_rows.DatasetTypeRow, tuple[Value, ...]]
 """Id (32 lowercase hexadecimal digits), dataset type, and values of the type's required dimensions."""
 
 File: TypeAlias = tuple[str, str, str, str, str, str, str | None]

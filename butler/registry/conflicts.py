@@ -26,6 +26,11 @@ class Findings:
     conflicts: tuple[batch.Conflict, ...]
     """Datasets that can't be inserted, sorted by id."""
 
+    @property
+    def result(self) -> batch.IngestResult:
+        """What comes of the batch if what is new is inserted."""
+        return batch.IngestResult(len(self.new.datasets), self.n_skipped, self.conflicts)
+
 
 def examine(
     registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
@@ -101,7 +106,7 @@ class _Examination:
                 self._find_ids(stage, tags, required[name])
                 self._find_data_ids(stage, tags, required[name])
                 for dimension in required[name]:
-                    if self.registry.dimensions.has_table(dimension):
+                    if self.registry.universe.has_table(dimension):
                         self._find_missing_records(stage, dimension)
 
     def _find_ids(self, stage: sqlalchemy.Table, tags: sqlalchemy.Table, required: Sequence[str]) -> None:
@@ -147,12 +152,12 @@ class _Examination:
             self.add(dataset_id, batch.ConflictKind.DATA_ID, reason, other_id)
 
     def _find_missing_records(self, stage: sqlalchemy.Table, dimension: str) -> None:
-        table, keys = self.registry.dimension(dimension), self.registry.dimensions.required(dimension)
+        table, keys = self.registry.dimension(dimension), self.registry.universe.required(dimension)
         match = [stage.c[key] == column for key, column in zip(keys, table.primary_key.columns, strict=True)]
         query = (
             sqlalchemy.select(stage.c.dataset_id, *(stage.c[key] for key in keys))
             .outerjoin(table, sqlalchemy.and_(*match))
-            .where(table.c[self.registry.dimensions.primary_key(dimension)].is_(None))
+            .where(table.c[self.registry.universe.primary_key(dimension)].is_(None))
         )
         for dataset_id, *values in self.connection.execute(query):
             data_id = ", ".join(f"{key}={value!r}" for key, value in zip(keys, values, strict=True))

@@ -18,6 +18,11 @@ def of_run(registry: tables.Tables, connection: sqlalchemy.Connection, run: str)
     return _read(registry, connection, _of_run(registry, run))
 
 
+def has_any(registry: tables.Tables, connection: sqlalchemy.Connection, run: str) -> bool:
+    """Return whether a run holds any dataset."""
+    return connection.execute(_of_run(registry, run).limit(1)).first() is not None
+
+
 def backed_by(
     registry: tables.Tables, connection: sqlalchemy.Connection, run: str, records_table: str, path: str
 ) -> addresses.Ids:

@@ -1,236 +1,107 @@
-"""Dataset types: looking them up and registering them (butler-repository.md section 5)."""
+"""Dataset types of a repository (butler-repository.md section 5)."""
 
-from __future__ import annotations
-
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy
-from aggregator.butler.configuration import type_overrides
-from aggregator.butler.registry import associations, tables
+from aggregator.butler.databases import database
+from aggregator.butler.registry import dataset_type_rows, tables
 from aggregator.storage import errors
 
-_Groups: TypeAlias = dict[int, tuple[str, ...]]
-"""Required dimensions of each dimension group, by its key."""
-
-_NAMES_AT_ONCE: Final = 500
-"""Names in one statement."""
+_Rows = dict[str, dataset_type_rows.DatasetTypeRow]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Definition:
-    """What makes two dataset types of one name the same."""
-
-    name: str
-    """Name of the dataset type."""
-
-    storage_class: str
-    """Name of the storage class."""
-
-    required: tuple[str, ...]
-    """Required dimensions, in the universe order of the repository."""
-
-    is_calibration: bool
-    """Whether its datasets can have validity ranges."""
-
-    def __str__(self) -> str:
-        kind = "a calibration" if self.is_calibration else "no calibration"
-        return f"storage class {self.storage_class}, dimensions {{{', '.join(self.required)}}}, {kind}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DatasetTypeRow:
-    """A registered dataset type."""
-
-    id: int
-    """Its key in this repository."""
-
-    name: str
-    """Its name."""
-
-    storage_class: str
-    """Name of its storage class."""
-
-    required: tuple[str, ...]
-    """Required dimensions in universe order: the columns that its tag table has."""
-
-    is_calibration: bool
-    """Whether its datasets can have validity ranges."""
-
-    tag_table: str
-    """Table that associates its datasets with collections."""
-
-    @property
-    def definition(self) -> Definition:
-        """The part that does not depend on the repository."""
-        return Definition(self.name, self.storage_class, self.required, self.is_calibration)
-
-
-def find_all(
-    registry: tables.Tables, connection: sqlalchemy.Connection, names: Iterable[str]
-) -> dict[str, DatasetTypeRow]:
-    """Look dataset types up; those that do not exist are left out.
+class DatasetTypes:
+    """The dataset types of one repository.
 
     Parameters
     ----------
     registry
         The repository's tables.
-    connection
-        Connection in a transaction.
-    names
-        Names of dataset types, as they are here.
     """
-    return _find_all(registry, connection, names, None)
 
+    def __init__(self, registry: tables.Tables) -> None:
+        self._tables = registry
 
-def _find_all(
-    registry: tables.Tables,
-    connection: sqlalchemy.Connection,
-    names: Iterable[str],
-    groups: _Groups | None,
-) -> dict[str, DatasetTypeRow]:
-    stored = {registry.overrides.stored_name(name): name for name in names}
-    names_in_database = sorted(name for name in stored if name is not None)
-    table = registry.dataset_type
-    rows: list[sqlalchemy.Row[Any]] = []
-    # A repository may have tens of thousands, and a statement may not grow with the names without limit.
-    for start in range(0, len(names_in_database), _NAMES_AT_ONCE):
-        query = table.select().where(table.c.name.in_(names_in_database[start : start + _NAMES_AT_ONCE]))
-        rows += connection.execute(query).all()
-    if groups is None:
-        groups = _groups(registry, connection) if rows else {}
-    return {
-        stored[row.name]: DatasetTypeRow(
-            row.id,
-            stored[row.name],
-            registry.overrides.storage_class(row.name, row.storage_class),
-            groups[row.dimensions_key],
-            row.calibration_association_table is not None,
-            row.tag_association_table,
+    def definition(
+        self, name: str, storage_class: str, dimensions: Iterable[str], is_calibration: bool
+    ) -> dataset_type_rows.Definition:
+        """Return the definition that a dataset type has in this repository (see `register`)."""
+        required = self._tables.universe.group(dimensions).required
+        return dataset_type_rows.Definition(name, storage_class, required, is_calibration)
+
+    def register(
+        self, name: str, storage_class: str, dimensions: Iterable[str], *, is_calibration: bool = False
+    ) -> dataset_type_rows.DatasetTypeRow:
+        """Make sure that a dataset type exists; can be repeated, and run beside others.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        storage_class
+            Name of its storage class.
+        dimensions
+            Its dimensions, in any order; they are completed for this repository's universe.
+        is_calibration
+            Whether its datasets can have validity ranges.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if it is registered with another definition, or a dimension does not exist here.
+        """
+        definition = self.definition(name, storage_class, dimensions, is_calibration)
+        return self.register_all([definition])[name]
+
+    def register_all(self, definitions: Sequence[dataset_type_rows.Definition]) -> _Rows:
+        """Make sure that dataset types exist; those that don't are added in one transaction, in order.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if one is registered with another definition; none is added then.
+        """
+        registered = self.registered([each.name for each in definitions])
+        missing = [each for each in definitions if each.name not in registered]
+        self._check(definitions, registered)
+
+        def add(connection: sqlalchemy.Connection) -> _Rows:
+            added = dataset_type_rows.register(self._tables, connection, missing)
+            self._check(missing, added)
+            return added
+
+        # What another process is just adding is not to be refused but met.
+        added = self._tables.db.write(add, attempts=database.ATTEMPTS) if missing else {}
+        return {**registered, **added}
+
+    def _check(self, definitions: Iterable[dataset_type_rows.Definition], registered: _Rows) -> None:
+        if problems := dataset_type_rows.problems(self._tables.overrides, definitions, registered):
+            raise errors.AggregatorError(f"{self._tables.db.place}: {'; '.join(problems)}.")
+
+    def registered(self, names: Iterable[str]) -> _Rows:
+        """Look dataset types up; those that are not registered are left out."""
+        given = list(names)
+        return self._tables.db.read(
+            lambda connection: dataset_type_rows.find_all(self._tables, connection, given)
         )
-        for row in rows
-    }
 
+    def rows(self, names: Iterable[str]) -> _Rows:
+        """Look dataset types up.
 
-def register(
-    registry: tables.Tables, connection: sqlalchemy.Connection, definitions: Sequence[Definition]
-) -> dict[str, DatasetTypeRow]:
-    """Add dataset types in order, with the tables and the dimension groups that they need.
-
-    Parameters
-    ----------
-    registry
-        The repository's tables.
-    connection
-        Connection in a writing transaction.
-    definitions
-        The definitions.
-
-    Returns
-    -------
-    rows
-        The dataset types of these names, which may be another process's with another definition.
-    """
-    registry.db.lock(connection, registry.graph_key, registry.graph_definition)
-    groups = _groups(registry, connection)
-    keys = {required: key for key, required in groups.items()}
-    tables_of: dict[tuple[tuple[str, ...], bool], tuple[str, str | None]] = {}
-    for each in definitions:
-        if each.required not in keys:
-            keys[each.required] = _add_group(registry, connection, each.required)
-            groups[keys[each.required]] = each.required
-        kind = each.required, each.is_calibration
-        if kind not in tables_of:
-            tables_of[kind] = _make_tables(registry, connection, each, keys[each.required])
-        tags, calibs = tables_of[kind]
-        connection.execute(
-            registry.db.insert_or_ignore(registry.dataset_type).values(
-                name=registry.overrides.stored_name(each.name),
-                storage_class=each.storage_class,
-                dimensions_key=keys[each.required],
-                tag_association_table=tags,
-                calibration_association_table=calibs,
+        Raises
+        ------
+        AggregatorError
+            Raised if some are not registered; names all of them.
+        """
+        given = list(names)
+        registered = self.registered(given)
+        if missing := sorted(set(given) - registered.keys()):
+            raise errors.AggregatorError(
+                f"{self._tables.db.place}: not registered: dataset type {', '.join(missing)}. "
+                "Register them first."
             )
-        )
-    # The locks keep them from being removed.
-    return _find_all(registry, connection, [each.name for each in definitions], groups)
+        return registered
 
-
-def _make_tables(
-    registry: tables.Tables, connection: sqlalchemy.Connection, definition: Definition, key: int
-) -> tuple[str, str | None]:
-    """Make the tables of a dimension group unless they are there; return their names."""
-    tags = associations.tags(registry, f"dataset_tags_{key:08d}", definition.required)
-    tags.create(connection, checkfirst=True)
-    if not definition.is_calibration:
-        return tags.name, None
-    calibs = associations.calibs(registry, f"dataset_calibs_{key:08d}", definition.required)
-    calibs.create(connection, checkfirst=True)
-    return tags.name, calibs.name
-
-
-def problems(
-    overrides: type_overrides.Overrides,
-    definitions: Iterable[Definition],
-    registered: Mapping[str, DatasetTypeRow],
-) -> list[str]:
-    """Return what is wrong with dataset types that are registered, or keeps others from being so.
-
-    Parameters
-    ----------
-    overrides
-        How dataset types are called here.
-    definitions
-        The definitions that are needed.
-    registered
-        Those that are registered, by name.
-    """
-    texts = []
-    for each in definitions:
-        if each.name in registered:
-            problem = difference(registered[each.name], each)
-        elif problem := overrides.obstacle(each.name):
-            problem = f"dataset type {each.name!r} can't be registered: {problem}"
-        if problem:
-            texts.append(problem)
-    return texts
-
-
-def difference(registered: DatasetTypeRow, definition: Definition) -> str | None:
-    """Return how a registered dataset type differs from the definition that is needed, if it does."""
-    if registered.definition == definition:
-        return None
-    return (
-        f"dataset type {definition.name!r} is registered with another definition: {registered.definition}; "
-        f"needed is: {definition}. Rename the one or remove the other"
-    )
-
-
-def check(place: str, registered: DatasetTypeRow, definition: Definition) -> None:
-    """Compare a registered dataset type with the definition that is needed.
-
-    Raises
-    ------
-    AggregatorError
-        Raised if they differ; names both definitions.
-    """
-    if problem := difference(registered, definition):
-        raise errors.AggregatorError(f"{place}: {problem}.")
-
-
-def _groups(registry: tables.Tables, connection: sqlalchemy.Connection) -> _Groups:
-    """Return the required dimensions of each dimension group; the empty group has key 0 and no rows."""
-    names: dict[int, list[str]] = {0: []}
-    for key, name in connection.execute(registry.graph_definition.select()):
-        names.setdefault(key, []).append(name)
-    return {key: registry.dimensions.group(group).required for key, group in names.items()}
-
-
-def _add_group(registry: tables.Tables, connection: sqlalchemy.Connection, required: tuple[str, ...]) -> int:
-    """Add a dimension group; return its key."""
-    table = registry.graph_key
-    created: int = connection.execute(table.insert().returning(table.c.id)).scalar_one()
-    rows = [{"dimension_graph_id": created, "dimension_name": name} for name in required]
-    connection.execute(registry.graph_definition.insert(), rows)
-    return created
+    def row(self, name: str) -> dataset_type_rows.DatasetTypeRow:
+        """Look one dataset type up; like `rows`."""
+        return self.rows([name])[name]

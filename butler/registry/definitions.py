@@ -60,7 +60,7 @@ class Definitions:
 
     def __init__(self, db: database.Database, dimensions: universe.Universe) -> None:
         self.db = db
-        self.dimensions = dimensions
+        self.universe = dimensions
         self.metadata = sqlalchemy.MetaData(schema=db.namespace)
 
     def get(self, name: str) -> sqlalchemy.Table | None:
@@ -142,7 +142,7 @@ class Definitions:
         RefusedError
             Raised if the values are neither integers nor strings.
         """
-        key = self.dimensions.key(dimension)
+        key = self.universe.key(dimension)
         if key.type not in ("int", "string"):
             raise errors.RefusedError(
                 f"{self.db.place}: the key of dimension {dimension} is of type {key.type!r}; "

@@ -29,7 +29,7 @@ def element(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
     table = tables.get(name)
     if table is not None:
         return table
-    entry = tables.dimensions.element(name)
+    entry = tables.universe.element(name)
     others = [n for n in entry.required if n != name]
     columns = [tables.key_column(n, n, primary_key=True) for n in others]
     rest = entry.columns[len(others) :]
@@ -76,7 +76,7 @@ def overlap_summary(tables: definitions.Definitions, name: str) -> sqlalchemy.Ta
     table = tables.get(table_name)
     if table is not None:
         return table
-    governor = tables.dimensions.governor(name)
+    governor = tables.universe.governor(name)
     columns = [*_pixel_columns(), tables.key_column(governor, governor, primary_key=True)]
     return tables.define(table_name, columns, references=_to(tables, [governor]))
 
@@ -87,10 +87,10 @@ def overlap(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
     table = tables.get(table_name)
     if table is not None:
         return table
-    required = tables.dimensions.required(name)
+    required = tables.universe.required(name)
     pixel = ("skypix_system", "skypix_level")
     summary = definitions.Reference(
-        (*pixel, tables.dimensions.governor(name)),
+        (*pixel, tables.universe.governor(name)),
         overlap_summary(tables, name),
         on_delete=definitions.CASCADE,
     )
@@ -108,8 +108,8 @@ def overlap(tables: definitions.Definitions, name: str) -> sqlalchemy.Table:
 
 def define_all(tables: definitions.Definitions) -> None:
     """Define the tables of all elements, and those of their overlaps."""
-    dimensions = tables.dimensions
-    names = [name for name in dimensions.elements if dimensions.has_table(name)]
+    universe = tables.universe
+    names = [name for name in universe.elements if universe.has_table(name)]
     if taken := [name for name in names if tables.get(name) is not None]:
         raise errors.RefusedError(
             f"{tables.db.place}: no dimension can be called {', '.join(taken)}, "
@@ -118,22 +118,22 @@ def define_all(tables: definitions.Definitions) -> None:
     families: dict[str, list[str]] = {}
     for name in names:
         element(tables, name)
-        family = dimensions.element(name).spatial
+        family = universe.element(name).spatial
         if family is not None:
             families.setdefault(family, []).append(name)
             overlap(tables, name)
-    for governor in dimensions.governors:
+    for governor in universe.governors:
         governor_summary(tables, governor)
     for these, those in itertools.combinations(families.values(), 2):
         for pair in itertools.product(these, those):
-            _define_pair(tables, *sorted(pair, key=dimensions.elements.index))
+            _define_pair(tables, *sorted(pair, key=universe.elements.index))
 
 
 def _define_pair(tables: definitions.Definitions, first: str, second: str) -> None:
     """Define the tables of overlaps between two elements; nobody fills them, but they have to exist."""
-    dimensions = tables.dimensions
-    governors = [dimensions.governor(first), dimensions.governor(second)]
-    required = [n for name in (first, second) for n in dimensions.required(name) if n not in governors]
+    universe = tables.universe
+    governors = [universe.governor(first), universe.governor(second)]
+    required = [n for name in (first, second) for n in universe.required(name) if n not in governors]
     for suffix, keys in (("overlap_summary", governors), ("overlap", governors + required)):
         columns = [tables.key_column(n, n, primary_key=True) for n in dict.fromkeys(keys)]
         tables.define(f"{first}_{second}_{suffix}", columns, references=_to(tables, dict.fromkeys(keys)))
@@ -147,8 +147,8 @@ def _pixel_columns() -> list[sqlalchemy.Column[Any]]:
 def _to(tables: definitions.Definitions, names: Iterable[str]) -> list[definitions.Reference]:
     references = []
     for name in names:
-        if tables.dimensions.has_table(name):
+        if tables.universe.has_table(name):
             target = element(tables, name)
             keys = tuple(column.name for column in target.primary_key.columns)
-            references.append(definitions.Reference(tables.dimensions.required(name), target, keys))
+            references.append(definitions.Reference(tables.universe.required(name), target, keys))
     return references

@@ -1,10 +1,11 @@
-"""Taking datasets out of a repository while their files stay (butler-repository.md section 8)."""
+"""Rows of datasets, deleted within a transaction while their files stay (butler-repository.md section 8)."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy
-from aggregator.butler.registry import collections, tables
+from aggregator.butler.registry import collection_rows, tables
 from aggregator.storage import fault_points
 
 Judgement = Callable[[str, str, str, int], bool]
@@ -13,17 +14,20 @@ Judgement = Callable[[str, str, str, int], bool]
 
 def forget(
     registry: tables.Tables,
+    connection: sqlalchemy.Connection,
     run: str,
     ids: Iterable[str],
     kept: Mapping[str, Collection[str]],
-    is_changed: Judgement | None = None,
+    is_changed: Judgement | None,
 ) -> int:
-    """Delete all rows of some datasets, in one transaction.
+    """Delete all rows of some datasets.
 
     Parameters
     ----------
     registry
         The repository's tables.
+    connection
+        Connection in a writing transaction.
     run
         RUN collection; datasets that are not in it are left alone.
     ids
@@ -41,24 +45,10 @@ def forget(
     Raises
     ------
     AggregatorError
-        If the run does not exist, or the database fails; nothing is deleted then.
+        If the run does not exist.
     """
-    rows = [(dataset_id,) for dataset_id in sorted(ids)]
-    if not rows:
-        return 0
-    return registry.db.write(lambda connection: _forget(registry, connection, run, rows, kept, is_changed))
-
-
-def _forget(
-    registry: tables.Tables,
-    connection: sqlalchemy.Connection,
-    run: str,
-    rows: Sequence[tuple[str]],
-    kept: Mapping[str, Collection[str]],
-    is_changed: Judgement | None,
-) -> int:
-    run_id = collections.Collections(registry, connection).find_run(run).id
-    with registry.db.staged(connection, [_id_column(registry)], rows) as stage:
+    run_id = collection_rows.CollectionRows(registry, connection).find_run(run).id
+    with _staged(registry, connection, ids) as stage:
         doomed = _existing(registry, connection, stage, run_id)
         for name, paths in kept.items():
             for dataset_id, path, size in _with_paths(registry, connection, stage, name, paths):
@@ -66,8 +56,7 @@ def _forget(
                     doomed.discard(dataset_id)
     if not doomed:
         return 0
-    rows = [(dataset_id,) for dataset_id in sorted(doomed)]
-    with registry.db.staged(connection, [_id_column(registry)], rows) as stage:
+    with _staged(registry, connection, doomed) as stage:
         staged = sqlalchemy.select(stage.c.dataset_id)
         # Tags go with the dataset; locations would keep it.
         for table in (registry.location, *map(registry.records, sorted(kept))):
@@ -77,8 +66,11 @@ def _forget(
     return len(doomed)
 
 
-def _id_column(registry: tables.Tables) -> sqlalchemy.Column[str]:
-    return sqlalchemy.Column("dataset_id", registry.db.uuid_type)
+def _staged(
+    registry: tables.Tables, connection: sqlalchemy.Connection, ids: Iterable[str]
+) -> contextlib.AbstractContextManager[sqlalchemy.Table]:
+    column = sqlalchemy.Column("dataset_id", registry.db.uuid_type)
+    return registry.db.staged(connection, [column], [(dataset_id,) for dataset_id in sorted(ids)])
 
 
 def _existing(
@@ -99,7 +91,7 @@ def _with_paths(
     stage: sqlalchemy.Table,
     records_table: str,
     paths: Collection[str],
-) -> Sequence[sqlalchemy.Row[*tuple[Any, ...]]]:
+) -> Iterable[sqlalchemy.Row[*tuple[Any, ...]]]:
     """Return id, path and size of records that have some path, or a size."""
     records = registry.records(records_table)
     query = (
@@ -107,4 +99,4 @@ def _with_paths(
         .join(records, records.c.dataset_id == stage.c.dataset_id)
         .where(records.c.path.in_(paths) | (records.c.file_size >= 0))
     )
-    return connection.execute(query).all()
+    return connection.execute(query)

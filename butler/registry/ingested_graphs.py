@@ -69,7 +69,7 @@ def places(
     """Return where the graph of each run is that has one."""
     found: dict[str, Places] = {}
     for store in repository.datastores:
-        for run, path, size in registry.files_of_type(
+        for run, path, size in registry.datasets.files(
             run_provenance.DATASET_TYPE, store.name, store.records_table
         ):
             found[run] = (*found.get(run, ()), Place(store, path, size))
@@ -150,11 +150,11 @@ def _find(
                 f"{repository.path}: several runs have a graph, name one of them: {known}"
             )
         return _file(*next(iter(paths.items())))
-    if registry.collection(collection) is None:
+    if registry.collections.find(collection) is None:
         raise errors.RefusedError(
             f"{repository.path}: there is no collection {collection!r}; these runs have a graph: {known}"
         )
-    for run in registry.flatten([collection]):
+    for run in registry.collections.flatten([collection]):
         if run in paths:
             return _file(run, paths[run])
     raise errors.RefusedError(

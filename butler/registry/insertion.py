@@ -1,17 +1,21 @@
-"""Writing a batch of datasets in one transaction (butler-repository.md section 7)."""
+"""Rows of a batch of datasets, written within a transaction (butler-repository.md section 7)."""
 
+import dataclasses
 import operator
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy
-from aggregator.butler.databases import database
-from aggregator.butler.registry import associations, batch, collections, conflicts, recorded_graphs, tables
+from aggregator.butler.registry import (
+    associations,
+    batch,
+    collection_rows,
+    conflicts,
+    recorded_graphs,
+    tables,
+)
 from aggregator.storage import errors, fault_points
-
-ATTEMPTS: Final = 10
-"""How often a batch is tried while other processes write conflicting rows between our look and our rows."""
 
 TAI_OFFSET_NS: Final = 37_000_000_000
 """TAI minus UTC in nanoseconds, since 2017."""
@@ -25,125 +29,88 @@ NO_COMPONENT: Final = "__NULL_STRING__"
 """How an absent component is stored, being part of a key."""
 
 
-def ingest(
-    registry: tables.Tables,
-    run: str,
-    offered: batch.Batch,
-    *,
-    graphs: frozenset[str],
-    backed: bool = False,
-    defensive: bool = False,
-) -> batch.IngestResult:
-    """Write datasets and their files, all rows in one transaction or none.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Destination:
+    """Where datasets go, and what has to be true of it when they do."""
 
-    Datasets that are in the run already are skipped, with their files. Those that contradict the
-    repository are left out and reported; the others are committed.
+    run: str
+    """RUN collection, registered already."""
 
-    Parameters
-    ----------
-    registry
-        The repository's tables.
-    run
-        RUN collection, registered already.
-    offered
-        The datasets and their files.
-    graphs
-        Ids of the provenance graphs that the run may hold; none if that is to be the first.
-    backed
-        Whether these graphs back the datasets, so that the run has to hold them.
-    defensive
-        Whether to look for existing rows first. Without it plain inserts are tried first, which saves
-        a quarter to a third of the time as long as everything is new.
+    graphs: frozenset[str]
+    """Ids of the provenance graphs that the run may hold; none if that is to be the first."""
 
-    Raises
-    ------
-    UnknownGraphError
-        Raised if the run holds another provenance graph; nothing is written then.
-    UnrecordedGraphError
-        Raised if it does not hold a graph that backs the datasets; nothing is written then.
-    UnregisteredError
-        Raised if the run does not exist, or a dataset type has another key; nothing is written then.
-    AggregatorError
-        Raised if the database fails; nothing is written then.
-    """
+    is_backed: bool
+    """Whether these graphs back the datasets, so that the run has to hold them."""
+
+
+def check(offered: batch.Batch) -> None:
+    """Raise an error if a batch has files of datasets that are not in it."""
     ids = {dataset_id for dataset_id, _, _ in offered.datasets}
     if not ids.issuperset(map(operator.itemgetter(2), offered.files)):
         raise ValueError("a file in the batch belongs to no dataset of the batch")
-    if not offered.datasets:
-        return batch.IngestResult(0, 0, ())
-
-    def run_id(connection: sqlalchemy.Connection) -> int:
-        return _run_id(registry, connection, run, offered, graphs, backed=backed)
-
-    def at_once(connection: sqlalchemy.Connection) -> batch.IngestResult:
-        return _ingest_at_once(registry, connection, run_id(connection), offered)
-
-    def carefully(connection: sqlalchemy.Connection) -> batch.IngestResult:
-        return _ingest_carefully(registry, connection, run_id(connection), offered)
-
-    if not defensive:
-        try:
-            return registry.db.write(at_once)
-        except database.ConstraintError:
-            pass  # The careful way finds out what exists.
-    return registry.db.write(carefully, attempts=ATTEMPTS)
 
 
-def rehearse(registry: tables.Tables, run: str, offered: batch.Batch) -> batch.IngestResult:
-    """Return what would come of a batch if it were ingested; nothing is written.
+def insert(
+    registry: tables.Tables, connection: sqlalchemy.Connection, destination: Destination, offered: batch.Batch
+) -> batch.IngestResult:
+    """Insert all rows of a batch, which fails if some are there already.
 
     Parameters
     ----------
     registry
         The repository's tables.
-    run
-        RUN collection; it need not exist.
+    connection
+        Connection in a writing transaction.
+    destination
+        Where the datasets go.
     offered
         The datasets and their files.
+
+    Raises
+    ------
+    ConstraintError
+        Raised if a row exists, or refers to one that does not.
+    UnknownGraphError
+        Raised if the run holds another provenance graph.
+    UnrecordedGraphError
+        Raised if it does not hold a graph that backs the datasets.
+    UnregisteredError
+        Raised if the run does not exist, or a dataset type has another key.
     """
-
-    def look(connection: sqlalchemy.Connection) -> batch.IngestResult:
-        row = collections.Collections(registry, connection).find(run)
-        if row is None:
-            return batch.IngestResult(len(offered.datasets), 0, ())
-        findings = conflicts.examine(registry, connection, row.id, offered)
-        return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
-
-    # As a writer, since it takes temporary tables.
-    return registry.db.write(look)
-
-
-def _ingest_at_once(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
-) -> batch.IngestResult:
-    _insert(registry, connection, run_id, offered)
+    _insert(registry, connection, _run_id(registry, connection, destination, offered), offered)
     fault_points.reached("insert")
     return batch.IngestResult(len(offered.datasets), 0, ())
 
 
-def _ingest_carefully(
-    registry: tables.Tables, connection: sqlalchemy.Connection, run_id: int, offered: batch.Batch
+def insert_missing(
+    registry: tables.Tables, connection: sqlalchemy.Connection, destination: Destination, offered: batch.Batch
 ) -> batch.IngestResult:
+    """Insert the rows of those datasets that are new and contradict nothing; otherwise like `insert`."""
+    run_id = _run_id(registry, connection, destination, offered)
     findings = conflicts.examine(registry, connection, run_id, offered)
     _insert(registry, connection, run_id, findings.new)
     fault_points.reached("insert")
-    return batch.IngestResult(len(findings.new.datasets), findings.n_skipped, findings.conflicts)
+    return findings.result
+
+
+def rehearse(
+    registry: tables.Tables, connection: sqlalchemy.Connection, run: str, offered: batch.Batch
+) -> batch.IngestResult:
+    """Return what would come of a batch; nothing is written, but temporary tables are made."""
+    row = collection_rows.CollectionRows(registry, connection).find(run)
+    if row is None:
+        return batch.IngestResult(len(offered.datasets), 0, ())
+    return conflicts.examine(registry, connection, row.id, offered).result
 
 
 def _run_id(
-    registry: tables.Tables,
-    connection: sqlalchemy.Connection,
-    run: str,
-    offered: batch.Batch,
-    graphs: frozenset[str],
-    *,
-    backed: bool = False,
+    registry: tables.Tables, connection: sqlalchemy.Connection, destination: Destination, offered: batch.Batch
 ) -> int:
     """Return the key of a run that holds no other provenance graphs, and will not before we are through.
 
     All keys of which the batch is made are looked at: after a fail-over they may not be there, or be others'.
     """
-    rows = collections.Collections(registry, connection)
+    rows, run = collection_rows.CollectionRows(registry, connection), destination.run
     if not rows.is_complete_run(run):
         raise UnregisteredError(f"{registry.db.place}: there is no run {run!r}. Run the same command again.")
     table = registry.dataset_type
@@ -155,7 +122,9 @@ def _run_id(
             f"{registry.db.place}: dataset types are not registered as they were. Run the same command again."
         )
     run_id = rows.find_run(run).id
-    recorded_graphs.check(registry, connection, run, run_id, graphs, required=backed)
+    recorded_graphs.check(
+        registry, connection, run, run_id, destination.graphs, required=destination.is_backed
+    )
     return run_id
 
 
@@ -190,7 +159,7 @@ def _insert_tags(
     governors: dict[str, set[Any]] = {}
     for name, rows in groups.items():
         for column, dimension in enumerate(required[name], 3):
-            if dimension in registry.dimensions.governors:
+            if dimension in registry.universe.governors:
                 governors.setdefault(dimension, set()).update(map(operator.itemgetter(column), rows))
     _summarize(registry, connection, run_id, sorted(types), governors)
     for name in sorted(groups):

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy
-from aggregator.butler.registry import collections, dataset_types, tables
+from aggregator.butler.registry import collection_rows, dataset_type_rows, tables
 from aggregator.storage import errors
 
 
@@ -75,33 +75,31 @@ def find(registry: tables.Tables, connection: sqlalchemy.Connection, outputs: Ou
     if missing := sorted((_tables(registry, definitions) | outputs.records_tables) - there):
         # Nothing else can be looked at then.
         return [*obstacles, *(f"there is no table {name}" for name in missing)]
-    registered = dataset_types.find_all(registry, connection, [each.name for each in definitions])
-    obstacles += dataset_types.problems(registry.overrides, definitions, registered)
+    registered = dataset_type_rows.find_all(registry, connection, [each.name for each in definitions])
+    obstacles += dataset_type_rows.problems(registry.overrides, definitions, registered)
     if not outputs.registers:
         unknown = [each.name for each in definitions if each.name not in registered]
         obstacles += [f"dataset type {name!r} is not registered, and none is to be" for name in unknown]
-    obstacles += _collections(collections.Collections(registry, connection), outputs)
+    obstacles += _collections(collection_rows.CollectionRows(registry, connection), outputs)
     return obstacles
 
 
-def _tables(registry: tables.Tables, definitions: Iterable[dataset_types.Definition]) -> set[str]:
+def _tables(registry: tables.Tables, definitions: Iterable[dataset_type_rows.Definition]) -> set[str]:
     """Return the names of the tables that datasets of some types go into, or refer to."""
-    for name in {
-        name for each in definitions for name in each.required if registry.dimensions.has_table(name)
-    }:
+    for name in {name for each in definitions for name in each.required if registry.universe.has_table(name)}:
         registry.dimension(name)
     return {table.name for table in registry.metadata.tables.values()}
 
 
 def _definitions(
     registry: tables.Tables, types: Iterable[OutputType]
-) -> tuple[list[dataset_types.Definition], list[str]]:
+) -> tuple[list[dataset_type_rows.Definition], list[str]]:
     """Return the definitions of dataset types in this repository, and why others have none."""
-    definitions: list[dataset_types.Definition] = []
+    definitions: list[dataset_type_rows.Definition] = []
     problems: list[str] = []
     for kind in types:
         try:
-            required = registry.dimensions.group(kind.dimensions).required
+            required = registry.universe.group(kind.dimensions).required
         except errors.AggregatorError as error:
             problems.append(f"dataset type {kind.name!r}: {error}")
             continue
@@ -110,27 +108,29 @@ def _definitions(
                 f"dataset type {kind.name!r} needs dimension {', '.join(other)} here, but not in the graph"
             )
         definitions.append(
-            dataset_types.Definition(kind.name, kind.storage_class, required, kind.is_calibration)
+            dataset_type_rows.Definition(kind.name, kind.storage_class, required, kind.is_calibration)
         )
     return definitions, problems
 
 
-def _collections(rows: collections.Collections, outputs: Outputs) -> Iterator[str]:
+def _collections(rows: collection_rows.CollectionRows, outputs: Outputs) -> Iterator[str]:
     """Yield what is wrong with the collections."""
-    yield from _taken(rows, outputs.run, collections.CollectionType.RUN)
+    yield from _taken(rows, outputs.run, collection_rows.CollectionType.RUN)
     if outputs.chain is None:
         return
     if outputs.chain == outputs.run:
         yield f"collection {outputs.run!r} can't be both the run and the chain that it goes into"
         return
-    yield from _taken(rows, outputs.chain, collections.CollectionType.CHAINED)
+    yield from _taken(rows, outputs.chain, collection_rows.CollectionType.CHAINED)
     if rows.find(outputs.chain) is None:
         missing = [name for name in outputs.inputs if name != outputs.run and rows.find(name) is None]
         if missing:
             yield f"there is no collection {', '.join(map(repr, missing))}, an input of the new chain"
 
 
-def _taken(rows: collections.Collections, name: str, kind: collections.CollectionType) -> Iterator[str]:
+def _taken(
+    rows: collection_rows.CollectionRows, name: str, kind: collection_rows.CollectionType
+) -> Iterator[str]:
     row = rows.find(name)
     if row is not None and row.type is not kind:
         yield (

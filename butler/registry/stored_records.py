@@ -43,7 +43,7 @@ def _rows(
         if not chosen:
             continue
         columns, n_keys = dimensions.record_columns(element), len(dimensions.required(element))
-        for record in source.dimension_records(element):
+        for record in source.dimensions.records(element):
             row = [record.get(name) for name in columns]
             if tuple(row[:n_keys]) in chosen:
                 yield element, row

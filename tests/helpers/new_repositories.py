@@ -130,7 +130,7 @@ class Repository:
         """Insert records with our code."""
         with self.registry() as opened:
             for element, rows in wanted.items():
-                opened.insert_dimension_records(element, rows)
+                opened.dimensions.insert(element, rows)
 
     def exists(self) -> bool:
         """Return whether there is anything of it: files, or the schema of the tables."""

@@ -28,9 +28,9 @@ def register_outputs(opened: registry.Registry, after: databases.Database) -> No
         definitions.setdefault(key, []).append(name)
     types = "SELECT name, storage_class, dimensions_key FROM dataset_type WHERE id > 2 ORDER BY id"
     for name, storage_class, key in after.query(types):
-        opened.register_dataset_type(name, storage_class, definitions.get(key, []))
-    opened.register_run(RUN)
-    opened.update_output_chain(CHAIN, RUN, INPUTS)
+        opened.dataset_types.register(name, storage_class, definitions.get(key, []))
+    opened.collections.register_run(RUN)
+    opened.collections.update_output_chain(CHAIN, RUN, INPUTS)
 
 
 def outputs(opened: registry.Registry, after: databases.Database) -> batch.Batch:
@@ -39,7 +39,7 @@ def outputs(opened: registry.Registry, after: databases.Database) -> batch.Batch
     join = "dataset d JOIN dataset_type t ON t.id = d.dataset_type_id"
     names = f"SELECT DISTINCT t.name FROM {join} WHERE run_id = 3"
     for (name,) in after.query(names):
-        row = opened.dataset_type(name)
+        row = opened.dataset_types.row(name)
         columns = ", ".join(("dataset_id", *row.required))
         condition = f"collection_id = 3 AND dataset_type_id = {row.id}"
         for dataset_id, *values in after.query(f"SELECT {columns} FROM {row.tag_table} WHERE {condition}"):
@@ -87,7 +87,9 @@ class Target:
 
     def image(self, dataset_id: str, detector: int, visit: int) -> tuple[batch.Dataset, batch.File]:
         """Make a ``clean_image`` and its file."""
-        return make(self.registry.dataset_type("clean_image"), ("SampleCam", detector, visit), dataset_id)
+        return make(
+            self.registry.dataset_types.row("clean_image"), ("SampleCam", detector, visit), dataset_id
+        )
 
 
 @contextlib.contextmanager

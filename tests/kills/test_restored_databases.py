@@ -245,7 +245,7 @@ def test_outputs_that_the_database_lacks(case: Case, tmp_path: pathlib.Path, way
     regular = [each for some in outputs for name, ds in some.items() if name[0] != "_" for each in ds]
     dataset_id, path = next((i.replace("-", ""), p) for i, p in regular if (case.run.root / p).exists())
     with case.run.tables.open() as opened:
-        assert opened.forget(case.run.run, [dataset_id], {"file_datastore_records": []}) == 1
+        assert opened.datasets.forget(case.run.run, [dataset_id], {"file_datastore_records": []}) == 1
     before = case.content()
     with pytest.raises(aggregator.RefusedError, match="lacks 1 of the datasets") as caught:
         case.ingest()

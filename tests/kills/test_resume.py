@@ -190,17 +190,17 @@ def test_rows_are_gone_and_as_many_others_have_come(case: kills.Case, undisturbe
 def test_nothing_is_offered_again_that_the_ledger_knows(
     case: kills.Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aggregator.butler.registry import registry
+    from aggregator.butler.registry import ingested_datasets
 
     aggregate(case, keep_checkpoint=True)
     offered = []
-    original = registry.Registry.ingest
+    original = ingested_datasets.Datasets.ingest
 
     def ingest(self: Any, run: str, batch: Any, **options: Any) -> Any:
         offered.extend(batch.datasets)
         return original(self, run, batch, **options)
 
-    monkeypatch.setattr(registry.Registry, "ingest", ingest)
+    monkeypatch.setattr(ingested_datasets.Datasets, "ingest", ingest)
     done = aggregate(case)
     assert offered == []
     assert (done.n_ingested, done.n_skipped) == (0, 1027)

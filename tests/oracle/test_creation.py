@@ -19,7 +19,7 @@ from aggregator.butler.configuration import repository_config as config_module
 from aggregator.butler.databases import database
 from aggregator.butler.datastores import datastore
 from aggregator.butler.dimensions import records
-from aggregator.butler.registry import collections, registry
+from aggregator.butler.registry import collection_rows, registry
 from aggregator.storage import durable_files, errors
 
 from tests.helpers import registry_rows
@@ -100,7 +100,7 @@ def test_same_tables_for_dataset_types(maker: Any) -> None:
                     name, butler.dimensions.conform(group), "Plot", isCalibration=is_calibration
                 )
                 butler.registry.registerDatasetType(kind)
-                opened.register_dataset_type(name, "Plot", group, is_calibration=is_calibration)
+                opened.dataset_types.register(name, "Plot", group, is_calibration=is_calibration)
     assert ours.schema() == theirs.schema()
     assert ours.database.content() == theirs.database.content()
 
@@ -128,7 +128,7 @@ def test_reference_puts_gets_and_finds_datasets(made: Any, butler: Any) -> None:
         assert found == ref
         assert found.dataId.hasRecords()
     with made.registry() as opened:
-        assert len(opened.run_ids(run)) == len(wanted)
+        assert len(opened.datasets.ids(run)) == len(wanted)
     assert {dataset.name for dataset in butler.registry.getCollectionSummary(run).dataset_types} == {*wanted}
 
 
@@ -138,7 +138,7 @@ def test_reference_certifies_calibrations(made: Any, butler: Any) -> None:
     butler.collections.register("calib", daf.CollectionType.CALIBRATION)
     kind = daf.DatasetType("bias", butler.dimensions.conform(["detector"]), "Plot", isCalibration=True)
     with made.registry() as opened:
-        opened.register_dataset_type("bias", "StructuredDataDict", ["detector"], is_calibration=True)
+        opened.dataset_types.register("bias", "StructuredDataDict", ["detector"], is_calibration=True)
     kind = butler.get_dataset_type("bias")
     ref = butler.put({"a": 1}, kind, instrument=new.CAMERA, detector=1, run="run")
     butler.registry.certify("calib", [ref], daf.Timespan(None, None, _nsec=new.NIGHT))
@@ -151,15 +151,15 @@ def test_reference_certifies_calibrations(made: Any, butler: Any) -> None:
 def test_our_ingest_into_our_repository(made: Any, butler: Any) -> None:
     made.insert()
     with made.registry() as opened:
-        opened.register_run("run")
-        row = opened.register_dataset_type("image", "StructuredDataDict", ["visit", "detector"])
+        opened.collections.register_run("run")
+        row = opened.dataset_types.register("image", "StructuredDataDict", ["visit", "detector"])
         pairs = [
             registry_rows.make(row, (new.CAMERA, 1, visit), uuid.UUID(int=(0x0190 << 112) + visit).hex)
             for visit in (101, 102)
         ]
-        assert opened.ingest("run", registry_rows.join(*pairs)).n_ingested == 2
-        opened.update_output_chain("chain", "run", [])
-        assert opened.collection("chain").type is collections.CollectionType.CHAINED
+        assert opened.datasets.ingest("run", registry_rows.join(*pairs)).n_ingested == 2
+        opened.collections.update_output_chain("chain", "run", [])
+        assert opened.collections.find("chain").type is collection_rows.CollectionType.CHAINED
     found = butler.query_datasets("image", collections="chain", with_dimension_records=True)
     assert [ref.dataId["visit"] for ref in found] == [101, 102]
     assert butler.getURI(found[0]).ospath.endswith(pairs[0][1][3])
@@ -181,7 +181,7 @@ def test_paths_are_those_of_the_reference(made: Any, butler: Any) -> None:
         rows = [
             (element, [record[name] for name in universe.record_columns(element)])
             for element in wanted
-            for record in opened.dimension_records(element)
+            for record in opened.dimensions.records(element)
         ]
         store.set_records(records.RecordTable.build(universe, wanted, rows))
     [file] = store.plan(*request).files
@@ -356,7 +356,7 @@ def test_default_schema(postgresql: Any, tmp_path: pathlib.Path) -> None:
         butler.registry.insertDimensionData("instrument", {"name": "A"})
     found = config_module.load(tmp_path / "repo")
     with registry.open_registry(found.database, None, writeable=False) as opened:
-        assert [record["name"] for record in opened.dimension_records("instrument")] == ["A"]
+        assert [record["name"] for record in opened.dimensions.records("instrument")] == ["A"]
 
 
 def test_refuse_a_database_without_the_extension(postgresql: Any, tmp_path: pathlib.Path) -> None:

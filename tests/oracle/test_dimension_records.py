@@ -101,7 +101,7 @@ def test_each_side_finds_the_others_records(maker: Any, dimensions: Any, records
             expected = sorted(({name: row.get(name) for name in columns} for row in rows), key=repr)
             found = [plain(record) for record in butler.query_dimension_records(element)]
             assert sorted(({n: row[n] for n in columns} for row in found), key=repr) == expected
-            assert sorted(opened.dimension_records(element), key=repr) == expected
+            assert sorted(opened.dimensions.records(element), key=repr) == expected
 
 
 def test_the_references_queries_join_our_records(made: Any, butler: Any) -> None:
@@ -127,8 +127,11 @@ def test_reference_inserts_after_us(made: Any, butler: Any) -> None:
     assert butler.registry.syncDimensionData("detector", detector) is False
     assert butler.registry.syncDimensionData("instrument", {"name": "Second"}) is True
     with made.registry() as opened:
-        assert [record["id"] for record in opened.dimension_records("detector")] == [0, 1, 2, 7]
-        assert [record["name"] for record in opened.dimension_records("instrument")] == [new.CAMERA, "Second"]
+        assert [record["id"] for record in opened.dimensions.records("detector")] == [0, 1, 2, 7]
+        assert [record["name"] for record in opened.dimensions.records("instrument")] == [
+            new.CAMERA,
+            "Second",
+        ]
         assert len(made.database.query("SELECT * FROM visit_skypix_overlap_summary")) == 2
 
 
@@ -138,7 +141,7 @@ def test_regions_of_the_reference(made: Any, butler: Any) -> None:
     region = sphgeom.ConvexPolygon(corners)
     butler.registry.insertDimensionData("tract", {"skymap": new.SKYMAP, "id": 5, "region": region})
     with made.registry() as opened:
-        [record] = opened.dimension_records("tract", tract=5)
+        [record] = opened.dimensions.records("tract", tract=5)
         assert record == {"skymap": new.SKYMAP, "id": 5, "region": region.encode()}
 
 
@@ -147,7 +150,7 @@ def test_timespans_of_the_reference(made: Any, butler: Any, span: Any) -> None:
     made.insert()
     butler.registry.insertDimensionData("day_obs", {"instrument": new.CAMERA, "id": 1, "timespan": span})
     with made.registry() as opened:
-        [record] = opened.dimension_records("day_obs", day_obs=1)
+        [record] = opened.dimensions.records("day_obs", day_obs=1)
         assert record["timespan"] == span.nsec
 
 
@@ -157,7 +160,7 @@ def test_find_by_dimensions(made: Any) -> None:
 
         def keys(element: str, **data_id: Any) -> list[Any]:
             columns = opened.universe.required(element)[:-1]
-            found = opened.dimension_records(element, **data_id)
+            found = opened.dimensions.records(element, **data_id)
             return [(*(record[name] for name in columns), record["id"])[1:] for record in found]
 
         assert keys("visit", physical_filter="G-1") == [(101,), (102,)]
@@ -166,21 +169,21 @@ def test_find_by_dimensions(made: Any) -> None:
         assert keys("patch") == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert keys("patch", patch=1) == [(0, 1), (1, 1)]
         assert [
-            record["detector"] for record in opened.dimension_records("visit_detector_region", visit=101)
+            record["detector"] for record in opened.dimensions.records("visit_detector_region", visit=101)
         ] == [
             0,
             1,
             2,
         ]
-        assert list(opened.dimension_records("band")) == [{"name": "g"}, {"name": "r"}]
-        assert list(opened.dimension_records("band", band="r")) == [{"name": "r"}]
+        assert list(opened.dimensions.records("band")) == [{"name": "g"}, {"name": "r"}]
+        assert list(opened.dimensions.records("band", band="r")) == [{"name": "r"}]
         for element, data_id, match in (
             ("visit", {"tract": 1}, "visit does not depend on 'tract'"),
             ("exposure", {}, "there is no 'exposure' in dimension universe aggregator_compact version 1"),
             ("htm7", {}, "htm7 is a pixelization"),
         ):
             with pytest.raises(errors.RefusedError, match=match):
-                list(opened.dimension_records(element, **data_id))
+                list(opened.dimensions.records(element, **data_id))
 
 
 VISIT: dict[str, Any] = {**new.RECORDS["visit"][0], "id": 500, "name": "new"}
@@ -221,9 +224,9 @@ def test_refuse_records_that_do_not_fit(
     good = [VISIT] if element == "visit" else []
     with made.registry() as opened:
         with pytest.raises(errors.RefusedError, match=match):
-            opened.insert_dimension_records(element, [*good, record])
+            opened.dimensions.insert(element, [*good, record])
         assert made.database.content() == before
-        opened.insert_dimension_records(element if element == "visit" else "detector", good)
+        opened.dimensions.insert(element if element == "visit" else "detector", good)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +238,7 @@ def test_all_or_none_if_the_database_refuses(made: Any, changes: dict[str, Any])
     made.insert()
     before = made.database.content()
     with made.registry() as opened, pytest.raises(database.ConstraintError, match="the database refuses"):
-        opened.insert_dimension_records("visit", [VISIT, {**VISIT, **changes}])
+        opened.dimensions.insert("visit", [VISIT, {**VISIT, **changes}])
     assert made.database.content() == before
 
 
@@ -243,13 +246,13 @@ def test_many_records(made: Any) -> None:
     made.insert()
     many = [{**VISIT, "id": n, "name": f"visit {n}"} for n in range(1000, 26_000)]
     with made.registry() as opened:
-        opened.insert_dimension_records("visit", many)
-        opened.insert_dimension_records("visit", [])
-        found = opened.dimension_records("visit")
+        opened.dimensions.insert("visit", many)
+        opened.dimensions.insert("visit", [])
+        found = opened.dimensions.records("visit")
         first = list(itertools.islice(found, 4))
         found.close()
         assert [record["id"] for record in first] == [101, 102, 103, 1000]
-        assert sum(1 for _ in opened.dimension_records("visit")) == 25_003
+        assert sum(1 for _ in opened.dimensions.records("visit")) == 25_003
 
 
 @hypothesis.given(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aggregator.butler.registry import collections, registry
+from aggregator.butler.registry import collection_rows, registry
 from aggregator.storage import errors
 
 from tests.helpers import databases, postgresql_server, registry_rows
@@ -103,12 +103,12 @@ def test_same_tables_and_rows(repositories: list[Repository], ours: registry.Reg
         kind = reference.dataset_type(theirs, name, dimensions, is_calibration=is_calibration)
         theirs.registry.registerDatasetType(kind)
         for _ in range(2):
-            row = ours.register_dataset_type(
+            row = ours.dataset_types.register(
                 name, "StructuredDataDict", dimensions[::-1], is_calibration=is_calibration
             )
         assert row.required == tuple(kind.dimensions.required)
     theirs.registry.registerRun(RUN)
-    ours.register_run(RUN)
+    ours.collections.register_run(RUN)
     assert_same(repositories)
 
 
@@ -118,13 +118,13 @@ def test_calibration_of_a_group_that_has_tags_already(
     for name, is_calibration in (("flat", False), ("bias", True), ("dark", True)):
         kind = reference.dataset_type(theirs, name, ["detector"], is_calibration=is_calibration)
         theirs.registry.registerDatasetType(kind)
-        ours.register_dataset_type(name, "StructuredDataDict", ["detector"], is_calibration=is_calibration)
+        ours.dataset_types.register(name, "StructuredDataDict", ["detector"], is_calibration=is_calibration)
     assert_same(repositories)
 
 
 def test_reference_reads_our_dataset_types(ours: registry.Registry, theirs_on_ours: Any) -> None:
     for name, dimensions, is_calibration in definitions():
-        ours.register_dataset_type(name, "StructuredDataDict", dimensions, is_calibration=is_calibration)
+        ours.dataset_types.register(name, "StructuredDataDict", dimensions, is_calibration=is_calibration)
     for name, dimensions, is_calibration in definitions():
         expected = reference.dataset_type(theirs_on_ours, name, dimensions, is_calibration=is_calibration)
         assert theirs_on_ours.get_dataset_type(name) == expected
@@ -135,20 +135,20 @@ def test_we_read_dataset_types_of_the_reference(ours: registry.Registry, theirs_
     for name, dimensions, is_calibration in definitions():
         kind = reference.dataset_type(theirs_on_ours, name, dimensions, is_calibration=is_calibration)
         theirs_on_ours.registry.registerDatasetType(kind)
-    rows = ours.dataset_types([name for name, _, _ in definitions()])
+    rows = ours.dataset_types.rows([name for name, _, _ in definitions()])
     for name, dimensions, is_calibration in definitions():
-        row = ours.register_dataset_type(
+        row = ours.dataset_types.register(
             name, "StructuredDataDict", dimensions, is_calibration=is_calibration
         )
         assert row == rows[name]
         assert row.is_calibration == is_calibration
         assert row.required == tuple(theirs_on_ours.dimensions.conform(dimensions).required)
         with pytest.raises(errors.AggregatorError, match=f"dataset type '{name}' is registered"):
-            ours.register_dataset_type(name, "Plot", dimensions, is_calibration=is_calibration)
+            ours.dataset_types.register(name, "Plot", dimensions, is_calibration=is_calibration)
 
 
 def test_reference_finds_our_datasets(ours: registry.Registry, theirs_on_ours: Any) -> None:
-    ours.register_run(RUN)
+    ours.collections.register_run(RUN)
     values: dict[tuple[str, ...], tuple[int | str, ...]] = {
         (): (),
         ("visit", "detector"): (reference.INSTRUMENT, 2, 102),
@@ -158,10 +158,10 @@ def test_reference_finds_our_datasets(ours: registry.Registry, theirs_on_ours: A
     }
     pairs = []
     for n, (dimensions, data_id) in enumerate(values.items()):
-        row = ours.register_dataset_type(f"type_{n}", "StructuredDataDict", dimensions)
+        row = ours.dataset_types.register(f"type_{n}", "StructuredDataDict", dimensions)
         pairs.append(registry_rows.make(row, data_id, uuid.UUID(int=0x0190 << 112 | n).hex))
-    assert ours.ingest(RUN, registry_rows.join(*pairs)).n_ingested == len(values)
-    ours.update_output_chain("u/oracle", RUN, [])
+    assert ours.datasets.ingest(RUN, registry_rows.join(*pairs)).n_ingested == len(values)
+    ours.collections.update_output_chain("u/oracle", RUN, [])
     for (dataset_id, row, data_id), file in pairs:
         [ref] = theirs_on_ours.query_datasets(row.name, collections="u/oracle")
         assert (ref.id.hex, ref.run, tuple(ref.dataId.required_values)) == (dataset_id, RUN, data_id)
@@ -173,7 +173,7 @@ def test_reference_finds_our_datasets(ours: registry.Registry, theirs_on_ours: A
     assert summary.governors["skymap"] == {reference.SKYMAP}
     [first] = theirs_on_ours.query_datasets("type_0", collections=RUN)
     theirs_on_ours.pruneDatasets([first], disassociate=True, unstore=True, purge=True)
-    assert len(ours.run_ids(RUN)) == len(values) - 1
+    assert len(ours.datasets.ids(RUN)) == len(values) - 1
 
 
 def test_skip_datasets_of_the_reference(ours: registry.Registry, theirs_on_ours: Any) -> None:
@@ -184,14 +184,14 @@ def test_skip_datasets_of_the_reference(ours: registry.Registry, theirs_on_ours:
         theirs_on_ours.put({"a": n}, kind, instrument=reference.INSTRUMENT, visit=n, run=RUN)
         for n in (101, 102)
     ]
-    row = ours.dataset_type("image")
+    row = ours.dataset_types.row("image")
     same, other = refs[0].id.hex, f"{1:032x}"
     pairs = [
         registry_rows.make(row, (reference.INSTRUMENT, 101), same),
         registry_rows.make(row, (reference.INSTRUMENT, 102), other),
         registry_rows.make(row, (reference.INSTRUMENT, 103), f"{2:032x}"),
     ]
-    result = ours.ingest(RUN, registry_rows.join(*pairs))
+    result = ours.datasets.ingest(RUN, registry_rows.join(*pairs))
     assert (result.n_ingested, result.n_skipped) == (1, 1)
     assert [c.other_id for c in result.conflicts] == [refs[1].id.hex]
     found = theirs_on_ours.query_datasets("image", collections=RUN)
@@ -202,7 +202,7 @@ def test_skip_datasets_of_the_reference(ours: registry.Registry, theirs_on_ours:
 def edit(opened: registry.Registry, chain: str, names: list[str], *, front: bool) -> None:
     """Edit a chain in a transaction of its own."""
     with opened._db.writing() as connection:
-        rows = collections.Collections(opened._tables, connection)
+        rows = collection_rows.CollectionRows(opened._tables, connection)
         (rows.prepend if front else rows.extend)(chain, names)
 
 
@@ -211,11 +211,11 @@ def test_chains(repositories: list[Repository], ours: registry.Registry, theirs:
     chance = random.Random(seed)
     runs, chains = [f"run/{n}" for n in range(6)], [f"chain/{n}" for n in range(3)]
     for name in runs:
-        ours.register_run(name)
+        ours.collections.register_run(name)
         theirs.registry.registerRun(name)
     for name in chains:
-        assert ours.register_chain(name)
-        assert not ours.register_chain(name)
+        assert ours.collections.register_chain(name)
+        assert not ours.collections.register_chain(name)
         reference.register_chain(theirs, name)
     n_refused = 0
     for _ in range(30):
@@ -234,7 +234,9 @@ def test_chains(repositories: list[Repository], ours: registry.Registry, theirs:
         )
         assert mine == expected
         for name in chains:
-            assert ours.flatten([name]) == list(theirs.collections.query(name, flatten_chains=True))
+            assert ours.collections.flatten([name]) == list(
+                theirs.collections.query(name, flatten_chains=True)
+            )
     assert 0 < n_refused < 30
 
 
@@ -256,7 +258,7 @@ def test_output_chain(
         ("alone", "out/1", []),
         ("circle", "out/1", ["circle", "in/3"]),
     ):
-        ours.update_output_chain(chain, run, inputs)
+        ours.collections.update_output_chain(chain, run, inputs)
         if chain not in theirs.collections.query("*"):
             reference.register_chain(theirs, chain)
             if inputs:
@@ -264,4 +266,4 @@ def test_output_chain(
                 theirs.collections.extend_chain(chain, flat)
         theirs.collections.prepend_chain(chain, run)
         assert_same(repositories, schema=False)
-        assert ours.children(chain) == list(theirs.collections.get_info(chain).children)
+        assert ours.collections.children(chain) == list(theirs.collections.get_info(chain).children)

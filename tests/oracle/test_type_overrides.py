@@ -30,8 +30,8 @@ def test_databases_are_the_same(clean_oracle_run: runs.OracleRun, tmp_path: path
     copies = [runs.copy_run(clean_oracle_run, tmp_path / name) for name in ("theirs", "ours")]
     for copy in copies:
         with registry.open_repository(repository_config.load(copy.root), writeable=True) as opened:
-            opened.register_dataset_type("isr_config", "StructuredDataDict", [])
-            opened.register_dataset_type("old_config", "StructuredDataDict", [])
+            opened.dataset_types.register("isr_config", "StructuredDataDict", [])
+            opened.dataset_types.register("old_config", "StructuredDataDict", [])
         override(
             copy,
             {

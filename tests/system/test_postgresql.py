@@ -78,7 +78,7 @@ def test_namespace_is_the_current_schema_if_unset(
     with registry.open_registry(url, None, writeable=True) as opened:
         assert opened._db.namespace == copy.namespace
         registry_rows.register_outputs(opened, after)
-        opened.ingest(RUN, registry_rows.outputs(opened, after))
+        opened.datasets.ingest(RUN, registry_rows.outputs(opened, after))
     assert copy.content() == after.content()
     assert copy.schema() == after.schema()
 
@@ -96,9 +96,9 @@ def test_all_names_are_qualified(
     with registry.open_registry(url, namespace, writeable=True) as opened:
         registry_rows.register_outputs(opened, after)
         offered = registry_rows.outputs(opened, after)
-        assert opened.ingest(RUN, offered).n_ingested == 61
-        assert opened.ingest(RUN, offered).n_skipped == 61
-        opened.register_dataset_type("calib", "Plot", ["detector", "band"], is_calibration=True)
+        assert opened.datasets.ingest(RUN, offered).n_ingested == 61
+        assert opened.datasets.ingest(RUN, offered).n_skipped == 61
+        opened.dataset_types.register("calib", "Plot", ["detector", "band"], is_calibration=True)
     elsewhere = "n.nspname !~ '^pg_|information_schema'"
     found = copy.server.query(
         copy.name,
@@ -157,10 +157,10 @@ def test_password_is_found(
         path.write_text(pgpass if kind == "PGPASSFILE" else auth)
         monkeypatch.setenv(kind, str(path))
     with opens(url, copy.namespace) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
         assert secret not in opened._db.place
         with pytest.raises(errors.AggregatorError) as caught:
-            opened.children("nothing")
+            opened.collections.children("nothing")
         assert secret not in str(caught.value)
 
 
@@ -194,11 +194,13 @@ def reader(copy: databases.Postgresql) -> Iterator[sqlalchemy.URL]:
 
 
 WRITING: list[Callable[[registry.Registry], Any]] = [
-    lambda opened: opened.register_run("u/new"),
-    lambda opened: opened.register_dataset_type("new", "Plot", ["visit"]),
-    lambda opened: opened.ingest(
+    lambda opened: opened.collections.register_run("u/new"),
+    lambda opened: opened.dataset_types.register("new", "Plot", ["visit"]),
+    lambda opened: opened.datasets.ingest(
         "in/raw",
-        registry_rows.join(registry_rows.make(opened.dataset_type("raw"), ("SampleCam", 1, 101), NEW + "1")),
+        registry_rows.join(
+            registry_rows.make(opened.dataset_types.row("raw"), ("SampleCam", 1, 101), NEW + "1")
+        ),
     ),
 ]
 
@@ -209,7 +211,7 @@ def test_role_that_may_only_read(
 ) -> None:
     before = copy.content()
     with registry.open_registry(text(reader), copy.namespace, writeable=False) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
     with (
         opens(reader, copy.namespace) as opened,
         pytest.raises(errors.AggregatorError, match=r"permission denied .*grant the role") as caught,
@@ -222,7 +224,7 @@ def test_role_that_may_only_read(
 def test_reading_changes_nothing(copy: databases.Postgresql) -> None:
     with copy.open(writeable=False) as opened:
         with pytest.raises(errors.AggregatorError, match="opened for reading only"):
-            opened.register_run("u/new")
+            opened.collections.register_run("u/new")
         with (
             pytest.raises(sqlalchemy.exc.DBAPIError, match="read-only transaction"),
             opened._db.engine.begin() as connection,
@@ -263,14 +265,14 @@ def test_lock_held_too_long(copy: databases.Postgresql) -> None:
     with copy.open(busy_timeout_ms=50) as opened, copy.server.connect(copy.name, copy.namespace) as other:
         other.autocommit = False
         other.execute("LOCK TABLE dataset_location IN EXCLUSIVE MODE")
-        pair = registry_rows.make(opened.dataset_type("raw"), ("SampleCam", 1, 101), NEW + "1")
-        opened.register_run("u/new")
+        pair = registry_rows.make(opened.dataset_types.row("raw"), ("SampleCam", 1, 101), NEW + "1")
+        opened.collections.register_run("u/new")
         message = r"lock timeout.*another process held a lock for 0\.05 s"
         with pytest.raises(errors.AggregatorError, match=message) as caught:
-            opened.ingest("u/new", registry_rows.join(pair))
+            opened.datasets.ingest("u/new", registry_rows.join(pair))
         assert caught.value.exit_code == 1
         other.rollback()
-        assert opened.ingest("u/new", registry_rows.join(pair)).n_ingested == 1
+        assert opened.datasets.ingest("u/new", registry_rows.join(pair)).n_ingested == 1
 
 
 @pytest.mark.usefixtures("_quick")
@@ -341,7 +343,7 @@ def test_table_that_another_process_makes_at_the_same_time(
     other.autocommit = False
     other.execute(f"CREATE TABLE {name} (dataset_type_id bigint, dataset_id uuid, collection_id bigint)")
     threading.Timer(0.3, other.commit).start()
-    row = target.registry.register_dataset_type("by_band", "Plot", ["band", "detector"])
+    row = target.registry.dataset_types.register("by_band", "Plot", ["band", "detector"])
     assert row.tag_table == name
     assert "another process was quicker" in warnings[0]
     other.close()
@@ -390,7 +392,7 @@ def test_connection_lost_in_the_middle_of_a_batch(
             event(target)
 
     monkeypatch.setattr(fault_points, "reached", reached)
-    result = target.registry.ingest(RUN, target.offered, defensive=defensive)
+    result = target.registry.datasets.ingest(RUN, target.offered, defensive=defensive)
     assert result == batch.IngestResult(61, 0, ())
     assert len(calls) == 2
     assert warnings
@@ -410,9 +412,37 @@ def test_connection_lost_between_copies(
         insert(*arguments)
 
     monkeypatch.setattr(postgresql.Postgresql, "insert_rows", insert_rows)
-    assert target.registry.ingest(RUN, target.offered) == batch.IngestResult(61, 0, ())
+    assert target.registry.datasets.ingest(RUN, target.offered) == batch.IngestResult(61, 0, ())
     assert len(warnings) == 1
     assert target.database.content() == target.after.content()
+
+
+def test_connection_lost_before_the_first_row(
+    target: registry_rows.Target, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def in_transaction() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            terminate(target)
+
+    monkeypatch.setattr(target.registry._db, "check_place", in_transaction)
+    assert list(target.registry.collections.runs()) == ["in/raw", RUN]
+    assert (len(calls), len(warnings)) == (2, 1)
+
+
+def test_no_row_comes_twice_when_a_connection_is_lost(
+    target: registry_rows.Target, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_ROWS_AT_ONCE", 1)
+    runs = target.registry.collections.runs()
+    assert next(runs) == "in/raw"
+    terminate(target)
+    with pytest.raises(database.LostError):
+        list(runs)
+    assert not warnings
+    assert list(target.registry.collections.runs()) == ["in/raw", RUN]
 
 
 def test_connection_lost_after_the_commit(
@@ -429,7 +459,7 @@ def test_connection_lost_after_the_commit(
             connection.execute("SELECT 1")
 
     monkeypatch.setattr(psycopg.Connection, "commit", commit_and_lose)
-    assert target.registry.ingest(RUN, target.offered) == batch.IngestResult(0, 61, ())
+    assert target.registry.datasets.ingest(RUN, target.offered) == batch.IngestResult(0, 61, ())
     assert len(warnings) == 1
     assert target.database.content() == target.after.content()
 
@@ -438,9 +468,9 @@ def test_connection_lost_between_transactions_is_not_noticed(
     target: registry_rows.Target, warnings: list[str]
 ) -> None:
     terminate(target)
-    assert len(target.registry.run_ids("in/raw")) == 28
+    assert len(target.registry.datasets.ids("in/raw")) == 28
     terminate(target)
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+    assert target.registry.datasets.ingest(RUN, target.offered).n_ingested == 61
     assert warnings == []
 
 
@@ -452,11 +482,11 @@ def test_repetitions_are_bounded(
     with monkeypatch.context() as patch:
         patch.setattr(fault_points, "reached", lambda point: terminate(target))
         with pytest.raises(errors.AggregatorError, match="rolled back") as caught:
-            target.registry.ingest(RUN, target.offered)
+            target.registry.datasets.ingest(RUN, target.offered)
     assert caught.value.exit_code == 1
     assert len(warnings) == len(database.PAUSES)
     assert target.database.content() == before
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+    assert target.registry.datasets.ingest(RUN, target.offered).n_ingested == 61
 
 
 @pytest.mark.usefixtures("_quick")
@@ -465,11 +495,11 @@ def test_server_that_stays_away(target: registry_rows.Target, warnings: list[str
     server.stop()
     try:
         with pytest.raises(errors.AggregatorError, match=f"/{target.database.name}"):  # type: ignore[attr-defined]
-            target.registry.ingest(RUN, target.offered)
+            target.registry.datasets.ingest(RUN, target.offered)
     finally:
         server.start()
     assert len(warnings) == len(database.PAUSES)
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+    assert target.registry.datasets.ingest(RUN, target.offered).n_ingested == 61
 
 
 # Errors and names

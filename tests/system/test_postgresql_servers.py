@@ -47,8 +47,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def ingest_all(url: str, namespace: str, after: databases.Postgresql) -> batch.IngestResult:
     with registry.open_registry(url, namespace, writeable=True) as opened:
         registry_rows.register_outputs(opened, after)
-        result = opened.ingest(RUN, registry_rows.outputs(opened, after))
-        assert len(opened.run_ids(RUN)) == 61
+        result = opened.datasets.ingest(RUN, registry_rows.outputs(opened, after))
+        assert len(opened.datasets.ids(RUN)) == 61
         return result
 
 
@@ -93,21 +93,21 @@ def test_chain_is_changed_by_many_at_once(copy: databases.Postgresql, isolation:
     def update(some: list[str]) -> None:
         with copy.open() as opened:
             for run in some:
-                opened.register_run(run)
-                opened.update_output_chain("u/chain", run, ["in/all"])
+                opened.collections.register_run(run)
+                opened.collections.update_output_chain("u/chain", run, ["in/all"])
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(update, [runs[i::4] for i in range(4)]))
     with copy.open() as opened:
-        assert sorted(opened.children("u/chain")) == sorted([*runs, "in/raw"])
+        assert sorted(opened.collections.children("u/chain")) == sorted([*runs, "in/raw"])
 
 
 def test_chain_that_another_tool_changes_without_a_lock(copy: databases.Postgresql) -> None:
     """Its row takes the position that we had chosen: that is no reason to fail, but to look again."""
     with copy.open() as opened:
         for run in ("u/1", "u/2", "u/3"):
-            opened.register_run(run)
-        opened.update_output_chain("u/chain", "u/1", [])
+            opened.collections.register_run(run)
+        opened.collections.update_output_chain("u/chain", "u/1", [])
         calls = []
 
         def come_first(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
@@ -120,9 +120,9 @@ def test_chain_that_another_tool_changes_without_a_lock(copy: databases.Postgres
                     copy.execute(f"INSERT INTO collection_chain VALUES ({values})")
 
         sqlalchemy.event.listen(opened._db.engine, "before_cursor_execute", come_first)
-        opened.update_output_chain("u/chain", "u/2", [])
+        opened.collections.update_output_chain("u/chain", "u/2", [])
         assert len(calls) == 2
-        assert opened.children("u/chain") == ["u/2", "u/3", "u/1"]
+        assert opened.collections.children("u/chain") == ["u/2", "u/3", "u/1"]
 
 
 @pytest.mark.ordering("B3")
@@ -163,16 +163,16 @@ def test_database_in_another_encoding(
     try:
         creation.create_repository(tmp_path / "repo", database_url=postgresql.url(name), namespace="ns")
         with registry.open_registry(postgresql.url(name), "ns", writeable=True) as opened:
-            opened.register_run("u/Büro")
-            row = opened.register_dataset_type("file", "Plot", [])
+            opened.collections.register_run("u/Büro")
+            row = opened.dataset_types.register("file", "Plot", [])
             pair = registry_rows.make(row, (), NEW + "1")
-            assert opened.ingest("u/Büro", registry_rows.join(pair)).n_ingested == 1
-            assert opened.runs() == ["u/Büro"]
-            assert addresses.hex_digits(opened.run_ids("u/Büro")) == [NEW + "1"]
+            assert opened.datasets.ingest("u/Büro", registry_rows.join(pair)).n_ingested == 1
+            assert list(opened.collections.runs()) == ["u/Büro"]
+            assert addresses.hex_digits(opened.datasets.ids("u/Büro")) == [NEW + "1"]
             if encoding == "SQL_ASCII":
                 postgresql.execute(name, r"UPDATE ns.collection SET name = E'u/B\xfcro'")
                 with pytest.raises(errors.AggregatorError, match="invalid byte sequence for encoding"):
-                    opened.runs()
+                    list(opened.collections.runs())
     finally:
         postgresql.drop_database(name)
 
@@ -193,7 +193,7 @@ def test_first_connection_is_repeated(copy: databases.Postgresql) -> None:
     timer = threading.Timer(0.5, taken.close)
     timer.start()
     with registry.open_registry(url, copy.namespace, writeable=True, warn=said.append) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
     assert "too many connections for role" in said[0]
     timer.join()
     copy.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
@@ -203,12 +203,12 @@ def test_first_connection_is_repeated(copy: databases.Postgresql) -> None:
 def test_server_that_is_read_only(copy: databases.Postgresql) -> None:
     copy.execute(f"ALTER DATABASE {copy.name} SET default_transaction_read_only = on")
     with copy.open(writeable=False) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
     with (
         copy.open() as opened,
         pytest.raises(errors.AggregatorError, match="standby, or set to be") as caught,
     ):
-        opened.register_run("u/new")
+        opened.collections.register_run("u/new")
     assert caught.value.exit_code == 1
     assert "grant" not in str(caught.value)
 
@@ -237,7 +237,7 @@ def standby(copy: databases.Postgresql) -> Iterator[str]:
 
 def test_standby(copy: databases.Postgresql, standby: str) -> None:
     with registry.open_registry(standby, copy.namespace, writeable=False) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
     with pytest.raises(errors.AggregatorError, match="the server is a standby") as caught:
         registry.open_registry(standby, copy.namespace, writeable=True)
     assert caught.value.exit_code == 1
@@ -322,6 +322,6 @@ def test_pooler_whose_connections_are_taken(copy: databases.Postgresql, tmp_path
         timer = threading.Timer(2.5, taken.close)
         timer.start()
         with registry.open_registry(url, copy.namespace, writeable=True, warn=said.append) as opened:
-            assert len(opened.run_ids("in/raw")) == 28
+            assert len(opened.datasets.ids("in/raw")) == 28
         timer.join()
     assert "query_wait_timeout" in said[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from aggregator.butler.registry import registry
+from aggregator.butler.registry import dataset_types, registry
 from aggregator.storage import errors
 
 import aggregator
@@ -63,11 +63,11 @@ def opened(sample: samples.Sample) -> registry.Registry:
 @pytest.mark.ordering("B6")
 def test_everything_in_the_way_is_named_at_once(sample: samples.Sample, used: databases.Database) -> None:
     with opened(sample) as repository:
-        repository.register_dataset_type("sources", "Plot", ["instrument", "visit", "detector"])
-        repository.register_dataset_type("clean_config", "Config", [], is_calibration=True)
-        repository.register_dataset_type("stack_log", "ButlerLogRecords", ["band"])
-        repository.register_run(CHAIN)
-        repository.register_chain(RUN)
+        repository.dataset_types.register("sources", "Plot", ["instrument", "visit", "detector"])
+        repository.dataset_types.register("clean_config", "Config", [], is_calibration=True)
+        repository.dataset_types.register("stack_log", "ButlerLogRecords", ["band"])
+        repository.collections.register_run(CHAIN)
+        repository.collections.register_chain(RUN)
     names = "'sources'", "'clean_config'", "'stack_log'", f"'{CHAIN}' is a RUN", f"'{RUN}' is a CHAINED"
     refused(sample, used, *names, "storage class Plot", "_mock_StructuredDataDict")
     refused(sample, used, *names, dry_run=True)
@@ -139,13 +139,13 @@ def test_a_datastore_has_to_take_logs_and_metadata(
 def test_what_changes_after_the_look_is_a_failure(
     sample: samples.Sample, sqlite: databases.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register = registry.Registry.register_dataset_types
+    register = dataset_types.DatasetTypes.register_all
 
-    def late(self: registry.Registry, wanted: Any) -> Any:
+    def late(self: dataset_types.DatasetTypes, wanted: Any) -> Any:
         register(self, [self.definition("sources", "Plot", ["instrument"], False)])
         return register(self, wanted)
 
-    monkeypatch.setattr(registry.Registry, "register_dataset_types", late)
+    monkeypatch.setattr(dataset_types.DatasetTypes, "register_all", late)
     with pytest.raises(aggregator.AggregatorError, match="registered with another definition") as caught:
         aggregate(sample)
     assert caught.value.exit_code == 1

@@ -5,7 +5,7 @@ import threading
 import uuid
 
 import pytest
-from aggregator.butler.registry import collections, dataset_types, registry
+from aggregator.butler.registry import collection_rows, dataset_type_rows, registry
 from aggregator.storage import errors
 
 from tests.helpers import databases, registry_rows
@@ -13,30 +13,42 @@ from tests.helpers import databases, registry_rows
 
 def test_registering_a_run_twice(database: databases.Database) -> None:
     with database.open() as opened:
-        opened.register_run("u/a")
+        opened.collections.register_run("u/a")
         before = database.fingerprint()
-        opened.register_run("u/a")
+        opened.collections.register_run("u/a")
         assert database.fingerprint() == before
-        row = opened.collection("u/a")
-        assert row == collections.CollectionRow(3, "u/a", collections.CollectionType.RUN)
-        assert opened.collection("u/b") is None
+        row = opened.collections.find("u/a")
+        assert row == collection_rows.CollectionRow(3, "u/a", collection_rows.CollectionType.RUN)
+        assert opened.collections.find("u/b") is None
+
+
+def test_runs_come_one_by_one_oldest_first(database: databases.Database) -> None:
+    with database.open() as opened:
+        opened.collections.register_run("u/b")
+        opened.collections.register_chain("u/chain")
+        opened.collections.register_run("u/a")
+        runs = opened.collections.runs()
+        assert next(runs) == "in/raw"
+        runs.close()
+        opened.collections.register_run("u/c")
+        assert list(opened.collections.runs()) == ["in/raw", "u/b", "u/a", "u/c"]
 
 
 def test_run_without_its_second_row_is_completed(database: databases.Database) -> None:
     database.execute("INSERT INTO collection (collection_id, name, type) VALUES (3, 'u/a', 1)")
     with database.open() as opened:
-        opened.register_run("u/a")
+        opened.collections.register_run("u/a")
     assert database.query("SELECT collection_id FROM run") == [(1,), (3,)]
 
 
 def test_name_taken_by_another_type(database: databases.Database) -> None:
     with database.open() as opened:
         with pytest.raises(errors.AggregatorError, match=r"'in/all' is a CHAINED collection, not a RUN"):
-            opened.register_run("in/all")
+            opened.collections.register_run("in/all")
         with pytest.raises(errors.AggregatorError, match=r"'in/raw' is a RUN collection, not a CHAINED"):
-            opened.register_chain("in/raw")
+            opened.collections.register_chain("in/raw")
         with pytest.raises(errors.AggregatorError, match=r"'in/raw' is a RUN collection, not a CHAINED"):
-            opened.update_output_chain("in/raw", "in/raw", [])
+            opened.collections.update_output_chain("in/raw", "in/raw", [])
 
 
 @pytest.mark.parametrize(("run", "inputs"), [("u/none", ["in/all"]), ("in/raw", ["in/all", "u/none"])])
@@ -49,14 +61,14 @@ def test_output_chain_of_missing_collections_changes_nothing(
         database.open() as opened,
         pytest.raises(errors.AggregatorError, match="no collection 'u/none'"),
     ):
-        opened.update_output_chain("u/chain", run, inputs)
+        opened.collections.update_output_chain("u/chain", run, inputs)
     assert database.content() == before
 
 
 def test_chain_that_would_contain_itself(database: databases.Database) -> None:
     with database.open() as opened, opened._db.writing() as connection:
-        rows = collections.Collections(opened._tables, connection)
-        rows.register("u/outer", collections.CollectionType.CHAINED)
+        rows = collection_rows.CollectionRows(opened._tables, connection)
+        rows.register("u/outer", collection_rows.CollectionType.CHAINED)
         rows.prepend("u/outer", ["in/all"])
         for name in ("in/all", "u/outer"):
             with pytest.raises(errors.AggregatorError, match="'in/all' would contain itself"):
@@ -65,10 +77,10 @@ def test_chain_that_would_contain_itself(database: databases.Database) -> None:
 
 def test_missing_dataset_types_are_all_named(database: databases.Database) -> None:
     with database.open() as opened:
-        assert opened.dataset_types([]) == {}
-        assert set(opened.dataset_types(["raw", "refcat"])) == {"raw", "refcat"}
+        assert opened.dataset_types.rows([]) == {}
+        assert set(opened.dataset_types.rows(["raw", "refcat"])) == {"raw", "refcat"}
         with pytest.raises(errors.AggregatorError, match=r": not registered: dataset type a, b\.") as caught:
-            opened.dataset_types(["raw", "b", "a"])
+            opened.dataset_types.rows(["raw", "b", "a"])
         assert database.shown in str(caught.value)
 
 
@@ -96,7 +108,7 @@ def test_conflicting_dataset_type(
             errors.AggregatorError, match=f"'raw' .*: {known}; needed is: storage class .*{storage_class}"
         ),
     ):
-        opened.register_dataset_type("raw", storage_class, dimensions, is_calibration=is_calibration)
+        opened.dataset_types.register("raw", storage_class, dimensions, is_calibration=is_calibration)
     assert database.content() == before
 
 
@@ -105,7 +117,7 @@ def test_unknown_dimension(database: databases.Database) -> None:
         database.open() as opened,
         pytest.raises(errors.AggregatorError, match="'telescope' does not exist"),
     ):
-        opened.register_dataset_type("a", "Plot", ["telescope"])
+        opened.dataset_types.register("a", "Plot", ["telescope"])
 
 
 def test_registered_types_need_no_lock(database: databases.Database) -> None:
@@ -116,8 +128,8 @@ def test_registered_types_need_no_lock(database: databases.Database) -> None:
         first._db.writing() as connection,
     ):
         first._db.lock(connection, first._tables.graph_key, first._tables.graph_definition)
-        second.register_dataset_type("raw", "_mock_StructuredDataDict", ["visit", "detector"])
-        second.register_run("in/raw")
+        second.dataset_types.register("raw", "_mock_StructuredDataDict", ["visit", "detector"])
+        second.collections.register_run("in/raw")
 
 
 def test_two_processes_add_one_dimension_group(database: databases.Database) -> None:
@@ -125,11 +137,11 @@ def test_two_processes_add_one_dimension_group(database: databases.Database) -> 
     with database.open() as first, database.open() as second:
         found = []
         other = threading.Thread(
-            target=lambda: found.append(second.register_dataset_type("b", "Plot", ["band", "detector"]))
+            target=lambda: found.append(second.dataset_types.register("b", "Plot", ["band", "detector"]))
         )
         with first._db.writing() as connection:
-            wanted = first.definition("a", "Plot", ["band", "detector"], False)
-            mine = dataset_types.register(first._tables, connection, [wanted])["a"]
+            wanted = first.dataset_types.definition("a", "Plot", ["band", "detector"], False)
+            mine = dataset_type_rows.register(first._tables, connection, [wanted])["a"]
             other.start()
             other.join(0.3)
             assert other.is_alive()
@@ -151,12 +163,12 @@ def work(
         barrier.wait()
         groups = (["visit", "detector"], ["visit"], ["patch"], [])
         rows = [
-            opened.register_dataset_type(f"type_{n}", "Plot", groups[n % 4], is_calibration=n % 3 == 0)
+            opened.dataset_types.register(f"type_{n}", "Plot", groups[n % 4], is_calibration=n % 3 == 0)
             for n in range(N_TYPES)
         ]
         for run in ("u/common", f"u/own{number}"):
-            opened.register_run(run)
-            opened.update_output_chain("u/chain", run, ["in/all"])
+            opened.collections.register_run(run)
+            opened.collections.update_output_chain("u/chain", run, ["in/all"])
         # Each visit and detector is one dataset; the ids of the common run do not depend on the process.
         for n in range(N_BATCHES):
             for run, space in (("u/common", 0), (f"u/own{number}", number)):
@@ -168,7 +180,7 @@ def work(
                 )
                 values = [("SampleCam", d, v) for v in VISITS for d in DETECTORS]
                 pairs = [registry_rows.make(row, value, i) for value, i in zip(values, ids, strict=True)]
-                result = opened.ingest(run, registry_rows.join(*pairs))
+                result = opened.datasets.ingest(run, registry_rows.join(*pairs))
                 assert result.n_ingested + result.n_skipped == len(pairs)
 
 
@@ -185,10 +197,16 @@ def test_processes_at_once(database: databases.Database) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     with database.open(writeable=False) as opened:
-        assert [len(opened.run_ids(f"u/own{n}")) for n in (1, 2, 3)] == [12, 12, 12]
-        assert len(opened.run_ids("u/common")) == 12
-        assert opened.children("u/chain")[-1] == "in/raw"
-        assert sorted(opened.children("u/chain")) == ["in/raw", "u/common", "u/own1", "u/own2", "u/own3"]
+        assert [len(opened.datasets.ids(f"u/own{n}")) for n in (1, 2, 3)] == [12, 12, 12]
+        assert len(opened.datasets.ids("u/common")) == 12
+        assert opened.collections.children("u/chain")[-1] == "in/raw"
+        assert sorted(opened.collections.children("u/chain")) == [
+            "in/raw",
+            "u/common",
+            "u/own1",
+            "u/own2",
+            "u/own3",
+        ]
     counts = (
         "SELECT count(*), count(DISTINCT name), count(DISTINCT dimensions_key) FROM dataset_type WHERE id > 2"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aggregator.butler.databases import database
-from aggregator.butler.registry import batch, conflicts, insertion
+from aggregator.butler.registry import batch, conflicts
 from aggregator.storage import errors
 
 from tests.helpers import databases, registry_rows
@@ -26,7 +26,7 @@ def target(
 
 def contradicting(target: registry_rows.Target, raw_id: str) -> batch.Batch:
     """Make one dataset for each kind of conflict, and one (6) that is good."""
-    log = target.registry.dataset_type("clean_log")
+    log = target.registry.dataset_types.row("clean_log")
     return registry_rows.join(
         target.image(raw_id, 1, 101),
         registry_rows.make(log, ("SampleCam", 1, 102), NEW + "1"),
@@ -51,13 +51,13 @@ def test_conflicts_are_named_and_the_rest_is_committed(
     target: registry_rows.Target, *, defensive: bool
 ) -> None:
     raw_id = first_raw(target)
-    target.registry.ingest(RUN, registry_rows.join(target.image(NEW + "1", 1, 102)))
+    target.registry.datasets.ingest(RUN, registry_rows.join(target.image(NEW + "1", 1, 102)))
     left_over = f"'{NEW}5', 'path', 'formatter', 'class', '__NULL_STRING__', NULL, 1"
     target.database.execute(f"INSERT INTO file_datastore_records VALUES ({left_over})")
     bad = contradicting(target, raw_id)
     good = [dataset for dataset in target.offered.datasets if dataset[1].name == "packages"]
     offered = batch.Batch([*bad.datasets, *good], bad.files)
-    result = target.registry.ingest(RUN, offered, defensive=defensive)
+    result = target.registry.datasets.ingest(RUN, offered, defensive=defensive)
     assert (result.n_ingested, result.n_skipped) == (2, 0)
     assert {(c.dataset_id, c.kind, c.reason, c.other_id) for c in result.conflicts} == {
         (raw_id, ID, "the repository has a raw with this id, of run in/raw", None),
@@ -82,12 +82,12 @@ def test_nothing_comes_in_of_a_dataset_left_out(target: registry_rows.Target) ->
     before = target.database.content()
     bad = contradicting(target, first_raw(target))
     bad = batch.Batch(bad.datasets[3:5], bad.files[3:5])
-    assert len(target.registry.ingest(RUN, bad).conflicts) == 2
+    assert len(target.registry.datasets.ingest(RUN, bad).conflicts) == 2
     assert target.database.content() == before
 
 
 def test_conflict_reads_well(target: registry_rows.Target) -> None:
-    result = target.registry.ingest(RUN, registry_rows.join(target.image(NEW + "3", 1, 999)))
+    result = target.registry.datasets.ingest(RUN, registry_rows.join(target.image(NEW + "3", 1, 999)))
     assert [str(conflict) for conflict in result.conflicts] == [
         f"clean_image {{instrument='SampleCam', detector=1, visit=999}} with id {NEW}3: "
         "there is no visit record for instrument='SampleCam', visit=999"
@@ -95,8 +95,8 @@ def test_conflict_reads_well(target: registry_rows.Target) -> None:
 
 
 def test_same_id_with_another_data_id(target: registry_rows.Target) -> None:
-    target.registry.ingest(RUN, registry_rows.join(target.image(NEW + "1", 1, 102)))
-    result = target.registry.ingest(RUN, registry_rows.join(target.image(NEW + "1", 2, 102)))
+    target.registry.datasets.ingest(RUN, registry_rows.join(target.image(NEW + "1", 1, 102)))
+    result = target.registry.datasets.ingest(RUN, registry_rows.join(target.image(NEW + "1", 2, 102)))
     [conflict] = result.conflicts
     assert conflict.kind is batch.ConflictKind.ID
     assert (
@@ -105,13 +105,16 @@ def test_same_id_with_another_data_id(target: registry_rows.Target) -> None:
 
 
 def test_same_id_in_another_run(target: registry_rows.Target) -> None:
-    target.registry.register_run("u/other")
+    target.registry.collections.register_run("u/other")
     pair = target.image(NEW + "1", 1, 102)
-    target.registry.ingest("u/other", registry_rows.join(pair))
-    [conflict] = target.registry.ingest(RUN, registry_rows.join(pair)).conflicts
+    target.registry.datasets.ingest("u/other", registry_rows.join(pair))
+    [conflict] = target.registry.datasets.ingest(RUN, registry_rows.join(pair)).conflicts
     assert conflict.reason == "the repository has a clean_image with this id, of run u/other"
     # The same data ID in another run is no conflict.
-    assert target.registry.ingest(RUN, registry_rows.join(target.image(NEW + "2", 1, 102))).n_ingested == 1
+    assert (
+        target.registry.datasets.ingest(RUN, registry_rows.join(target.image(NEW + "2", 1, 102))).n_ingested
+        == 1
+    )
 
 
 def test_batch_that_contradicts_itself(target: registry_rows.Target) -> None:
@@ -120,9 +123,9 @@ def test_batch_that_contradicts_itself(target: registry_rows.Target) -> None:
         target.image(NEW + "1", 1, 102),
         target.image(NEW + "1", 2, 102),
     )
-    result = target.registry.ingest(RUN, registry_rows.join(first, again))
+    result = target.registry.datasets.ingest(RUN, registry_rows.join(first, again))
     assert result == batch.IngestResult(1, 1, ())
-    result = target.registry.ingest(RUN, registry_rows.join(first, other))
+    result = target.registry.datasets.ingest(RUN, registry_rows.join(first, other))
     assert (result.n_ingested, result.n_skipped) == (0, 1)
     assert [c.reason for c in result.conflicts] == ["the same batch has a clean_image with this id"]
 
@@ -131,7 +134,7 @@ def test_conflict_that_appears_after_the_look_is_retried(
     target: registry_rows.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a database with finer locks than SQLite's, another process can write between look and insert."""
-    target.registry.ingest(RUN, batch.Batch(target.offered.datasets[:10], []))
+    target.registry.datasets.ingest(RUN, batch.Batch(target.offered.datasets[:10], []))
     examine, calls = conflicts.examine, []
 
     def blind(*arguments: Any) -> conflicts.Findings:
@@ -139,12 +142,12 @@ def test_conflict_that_appears_after_the_look_is_retried(
         return conflicts.Findings(target.offered, 0, ()) if len(calls) < 3 else examine(*arguments)
 
     monkeypatch.setattr(conflicts, "examine", blind)
-    assert target.registry.ingest(RUN, target.offered) == batch.IngestResult(51, 10, ())
+    assert target.registry.datasets.ingest(RUN, target.offered) == batch.IngestResult(51, 10, ())
     assert len(calls) == 3
 
 
 def test_retries_are_bounded(target: registry_rows.Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    target.registry.ingest(RUN, target.offered)
+    target.registry.datasets.ingest(RUN, target.offered)
     calls = []
 
     def blind(*arguments: Any) -> conflicts.Findings:
@@ -154,14 +157,16 @@ def test_retries_are_bounded(target: registry_rows.Target, monkeypatch: pytest.M
     monkeypatch.setattr(conflicts, "examine", blind)
     message = "the database refuses a row: (UNIQUE constraint failed|duplicate key value)"
     with pytest.raises(database.ConstraintError, match=message) as caught:
-        target.registry.ingest(RUN, target.offered)
+        target.registry.datasets.ingest(RUN, target.offered)
     assert target.database.shown in str(caught.value)
-    assert len(calls) == insertion.ATTEMPTS
+    assert len(calls) == database.ATTEMPTS
 
 
 def test_value_too_long_is_explained(target: registry_rows.Target) -> None:
-    row = target.registry.register_dataset_type("by_band", "Plot", ["band"])
+    row = target.registry.dataset_types.register("by_band", "Plot", ["band"])
     with pytest.raises(
         errors.AggregatorError, match=r"CHECK constraint failed: dataset_tags_.*_len_band|value too long"
     ):
-        target.registry.ingest(RUN, registry_rows.join(registry_rows.make(row, ("x" * 33,), NEW + "1")))
+        target.registry.datasets.ingest(
+            RUN, registry_rows.join(registry_rows.make(row, ("x" * 33,), NEW + "1"))
+        )

@@ -19,8 +19,8 @@ def test_files_of_a_type_are_those_that_were_recorded(sample_databases: Pair, sa
     assert len(by_type) > 10
     with sample_databases[1].open(writeable=False) as registry:
         for dataset_type, wanted in by_type.items():
-            found = registry.files_of_type(
-                dataset_type, "FileDatastore@<butlerRoot>", "file_datastore_records"
+            found = list(
+                registry.datasets.files(dataset_type, "FileDatastore@<butlerRoot>", "file_datastore_records")
             )
             assert {(run, path) for run, path, _ in found} >= wanted
             assert {size for run, _, size in found if run == sample.expected["run"]} == {-1}
@@ -33,4 +33,4 @@ def test_files_of_a_type_are_those_that_were_recorded(sample_databases: Pair, sa
 )
 def test_there_need_not_be_any(sample_databases: Pair, where: Any) -> None:
     with sample_databases[1].open(writeable=False) as registry:
-        assert registry.files_of_type(*where, "file_datastore_records") == []
+        assert not list(registry.datasets.files(*where, "file_datastore_records"))

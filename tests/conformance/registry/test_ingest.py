@@ -32,17 +32,17 @@ def target(
 @pytest.mark.parametrize("defensive", [False, True])
 def test_sample_gives_the_reference_rows(target: registry_rows.Target, *, defensive: bool) -> None:
     start = time.time_ns()
-    result = target.registry.ingest(RUN, target.offered, defensive=defensive)
+    result = target.registry.datasets.ingest(RUN, target.offered, defensive=defensive)
     assert result == batch.IngestResult(61, 0, ())
     assert target.database.content() == target.after.content()
     assert target.database.schema() == target.after.schema()
     [(date,)] = target.database.query("SELECT DISTINCT ingest_date FROM dataset WHERE run_id = 3")
     assert start <= date - 37 * 10**9 <= time.time_ns()
-    assert len(target.registry.run_ids(RUN)) == 61
+    assert len(target.registry.datasets.ids(RUN)) == 61
     assert registry_rows.ids(target.database, RUN) == {
         dataset_id for dataset_id, _, _ in target.offered.datasets
     }
-    assert target.registry.graphs(RUN) == target.registry.graphs("u/nobody") == frozenset()
+    assert target.registry.datasets.graphs(RUN) == target.registry.datasets.graphs("u/nobody") == frozenset()
 
 
 def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
@@ -54,7 +54,7 @@ def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
     }
     datasets = [(ids[dataset_id], *rest) for dataset_id, *rest in target.offered.datasets]
     files = [(*file[:2], ids[file[2]], *file[3:]) for file in target.offered.files]
-    target.registry.ingest(RUN, batch.Batch(datasets, files))
+    target.registry.datasets.ingest(RUN, batch.Batch(datasets, files))
     tables = {"dataset": "id"} | dict.fromkeys(("file_datastore_records", "dataset_location"), "dataset_id")
     for table, column in tables.items():
         rows = target.database.query(f"SELECT {column} FROM {table} ORDER BY {target.database.row_place}")[
@@ -62,7 +62,7 @@ def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
         ]
         assert rows == sorted(rows)
         assert set(rows) == {(dataset_id,) for dataset_id in ids.values()}
-    tags = target.registry.dataset_type("clean_image").tag_table
+    tags = target.registry.dataset_types.row("clean_image").tag_table
     rows = target.database.query(f"SELECT dataset_id FROM {tags} ORDER BY {target.database.row_place}")
     rows = [row for row in rows if row[0] in set(ids.values())]
     assert len(rows) > 20
@@ -70,16 +70,16 @@ def test_rows_are_sorted_by_id(target: registry_rows.Target) -> None:
 
 
 def test_run_ids(target: registry_rows.Target) -> None:
-    assert len(target.registry.run_ids(RUN)) == 0
+    assert len(target.registry.datasets.ids(RUN)) == 0
     # Zeros at the end of an id are a part of it.
     odd = [NEW[:-4] + "a0000", NEW[:-4] + "a0001"]
     pairs = [target.image(each, 1, 101 + number) for number, each in enumerate(odd)]
-    target.registry.ingest(RUN, target.offered)
-    target.registry.ingest("in/raw", registry_rows.join(*pairs))
+    target.registry.datasets.ingest(RUN, target.offered)
+    target.registry.datasets.ingest("in/raw", registry_rows.join(*pairs))
     known = sorted(dataset_id for dataset_id, _, _ in target.offered.datasets)
-    assert addresses.hex_digits(target.registry.run_ids(RUN)) == known
-    assert set(odd) < set(addresses.hex_digits(target.registry.run_ids("in/raw")))
-    assert len(target.registry.run_ids("nowhere")) == 0
+    assert addresses.hex_digits(target.registry.datasets.ids(RUN)) == known
+    assert set(odd) < set(addresses.hex_digits(target.registry.datasets.ids("in/raw")))
+    assert len(target.registry.datasets.ids("nowhere")) == 0
 
 
 @pytest.mark.parametrize("n_present", [0, 1, 7])
@@ -92,30 +92,30 @@ def test_ids_are_looked_for_among_others(n_present: int) -> None:
 
 
 def test_path_of_the_file_is_compared(target: registry_rows.Target) -> None:
-    target.registry.ingest(RUN, target.offered)
+    target.registry.datasets.ingest(RUN, target.offered)
     table, _, dataset_id, path, *_ = target.offered.files[3]
     others = [each for each, _, _ in target.offered.datasets]
-    assert addresses.hex_digits(target.registry.backed_ids(RUN, table, path)) == [dataset_id]
-    assert target.registry.some_backed_ids(others, table, path) == {dataset_id}
+    assert addresses.hex_digits(target.registry.datasets.backed_ids(RUN, table, path)) == [dataset_id]
+    assert target.registry.datasets.some_backed_ids(others, table, path) == {dataset_id}
     others.remove(dataset_id)
-    assert target.registry.some_backed_ids(others, table, path) == set()
-    assert len(target.registry.backed_ids("in/raw", table, path)) == 0
+    assert target.registry.datasets.some_backed_ids(others, table, path) == set()
+    assert len(target.registry.datasets.backed_ids("in/raw", table, path)) == 0
 
 
 def test_keys_of_types_are_looked_at(target: registry_rows.Target) -> None:
     """After a fail-over, a key may be another type's."""
     before = target.database.content()
-    row = target.registry.dataset_type("clean_image")
+    row = target.registry.dataset_types.row("clean_image")
     wrong = dataclasses.replace(row, name="clean_log")
     pair = registry_rows.make(wrong, ("SampleCam", 1, 101), NEW + "1")
     with pytest.raises(insertion.UnregisteredError, match="types are not registered as they were"):
-        target.registry.ingest(RUN, registry_rows.join(pair))
+        target.registry.datasets.ingest(RUN, registry_rows.join(pair))
     assert target.database.content() == before
 
 
 def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
     visits = registry_rows.add_visits(target.database, 25_000)
-    rows = [target.registry.dataset_type(name) for name in ("clean_image", "clean_log")]
+    rows = [target.registry.dataset_types.row(name) for name in ("clean_image", "clean_log")]
     pairs = [
         registry_rows.make(row, ("SampleCam", detector, visit), f"{row.id:02x}{detector:02x}{visit:028x}")
         for visit in visits
@@ -124,10 +124,10 @@ def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
     ]
     offered = registry_rows.join(*pairs)
     assert len(offered.datasets) == 100_000
-    assert target.registry.ingest(RUN, offered) == batch.IngestResult(100_000, 0, ())
+    assert target.registry.datasets.ingest(RUN, offered) == batch.IngestResult(100_000, 0, ())
     # One of them gets another id: all others are found again, by joins.
     other = registry_rows.make(rows[0], ("SampleCam", 1, 1000), NEW + "1")
-    result = target.registry.ingest(RUN, registry_rows.join(other, *pairs[1:]))
+    result = target.registry.datasets.ingest(RUN, registry_rows.join(other, *pairs[1:]))
     assert (result.n_ingested, result.n_skipped) == (0, 99_999)
     assert [c.other_id for c in result.conflicts] == [pairs[0][0][0]]
     assert target.database.count("file_datastore_records") == 100_028
@@ -136,48 +136,48 @@ def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
 @pytest.mark.parametrize("defensive", [False, True])
 def test_repeating_skips_everything(target: registry_rows.Target, *, defensive: bool) -> None:
     half = batch.Batch(target.offered.datasets[:30], [])
-    assert target.registry.ingest(RUN, half).n_ingested == 30
+    assert target.registry.datasets.ingest(RUN, half).n_ingested == 30
     before = target.database.content()
-    assert target.registry.ingest(RUN, half, defensive=defensive) == batch.IngestResult(0, 30, ())
+    assert target.registry.datasets.ingest(RUN, half, defensive=defensive) == batch.IngestResult(0, 30, ())
     assert target.database.content() == before
-    result = target.registry.ingest(RUN, target.offered, defensive=defensive)
+    result = target.registry.datasets.ingest(RUN, target.offered, defensive=defensive)
     assert result == batch.IngestResult(31, 30, ())
     # Files of skipped datasets are skipped too, as in the reference.
     assert target.database.count("file_datastore_records") == 28 + 31
 
 
 def test_empty_batch(target: registry_rows.Target) -> None:
-    assert target.registry.ingest(RUN, batch.Batch([], [])) == batch.IngestResult(0, 0, ())
+    assert target.registry.datasets.ingest(RUN, batch.Batch([], [])) == batch.IngestResult(0, 0, ())
 
 
 def test_wrong_number_of_values_is_an_error(target: registry_rows.Target) -> None:
-    row = target.registry.dataset_type("clean_image")
+    row = target.registry.dataset_types.row("clean_image")
     pairs = [
         registry_rows.make(row, values, NEW + str(n))
         for n, values in enumerate([("SampleCam", 1), ("SampleCam", 1, 101, 3)])
     ]
     with pytest.raises(ValueError, match="do not all have 6 values"):
-        target.registry.ingest(RUN, registry_rows.join(*pairs))
+        target.registry.datasets.ingest(RUN, registry_rows.join(*pairs))
     assert target.database.count("dataset") == 28
 
 
 def test_file_without_dataset_is_an_error(target: registry_rows.Target) -> None:
     _, file = target.image(NEW + "1", 1, 101)
     with pytest.raises(ValueError, match="belongs to no dataset"):
-        target.registry.ingest(RUN, batch.Batch(target.offered.datasets, [file]))
+        target.registry.datasets.ingest(RUN, batch.Batch(target.offered.datasets, [file]))
 
 
 def test_run_must_be_registered(target: registry_rows.Target) -> None:
     with pytest.raises(errors.AggregatorError, match="no run 'u/nobody'"):
-        target.registry.ingest("u/nobody", target.offered)
+        target.registry.datasets.ingest("u/nobody", target.offered)
     with pytest.raises(errors.AggregatorError, match="'in/all' is a CHAINED collection"):
-        target.registry.ingest("in/all", target.offered)
+        target.registry.datasets.ingest("in/all", target.offered)
 
 
 def test_composite_has_one_location(target: registry_rows.Target) -> None:
     dataset, file = target.image(NEW + "1", 1, 101)
     files = [(*file[:3], f"{component}.json", *file[4:6], component) for component in ("wcs", "psf")]
-    assert target.registry.ingest(RUN, batch.Batch([dataset], files)).n_ingested == 1
+    assert target.registry.datasets.ingest(RUN, batch.Batch([dataset], files)).n_ingested == 1
     records = "SELECT component, path, checksum, file_size FROM file_datastore_records WHERE dataset_id = "
     rows = target.database.query(f"{records}'{dataset[0]}' ORDER BY component")
     assert rows == [("psf", "psf.json", None, -1), ("wcs", "wcs.json", None, -1)]
@@ -187,13 +187,13 @@ def test_composite_has_one_location(target: registry_rows.Target) -> None:
 def test_two_datastores(target: registry_rows.Target) -> None:
     target.database.execute("CREATE TABLE recs_b AS SELECT * FROM file_datastore_records WHERE path = ''")
     files = [*target.offered.files, *(("recs_b", "Other", *file[2:]) for file in target.offered.files)]
-    target.registry.ingest(RUN, batch.Batch(target.offered.datasets, files))
+    target.registry.datasets.ingest(RUN, batch.Batch(target.offered.datasets, files))
     assert (target.database.count("recs_b"), target.database.count("dataset_location")) == (61, 28 + 2 * 61)
 
 
 def test_dataset_without_file(target: registry_rows.Target) -> None:
     dataset, _ = target.image(NEW + "1", 1, 101)
-    assert target.registry.ingest(RUN, batch.Batch([dataset], [])).n_ingested == 1
+    assert target.registry.datasets.ingest(RUN, batch.Batch([dataset], [])).n_ingested == 1
     assert (target.database.count("dataset"), target.database.count("dataset_location")) == (29, 28)
 
 
@@ -208,9 +208,9 @@ def test_all_tables_or_none(
     with monkeypatch.context() as patch:
         patch.setattr(insertion, function, fail)
         with pytest.raises(KeyboardInterrupt):
-            target.registry.ingest(RUN, target.offered)
+            target.registry.datasets.ingest(RUN, target.offered)
     assert target.database.content() == before
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+    assert target.registry.datasets.ingest(RUN, target.offered).n_ingested == 61
 
 
 @contextlib.contextmanager
@@ -238,11 +238,11 @@ def test_no_statement_grows_with_the_batch(target: registry_rows.Target) -> None
     visits = registry_rows.add_visits(target.database, 5000)
     pairs = [target.image(f"0190{visit:028x}", 1, visit) for visit in visits]
     with recorded(target.registry._db.engine) as small:
-        assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_ingested == 999
-        assert target.registry.ingest(RUN, registry_rows.join(*pairs[:999])).n_skipped == 999
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[:999])).n_ingested == 999
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[:999])).n_skipped == 999
     with recorded(target.registry._db.engine) as large:
-        assert target.registry.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 4001
-        assert target.registry.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 5000
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 4001
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 5000
     assert large <= small
     assert any("dataset_tags_" in statement for statement in small)
 
@@ -257,8 +257,8 @@ def test_full_disk(target: registry_rows.Target) -> None:
     with pytest.raises(
         errors.AggregatorError, match=r"gen3\.sqlite3: database or disk is full .*free some space"
     ):
-        target.registry.ingest(RUN, target.offered)
+        target.registry.datasets.ingest(RUN, target.offered)
     assert target.database.content() == before
     with target.registry._db.reading() as connection:
         connection.exec_driver_sql(limit.format(pages + 1000))
-    assert target.registry.ingest(RUN, target.offered).n_ingested == 61
+    assert target.registry.datasets.ingest(RUN, target.offered).n_ingested == 61

@@ -29,7 +29,7 @@ def open_file(path: pathlib.Path, **options: Any) -> registry.Registry:
 def test_sample_opens(database: databases.Database) -> None:
     with database.open(writeable=False) as opened:
         assert (opened.universe.namespace, opened.universe.version) == ("daf_butler", 8)
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_reading_changes_nothing(sample: samples.Sample) -> None:
     before, files = path.read_bytes(), sorted(os.listdir(sample.repo))
     stamp = path.stat().st_mtime_ns
     with open_file(path, writeable=False) as opened:
-        assert opened.flatten(["in/all"]) == ["in/raw"]
+        assert opened.collections.flatten(["in/all"]) == ["in/raw"]
         ids = registry_rows.ids(databases.Sqlite(path), "in/raw")
-        assert set(addresses.hex_digits(opened.run_ids("in/raw"))) == ids
-        assert opened.graphs("in/raw") == frozenset()
+        assert set(addresses.hex_digits(opened.datasets.ids("in/raw"))) == ids
+        assert opened.datasets.graphs("in/raw") == frozenset()
         with pytest.raises(errors.AggregatorError, match="opened for reading only"):
-            opened.register_run("u/someone/run")
+            opened.collections.register_run("u/someone/run")
         with pytest.raises(sqlalchemy.exc.OperationalError), opened._db.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM dataset")
     assert path.read_bytes() == before
@@ -179,12 +179,12 @@ def use_without_permission(path: pathlib.Path) -> None:
     if os.getuid() == 0:
         os.setuid(NOBODY)
     with open_file(path, writeable=False) as opened:
-        assert len(opened.run_ids("in/raw")) == 28
+        assert len(opened.datasets.ids("in/raw")) == 28
     with (
         open_file(path) as opened,
         pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: .*readonly.*writeable") as caught,
     ):
-        opened.register_run("u/someone/run")
+        opened.collections.register_run("u/someone/run")
     assert caught.value.exit_code == 1
 
 
@@ -240,7 +240,7 @@ def test_reading_after_a_writer_was_killed(sample: samples.Sample) -> None:
         directory.chmod(0o755)
         path.chmod(0o644)
         with open_file(path, writeable=False) as opened:
-            assert len(opened.run_ids("in/raw")) == 28
+            assert len(opened.datasets.ids("in/raw")) == 28
         assert databases.Sqlite(path).count("dataset_location") == n_rows > 0
 
 
@@ -250,17 +250,17 @@ def test_lock_held_too_long(sample: samples.Sample) -> None:
     with open_file(path, busy_timeout_ms=50) as opened:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(errors.AggregatorError, match=r"gen3\.sqlite3: database is locked .*0\.05 s"):
-            opened.register_run("u/someone/run")
+            opened.collections.register_run("u/someone/run")
         other.execute("ROLLBACK")
         # Another process that reads all the time keeps us from committing.
         cursor = other.execute("SELECT id FROM dataset")
         cursor.fetchone()
         with pytest.raises(errors.AggregatorError, match="database is locked"):
-            opened.register_run("u/someone/run")
+            opened.collections.register_run("u/someone/run")
         cursor.close()
-        assert opened.collection("u/someone/run") is None
-        opened.register_run("u/someone/run")
-        assert opened.collection("u/someone/run") is not None
+        assert opened.collections.find("u/someone/run") is None
+        opened.collections.register_run("u/someone/run")
+        assert opened.collections.find("u/someone/run") is not None
     other.close()
 
 
@@ -285,7 +285,7 @@ def test_file_that_is_replaced_while_it_is_open(sample: samples.Sample, is_gone:
     """Nothing goes into a file that nobody finds any more, nor into the one in its place."""
     path = sample.repo / "gen3.sqlite3"
     with open_file(path, writeable=True) as opened:
-        opened.register_run("before")
+        opened.collections.register_run("before")
         other = path.with_name("backup.sqlite3")
         shutil.copy(path, other)
         if is_gone:
@@ -293,8 +293,8 @@ def test_file_that_is_replaced_while_it_is_open(sample: samples.Sample, is_gone:
         else:
             other.rename(path)
         with pytest.raises(errors.AggregatorError, match="was replaced, moved or removed") as caught:
-            opened.register_run("after")
+            opened.collections.register_run("after")
     assert str(path) in str(caught.value)
     with open_file(other if is_gone else path, writeable=False) as there:
-        assert there.collection("before") is not None
-        assert there.collection("after") is None
+        assert there.collections.find("before") is not None
+        assert there.collections.find("after") is None

@@ -61,21 +61,21 @@ def test_a_name_can_be_that_of_another_type_in_the_database(
     sample: samples.Sample, database: databases.Database
 ) -> None:
     with open_repository(sample) as opened:
-        opened.register_dataset_type("sources", "Plot", ["band"])
-        opened.register_dataset_type("new_sources", MOCK, DETECTOR)
+        opened.dataset_types.register("sources", "Plot", ["band"])
+        opened.dataset_types.register("new_sources", MOCK, DETECTOR)
     override(sample, {"sources": {"rename": "plots"}, "new_sources": {"rename": "sources"}})
     aggregate(sample)
     found = kinds(database)
     assert found["new_sources"] > 0
     assert found["sources"] == 0
     with open_repository(sample) as opened:
-        assert opened.dataset_type("sources").storage_class == MOCK
-        assert opened.dataset_type("plots").storage_class == "Plot"
+        assert opened.dataset_types.row("sources").storage_class == MOCK
+        assert opened.dataset_types.row("plots").storage_class == "Plot"
 
 
 def test_a_storage_class_is_replaced(sample: samples.Sample, database: databases.Database) -> None:
     with open_repository(sample) as opened:
-        opened.register_dataset_type("sources", "ArrowAstropy", DETECTOR)
+        opened.dataset_types.register("sources", "ArrowAstropy", DETECTOR)
     refused(sample, database, "'sources' is registered with another definition")
     override(sample, {"sources": {"storageClass": MOCK}})
     aggregate(sample)
@@ -93,7 +93,7 @@ def test_a_renamed_type_with_another_storage_class(
     sample: samples.Sample, database: databases.Database
 ) -> None:
     with open_repository(sample) as opened:
-        opened.register_dataset_type("old", "ArrowAstropy", DETECTOR)
+        opened.dataset_types.register("old", "ArrowAstropy", DETECTOR)
     override(sample, {"old": {"rename": "sources", "storageClass": MOCK}})
     aggregate(sample)
     assert kinds(database)["old"] > 0

@@ -82,7 +82,7 @@ def test_transaction_is_not_committed_without_the_lease(
         hosts.go_to("second")
         other = leases.take(str(database(sample)), "")
         with pytest.raises(errors.AggregatorError, match="the lease was taken over"):
-            first.register_run("u/me/late")
+            first.collections.register_run("u/me/late")
         with contextlib.closing(sqlite3.connect(database(sample))) as connection, connection:
             assert connection.execute("SELECT * FROM collection WHERE name = 'u/me/late'").fetchall() == []
         other.release()

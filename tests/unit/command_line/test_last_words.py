@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 import pytest
-from aggregator.butler.registry import registry
+from aggregator.butler.registry import collections, dataset_types
 from aggregator.storage import errors
 from aggregator.workers.roles.ingesting import closed_quanta, ingester
 from aggregator.workers.roles.scanning import scanner
@@ -92,8 +92,8 @@ def test_an_older_checkpoint_survives_a_refusal(
     ("place", "code"),
     [
         ((closed_quanta.ClosedQuanta, "refuse"), 2),
-        ((registry.Registry, "register_dataset_types"), 2),
-        ((registry.Registry, "register_run"), 1),
+        ((dataset_types.DatasetTypes, "register_all"), 2),
+        ((collections.Collections, "register_run"), 1),
         ((presence, "check"), 2),
     ],
 )
@@ -135,7 +135,7 @@ def test_nothing_is_said_of_a_temporary_checkpoint_that_is_gone(sample: samples.
 
 @pytest.mark.ordering("B6")
 @pytest.mark.parametrize(
-    "place", [(registry.Registry, "register_run"), (registry.Registry, "update_output_chain")]
+    "place", [(collections.Collections, "register_run"), (collections.Collections, "update_output_chain")]
 )
 def test_after_a_change_nothing_is_refused(
     sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]

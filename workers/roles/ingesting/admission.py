@@ -58,7 +58,7 @@ def _missing_records(
     """Return the dimensions of which the graph has values, and the repository not a single record."""
     groups = [source.universe.group(kind.dimensions).required for kind in outputs.types]
     needed = {name for group in groups for name in group if source.universe.has_table(name)}
-    empty = {name for name in needed if not source.has_records(name)}
+    empty = {name for name in needed if not source.dimensions.has_records(name)}
     if not empty:
         return []
     used = {element for element, _ in graph.dimension_rows(empty)}

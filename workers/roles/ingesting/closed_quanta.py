@@ -53,7 +53,7 @@ class ClosedQuanta:
         AggregatorError
             If there is a graph that can't be read.
         """
-        there = self._registry.graphs(self._run)
+        there = self._registry.datasets.graphs(self._run)
         if there <= self.others:
             return None
         places = ingested_graphs.places(self._repository, self._registry).get(self._run, ())
@@ -95,7 +95,7 @@ class ClosedQuanta:
 
     def _find_lost(self) -> str:
         """Return what is wrong if a graph that is not recorded is all that is left of some files."""
-        if self._registry.graphs(self._run):
+        if self._registry.datasets.graphs(self._run):
             return ""
         try:
             where = graph_places.predicted(self._repository, self._registry, self._run)
@@ -119,7 +119,7 @@ class ClosedQuanta:
         )
 
     def _advice(self) -> str:
-        if self._registry.collection(self._run) is None:
+        if self._registry.collections.find(self._run) is None:
             return "Put back a backup of the database that has the run in it, and ingest the graph then."
         repository = shlex.quote(self._setup.butler_path)
         run = shlex.quote(self._run)

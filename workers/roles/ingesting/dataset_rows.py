@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from aggregator.butler.datastores import catalog
 from aggregator.butler.dimensions import universe
-from aggregator.butler.registry import batch, dataset_types
+from aggregator.butler.registry import batch, dataset_type_rows
 from aggregator.schemas import verdicts
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import addresses, pipeline
 
-Find = Callable[[Sequence[str]], dict[str, dataset_types.DatasetTypeRow]]
+Find = Callable[[Sequence[str]], dict[str, dataset_type_rows.DatasetTypeRow]]
 
 
 def belonging(opened: digest.Digest, verdict: bytes) -> npt.NDArray[np.bool_]:
@@ -46,7 +46,7 @@ class DatasetRows:
         self._stores = stores
         self._find = find
         self._universe = universe.Universe.from_config(source.universe)
-        self._types: dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]] = {}
+        self._types: dict[int, tuple[dataset_type_rows.DatasetTypeRow, list[int]]] = {}
 
     def forget_types(self) -> None:
         """Have dataset types looked up again: their keys may have changed."""
@@ -81,7 +81,7 @@ class DatasetRows:
                 files.append((table, store, dataset_id, path, formatter, storage_class, component))
         return files
 
-    def _registered_types(self) -> dict[int, tuple[dataset_types.DatasetTypeRow, list[int]]]:
+    def _registered_types(self) -> dict[int, tuple[dataset_type_rows.DatasetTypeRow, list[int]]]:
         """Return the dataset types of outputs, and where their required values stand in data IDs."""
         if not self._types:
             produced = [(index, t) for index, t in enumerate(self._pipeline.dataset_types) if t.is_produced]

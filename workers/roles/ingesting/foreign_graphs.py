@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from aggregator.butler.datastores import catalog
 from aggregator.butler.dimensions import universe
-from aggregator.butler.registry import batch, dataset_types, registry
+from aggregator.butler.registry import batch, dataset_type_rows, registry
 from aggregator.schemas import messages
 from aggregator.schemas.graphs import pipeline, predicted
 from aggregator.storage import errors
@@ -61,8 +61,8 @@ class Comparison:
         self._registry = source
         self._run = run
         dimensions = universe.Universe.from_config(types.universe)
-        known = source.known_dataset_types([kind.name for kind in types.dataset_types])
-        self._types: dict[str, tuple[dataset_types.DatasetTypeRow, list[int]]] = {}
+        known = source.dataset_types.registered([kind.name for kind in types.dataset_types])
+        self._types: dict[str, tuple[dataset_type_rows.DatasetTypeRow, list[int]]] = {}
         for kind in types.dataset_types:
             row, group = known.get(kind.name), dimensions.group(kind.dimensions)
             # No dataset of another definition can be meant.
@@ -74,7 +74,7 @@ class Comparison:
         taken: batch.Conflict | None = None
         datasets = (self._dataset(each) for each in outputs if each.dataset_type in self._types)
         while some := list(itertools.islice(datasets, _TOGETHER)):
-            result = self._registry.rehearse(self._run, batch.Batch(some, []))
+            result = self._registry.datasets.rehearse(self._run, batch.Batch(some, []))
             if result.n_skipped:
                 return Finding(True)
             ids = {dataset_id for dataset_id, _, _ in some}
@@ -109,7 +109,7 @@ def refuse(setup: messages.Setup, run: str, repository: str, source: registry.Re
     RefusedError
         If the run holds none of the graph's outputs, but some of their data IDs under other ids.
     """
-    if not source.has_datasets(run):
+    if not source.datasets.has_any(run):
         return
     with given_graph.open_graph(setup) as graph:
         found = Comparison(source, run, graph.pipeline).find(_predicted_outputs(graph))

@@ -82,7 +82,7 @@ class Ingester:
         )
         self._closed = closed_quanta.ClosedQuanta(setup, self._run, repository, self._registry)
         stores = [(s.records_table, s.name) for s in repository.datastores]
-        self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_types)
+        self._rows = dataset_rows.DatasetRows(self._pipeline, stores, self._registry.dataset_types.rows)
         self._defensive = setup.defensive_ingest
         self._datasets: list[batch.Dataset] = []
         self._files: list[batch.File] = []
@@ -205,7 +205,9 @@ class Ingester:
         for last in (*[False] * (dataset_ids.LOOKS - 1), True):
             offered, graphs = batch.Batch(datasets, files), self._closed.others
             try:
-                return self._registry.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
+                return self._registry.datasets.ingest(
+                    self._run, offered, graphs=graphs, defensive=self._defensive
+                )
             except recorded_graphs.UnknownGraphError:
                 self._closed.check_again()
             except insertion.UnregisteredError as error:
@@ -214,13 +216,13 @@ class Ingester:
                 # The server is one that has not seen what was registered.
                 self._log.warning("%s Registering again.", error)
                 datasets = self._register_again(datasets)
-        return self._registry.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
+        return self._registry.datasets.ingest(self._run, offered, graphs=graphs, defensive=self._defensive)
 
     def _register_again(self, datasets: list[batch.Dataset]) -> list[batch.Dataset]:
         """Register everything again; return datasets with the keys that their types have now."""
         registrations.register(self._registry, self._setup, self._header, self._pipeline)
         self._rows.forget_types()
-        types = self._registry.dataset_types({row.name for _, row, _ in datasets})
+        types = self._registry.dataset_types.rows({row.name for _, row, _ in datasets})
         return [(dataset_id, types[row.name], values) for dataset_id, row, values in datasets]
 
     def confirm(self) -> messages.Ingested:
@@ -269,7 +271,7 @@ class Ingester:
         """
         for _ in range(dataset_ids.LOOKS):
             self._n_connections = self._registry.n_connections
-            present = self._registry.run_ids(self._run)
+            present = self._registry.datasets.ids(self._run)
             n_offered, n_missing = self._offer_missing(present, tally)
             tally.n_skipped += sum(self._believed.values())
             self._believed.clear()

@@ -36,15 +36,15 @@ def register(
     """
     with contextlib.ExitStack() as begun:
         if setup.register_dataset_types:
-            target.register_dataset_types(
+            target.dataset_types.register_all(
                 [
-                    target.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
+                    target.dataset_types.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
                     for t in source.dataset_types
                     if t.is_produced
                 ]
             )
             begun.enter_context(errors.after_changes())
-        target.register_run(header.output_run)
+        target.collections.register_run(header.output_run)
         begun.enter_context(errors.after_changes())
         if setup.update_output_chain and header.output is not None:
-            target.update_output_chain(header.output, header.output_run, header.inputs)
+            target.collections.update_output_chain(header.output, header.output_run, header.inputs)
