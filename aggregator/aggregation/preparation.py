@@ -63,18 +63,18 @@ def prepare(given: aggregation_request.Request) -> Preparation:
     """
     fault_points.reached("start")
     given.checkpoint.remove_temporary_files()
-    asked = graph_copies.localized(given)
-    graph, held = asked.graph, asked.checkpoint
+    request = graph_copies.localized(given)
+    graph, held = request.graph, request.checkpoint
     _log.info("Reading %s", graph.path)
     table = graph.address_table()
-    identity = _identity(asked, table)
-    files = file_plans.plan(graph, asked.repository, asked.config.mock_storage_classes)
-    n_requests = asked.config.n_requests
-    found = checkpoint_content.read_manifest(held, identity.graph, identity.settings, asked.config.fresh)
-    if found is not None:
+    identity = _identity(request, table)
+    files = file_plans.plan(graph, request.repository, request.config.mock_storage_classes)
+    n_requests = request.config.n_requests
+    document = checkpoint_content.read_manifest(held, identity.graph, identity.settings, request.config.fresh)
+    if document is not None:
         # To parse them takes seconds for a million quanta.
         edges = np.frombuffer(held.layout.read_edges(), dtype=np.int32).reshape(-1, 2)
-        division = shards.divide(table, edges, found.shard_size)
+        division = shards.divide(table, edges, document.shard_size)
     else:
         edges = graph.edges(table)
         division = shards.divide(table, edges)
@@ -82,42 +82,42 @@ def prepare(given: aggregation_request.Request) -> Preparation:
         del table
         with in_flight.Requests(n_requests) as requests:
             edge_bytes = edges.reshape(-1).view(np.uint8).data
-            found = _fill_checkpoint(asked, given.graph, files, division, edge_bytes, identity, requests)
+            document = _fill_checkpoint(request, given.graph, files, division, edge_bytes, identity, requests)
             # Scanners need not find out again that it takes long.
             n_requests = requests.at_once if requests.at_once > 1 else n_requests
     _log.info("%d quanta in %d shards", len(division.ids), division.n_shards)
-    moved = _moved(found, asked, identity)
-    return Preparation(graph, division, _setup(asked, moved or found, n_requests), held, moved)
+    moved = _moved(document, request, identity)
+    return Preparation(graph, division, _setup(request, moved or document, n_requests), held, moved)
 
 
-def _identity(asked: aggregation_request.Request, table: addresses.AddressTable) -> digest.Identity:
+def _identity(request: aggregation_request.Request, table: addresses.AddressTable) -> digest.Identity:
     """Return what digests belong to, but for the dictionary."""
     return digest.Identity(
-        graph=asked.graph.identity(table),
-        settings=_settings_hash(asked.config, asked.repository),
+        graph=request.graph.identity(table),
+        settings=_settings_hash(request.config, request.repository),
         dictionary="",
-        repository=locality.describe(asked.repository),
+        repository=locality.describe(request.repository),
     )
 
 
 def _moved(
-    found: manifest.Manifest, asked: aggregation_request.Request, identity: digest.Identity
+    document: manifest.Manifest, request: aggregation_request.Request, identity: digest.Identity
 ) -> manifest.Manifest | None:
     """Return the manifest as it has to be for the repository as it is now; nothing if it is that already."""
-    now = msgspec.structs.replace(identity, dictionary=found.identity.dictionary)
-    if found.identity == now:
+    now = msgspec.structs.replace(identity, dictionary=document.identity.dictionary)
+    if document.identity == now:
         return None
     _log.warning(
         "%s: made with %s, which was moved, or is another repository, or has another database. Every file is "
         "looked at again before anything of the checkpoint is used",
-        asked.checkpoint.layout.manifest,
-        found.repository,
+        request.checkpoint.layout.manifest,
+        document.repository,
     )
-    return msgspec.structs.replace(found, identity=now, repository=asked.repository.path)
+    return msgspec.structs.replace(document, identity=now, repository=request.repository.path)
 
 
 def _fill_checkpoint(
-    asked: aggregation_request.Request,
+    request: aggregation_request.Request,
     original: predicted.PredictedGraph,
     files: file_plans.FilePlans,
     division: shards.Shards,
@@ -126,10 +126,10 @@ def _fill_checkpoint(
     requests: in_flight.Requests,
 ) -> manifest.Manifest:
     """Make what all digests of a checkpoint share; the manifest, which makes it valid, comes last."""
-    graph, layout = asked.graph, asked.checkpoint.layout
+    graph, layout = request.graph, request.checkpoint.layout
     packed = files.read_records(graph).pack()
     execution = execution_files.ExecutionFiles(files.types, requests)
-    trained = dictionary.train(asked.config, graph, division, execution, requests)
+    trained = dictionary.train(request.config, graph, division, execution, requests)
     fault_points.reached("dictionary")
     layout.write_records(packed)
     layout.write_dictionary(trained)
@@ -139,7 +139,7 @@ def _fill_checkpoint(
         predicted_graph=uris.absolute(original.path),
         graph_copy=graph_copies.fingerprint(original),
         output_run=graph.header.output_run,
-        repository=asked.repository.path,
+        repository=request.repository.path,
         identity=msgspec.structs.replace(identity, dictionary=checkpoint_content.checksum(trained)),
         records=checkpoint_content.checksum(packed),
         edges=checkpoint_content.checksum(edges),
@@ -153,21 +153,21 @@ def _fill_checkpoint(
 
 
 def _setup(
-    asked: aggregation_request.Request, found: manifest.Manifest, n_requests: int | None
+    request: aggregation_request.Request, document: manifest.Manifest, n_requests: int | None
 ) -> messages.Setup:
-    config = asked.config
+    config = request.config
     return messages.Setup(
-        graph_path=asked.graph.path,
-        graph_fingerprint=asked.graph.fingerprint,
-        butler_path=asked.butler_path,
-        checkpoint=asked.checkpoint.layout.directory,
+        graph_path=request.graph.path,
+        graph_fingerprint=request.graph.fingerprint,
+        butler_path=request.butler_path,
+        checkpoint=request.checkpoint.layout.directory,
         verify_checkpoint=config.verify_checkpoint,
-        identity=found.identity,
-        begun=found.begun,
+        identity=document.identity,
+        begun=document.begun,
         requests=n_requests,
         zstd_level=config.zstd_level,
         mock_storage_classes=config.mock_storage_classes,
-        output_path=asked.output,
+        output_path=request.output,
         incomplete=config.incomplete,
         dry_run=config.dry_run,
         promise_ingest_graph=config.promise_ingest_graph,
@@ -175,8 +175,8 @@ def _setup(
         ingest_batch_size=config.ingest_batch_size,
         register_dataset_types=config.register_dataset_types,
         update_output_chain=config.update_output_chain,
-        ownership=asked.checkpoint.ownership,
-        protection=asked.protection,
+        ownership=request.checkpoint.ownership,
+        protection=request.protection,
         worker_log_dir=configuration.path_text(config.worker_log_dir),
         worker_log_level=config.worker_log_level,
         worker_profile_dir=configuration.path_text(config.worker_profile_dir)

@@ -17,10 +17,10 @@ from aggregator.workers.engines import thread_pools
 @options.defaults_file
 def status(path: str, form: str) -> None:
     """Tell how far an aggregation is: what a checkpoint holds, or the one beside a graph, and who uses it."""
-    known = thread_pools.import_module("aggregator.aggregation.checkpoint_status").find(path)
+    state = thread_pools.import_module("aggregator.aggregation.checkpoint_status").find(path)
     if form == "text":
-        terminal.tell(known.lines())
+        terminal.tell(state.lines())
         return
     output = terminal.Output()
-    output.write(msgspec.json.encode(known.document()).decode() + "\n")
+    output.write(msgspec.json.encode(state.document()).decode() + "\n")
     output.flush()

@@ -51,11 +51,11 @@ def synthesize(
         fields |= {
             n: size for n, size in parameters.SMALL.items() if context.get_parameter_source(n) is unset
         }
-    asked = parameters.SynthesisParameters(**fields)
+    request = parameters.SynthesisParameters(**fields)
     made_there = output_paths.Protection(directories={os.path.abspath(out): "where the run is made"})
     output_paths.check_all(invocation.outputs(), made_there)
-    made = campaign.synthesize(out, asked, n_processes=n_processes, interactive_status=interactive_status)
+    run = campaign.synthesize(out, request, n_processes=n_processes, interactive_status=interactive_status)
     text = invocation.command.other(
-        "aggregate-graph", made.predicted, made.root, "-o", "provenance.qg", "-j", "2"
+        "aggregate-graph", run.predicted, run.root, "-o", "provenance.qg", "-j", "2"
     )
-    invocation.last_words(made, [next_commands.Next(text, "to aggregate it")])
+    invocation.last_words(run, [next_commands.Next(text, "to aggregate it")])

@@ -68,9 +68,9 @@ class Blockers:
     """
 
 
-def known(number: int) -> int | None:
+def number(value: int) -> int | None:
     """Return a number; nothing for `NOT_COUNTED`."""
-    return None if number == NOT_COUNTED else int(number)
+    return None if value == NOT_COUNTED else int(value)
 
 
 def find(table: quanta.QuantumTable) -> Blockers:

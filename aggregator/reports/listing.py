@@ -176,7 +176,7 @@ class Listing:
             run_time=None if usage is None else usage.run_time,
             memory=None if usage is None else usage.memory,
             log=self._log(task, quantum),
-            n_blocked=blockers.known(self.blocked.n_blocked[row]),
+            n_blocked=blockers.number(self.blocked.n_blocked[row]),
             cause=None if (cause := self.cause(row)) is None else self._table.failed_id(cause),
         )
 
@@ -187,7 +187,7 @@ class Listing:
 
     def cause(self, row: int) -> int | None:
         """Return the row of the first cause of a blocked quantum; nothing if there is none on record."""
-        return blockers.known(self.blocked.cause[row])
+        return blockers.number(self.blocked.cause[row])
 
     def _log(self, task: pipeline.Task, quantum: nodes.Quantum) -> LogPlace | None:
         ids = quantum.outputs.get(pipeline.LOG_CONNECTION)

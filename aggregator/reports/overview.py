@@ -129,11 +129,11 @@ def _failure_kind(
         status=statuses.NAMES[kind.status],
         exception=table.exception(kind.exception),
         n_quanta=kind.n_quanta,
-        n_blocked=blockers.known(kind.n_blocked),
+        n_blocked=blockers.number(kind.n_blocked),
         n_blocked_alone=kind.n_alone,
         blocked={tasks[task].label: count for task, count in kind.by_task.items()},
         worst=table.failed_id(kind.worst),
-        worst_n_blocked=blockers.known(blocked.n_blocked[kind.worst]),
+        worst_n_blocked=blockers.number(blocked.n_blocked[kind.worst]),
     )
 
 

@@ -57,7 +57,7 @@ class Maker:
 
     Parameters
     ----------
-    root, asked
+    root, options
         As for `Plan`.
     """
 

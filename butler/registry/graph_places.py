@@ -43,7 +43,7 @@ def predicted(
 
 
 def begun(
-    repository: repository_config.RepositoryConfig, source: registry.Registry, known: Collection[str]
+    repository: repository_config.RepositoryConfig, source: registry.Registry, recorded_runs: Collection[str]
 ) -> dict[str, ingested_graphs.Places]:
     """Return the graphs that are in their places already, but not recorded.
 
@@ -53,7 +53,7 @@ def begun(
         Configuration of the repository.
     source
         Its database.
-    known
+    recorded_runs
         Runs whose graphs are recorded; they are left out.
 
     Raises
@@ -63,7 +63,7 @@ def begun(
     """
     rule = _Rule(repository, source)
     # A path that depends on the id is not found again; then the graph has to be given.
-    expected = {run: rule.places(run, _NO_ID) for run in source.collections.runs() if run not in known}
+    expected = {run: rule.places(run, _NO_ID) for run in source.collections.runs() if run not in recorded_runs}
     return {run: where for run, where in expected.items() if all(place.is_there for place in where)}
 
 

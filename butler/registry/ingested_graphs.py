@@ -67,13 +67,13 @@ def places(
     repository: repository_config.RepositoryConfig, registry: "registries.Registry"
 ) -> dict[str, Places]:
     """Return where the graph of each run is that has one."""
-    found: dict[str, Places] = {}
+    places_of: dict[str, Places] = {}
     for store in repository.datastores:
         for run, path, size in registry.datasets.files(
             run_provenance.DATASET_TYPE, store.name, store.records_table
         ):
-            found[run] = (*found.get(run, ()), Place(store, path, size))
-    return found
+            places_of[run] = (*places_of.get(run, ()), Place(store, path, size))
+    return places_of
 
 
 def described(
@@ -143,23 +143,23 @@ def _find(
     advice = "; give the path of its provenance graph, or ingest that first"
     if not paths:
         raise errors.RefusedError(f"{repository.path}: no run has an ingested provenance graph{advice}")
-    known = f"{', '.join(sorted(paths)[:10])}{', ...' if len(paths) > 10 else ''}"
+    names = f"{', '.join(sorted(paths)[:10])}{', ...' if len(paths) > 10 else ''}"
     if collection is None:
         if len(paths) > 1:
             raise errors.RefusedError(
-                f"{repository.path}: several runs have a graph, name one of them: {known}"
+                f"{repository.path}: several runs have a graph, name one of them: {names}"
             )
         return _file(*next(iter(paths.items())))
     if registry.collections.find(collection) is None:
         raise errors.RefusedError(
-            f"{repository.path}: there is no collection {collection!r}; these runs have a graph: {known}"
+            f"{repository.path}: there is no collection {collection!r}; these runs have a graph: {names}"
         )
     for run in registry.collections.flatten([collection]):
         if run in paths:
             return _file(run, paths[run])
     raise errors.RefusedError(
         f"{repository.path}: {collection} has no ingested provenance graph{advice}; "
-        f"these runs have one: {known}"
+        f"these runs have one: {names}"
     )
 
 

@@ -17,10 +17,10 @@ Key = tuple[batch.Value, ...]
 def read(
     source: registry.Registry,
     dimensions: universe.Universe,
-    wanted: Mapping[str, Collection[str]],
+    attributes: Mapping[str, Collection[str]],
     keys: Mapping[str, Collection[Key]],
 ) -> records.RecordTable:
-    """Return what is wanted of some records.
+    """Return attributes of some records.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def read(
         The repository's database.
     dimensions
         Dimensions of the graph.
-    wanted
-        Names of the attributes wanted of each element.
+    attributes
+        Names of the attributes needed of each element.
     keys
         Which records of each element.
     """
-    return records.RecordTable.build(dimensions, wanted, _rows(source, dimensions, keys))
+    return records.RecordTable.build(dimensions, attributes, _rows(source, dimensions, keys))
 
 
 def _rows(

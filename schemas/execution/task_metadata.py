@@ -194,18 +194,18 @@ def convert(value: Any) -> TaskMetadata:
     ValueError
         If it is no task metadata.
     """
-    result = msgspec.convert(_known(value), TaskMetadata)
+    result = msgspec.convert(_fields(value), TaskMetadata)
     check_arrays(result)
     return result
 
 
-def _known(value: Any) -> Any:
+def _fields(value: Any) -> Any:
     """Return parsed metadata without what nobody knows, which readers ignore."""
     if not isinstance(value, dict):
         return value
     result = {name: part for name, part in value.items() if name in TaskMetadata.__struct_fields__}
     if isinstance(nested := result.get("metadata"), dict):
-        result["metadata"] = {name: _known(inner) for name, inner in nested.items()}
+        result["metadata"] = {name: _fields(inner) for name, inner in nested.items()}
     return result
 
 

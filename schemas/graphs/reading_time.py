@@ -22,5 +22,5 @@ def encode(since: int) -> bytes:
 
 def decode(comment: bytes) -> int | None:
     """Return what a comment tells; nothing if it is another one, or none."""
-    found = _COMMENT.fullmatch(comment)
-    return int(found[1]) if found else None
+    match = _COMMENT.fullmatch(comment)
+    return int(match[1]) if match else None
