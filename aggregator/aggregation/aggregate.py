@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aggregator.aggregation import (
     aggregation_request,
@@ -88,22 +88,12 @@ def aggregate_graph(
             os.fspath(predicted_path), os.fspath(butler_path), config, outputs
         ) as request,
     ):
-        done = aggregation_summary.empty(tuple(task.label for task in request.graph.pipeline.tasks), config)
-        done.run, done.predicted_graph = request.graph.header.output_run, uris.absolute(request.graph.path)
-        done.repository = request.repository.path
-        done.checkpoint = request.checkpoint.layout.directory if config.checkpoint else None
+        done = _summary(request)
         listing = unreadable.Listing(request.checkpoint.layout.directory)
         try:
             try:
-                with errors.explained():
+                with errors.explained(), _kept(request, done, listing):
                     stopping.told(lambda: _aggregate(request, stopping, show, done, listing))
-            except BaseException:
-                if done.has_begun and not listing.is_empty:
-                    with contextlib.suppress(errors.AggregatorError):
-                        _publish(listing, request, done)
-                # What the workers were killed at is of no use to anybody.
-                request.checkpoint.leave()
-                raise
             finally:
                 done.elapsed, done.cpu = time.monotonic() - started, processor_time.seconds() - cpu
             _publish(listing, request, done)
@@ -123,6 +113,32 @@ def aggregate_graph(
             done.checkpoint = None
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
+
+
+def _summary(request: aggregation_request.Request) -> aggregation_summary.Summary:
+    """Return the summary of a run that has not begun."""
+    config, graph = request.config, request.graph
+    done = aggregation_summary.empty(tuple(task.label for task in graph.pipeline.tasks), config)
+    done.run, done.predicted_graph = graph.header.output_run, uris.absolute(graph.path)
+    done.repository = request.repository.path
+    done.checkpoint = request.checkpoint.layout.directory if config.checkpoint else None
+    return done
+
+
+@contextlib.contextmanager
+def _kept(
+    request: aggregation_request.Request, done: aggregation_summary.Summary, listing: unreadable.Listing
+) -> Iterator[None]:
+    """Leave the checkpoint in order, and the list of files that can't be read, if a run fails."""
+    try:
+        yield
+    except BaseException:
+        if done.has_begun and not listing.is_empty:
+            with contextlib.suppress(errors.AggregatorError):
+                _publish(listing, request, done)
+        # What the workers were killed at is of no use to anybody.
+        request.checkpoint.leave()
+        raise
 
 
 def _publish(

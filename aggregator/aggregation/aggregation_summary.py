@@ -7,30 +7,19 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.aggregation import configuration
+from aggregator.aggregation import configuration, task_counts
 from aggregator.schemas import messages, summary_document, verdicts
-from aggregator.schemas.checkpoints import digest
-from aggregator.schemas.execution import statuses as status_codes
 from aggregator.storage import errors
 
 _N_NAMED = 10
 """Problems that an error names; there may be a million of them."""
-
-_HELD = "Held"
-_COLUMNS = {
-    title: (verdicts.BLOCKED, None) if status == status_codes.BLOCKED else (verdicts.ACCEPTED, status)
-    for status, title in status_codes.TITLES.items()
-} | {_HELD: (verdicts.HELD, None)}
-_RARE = {_HELD, *(status_codes.TITLES[status] for status in status_codes.RARE)}
-"""Columns that are left out if no quantum is in them."""
-
 
 _MANY = 10
 """Quanta of a task that hardly all die without a trace."""
 
 
 @dataclasses.dataclass(slots=True)
-class Summary:
+class Summary(task_counts.TaskCounts):
     """What an aggregation did.
 
     Attributes
@@ -103,8 +92,6 @@ class Summary:
         Largest memory of each process in bytes; "all" if there is just one.
     """
 
-    tasks: tuple[str, ...]
-    counts: dict[str, Counter[str]]
     run: str = ""
     predicted_graph: str = ""
     repository: str = ""
@@ -137,20 +124,6 @@ class Summary:
     cpu: float = 0.0
     peaks: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def add(
-        self, tasks: npt.NDArray[np.uint16], statuses: npt.NDArray[np.int8], judged: npt.NDArray[np.int8]
-    ) -> None:
-        """Count quanta, given the task, status and verdict of each."""
-        # An accepted quantum that can't be read is recorded as failed.
-        statuses = np.where(statuses == digest.UNREADABLE, np.int8(status_codes.FAILED), statuses)
-        for name, (verdict, status) in _COLUMNS.items():
-            chosen = judged == verdict
-            if status is not None:
-                chosen &= statuses == status
-            for task, count in enumerate(np.bincount(tasks[chosen]).tolist()):
-                if count:
-                    self.counts[self.tasks[task]][name] += count
-
     def note_absent(self, scanned: messages.ShardScanned, judged: npt.NDArray[np.int8]) -> None:
         """Count quanta that have left neither log nor metadata, given their verdicts."""
         absent = np.frombuffer(scanned.absent, dtype=bool)
@@ -179,11 +152,6 @@ class Summary:
                 )
         return result
 
-    @property
-    def n_counted(self) -> int:
-        """Number of quanta that were judged."""
-        return sum(count.total() for count in self.counts.values())
-
     def add_problems(self, problems: list[messages.Problem]) -> None:
         """Count files that could not be read, and keep the first ones."""
         self.n_problems += len(problems)
@@ -195,43 +163,9 @@ class Summary:
         self.conflicts += reasons[: _N_NAMED - len(self.conflicts)]
 
     @property
-    def n_held(self) -> int:
-        """Number of quanta that were left for another run."""
-        return sum(count[_HELD] for count in self.counts.values())
-
-    @property
-    def n_failed(self) -> int:
-        """Number of quanta that are recorded as not successful."""
-        return sum(count["Failed"] + count["Blocked"] for count in self.counts.values())
-
-    def task_lines(self) -> list[str]:
-        """Return the table of tasks as text."""
-        columns = [c for c in _COLUMNS if c not in _RARE or self._total(c)]
-        width = max([len("Task"), *map(len, self.tasks)])
-        result = ["  ".join(["Task".ljust(width), *columns, "Total"])]
-        for task in self.tasks:
-            count = self.counts[task]
-            cells = [str(count[c]).rjust(len(c)) for c in columns]
-            result.append("  ".join([task.ljust(width), *cells, str(count.total()).rjust(len("Total"))]))
-        return result
-
-    @property
     def outcome(self) -> str:
         """What it is called if nothing went wrong."""
         return "dry run" if self.dry_run else "incomplete" if self.incomplete else "complete"
-
-    def task_counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of quanta of each task by status or verdict, by the names that programs read."""
-        return {
-            task: {
-                title.upper().replace(" ", "_"): n for title in _COLUMNS if (n := self.counts[task][title])
-            }
-            for task in self.tasks
-        }
-
-    def status_counts(self) -> dict[str, int]:
-        """Return the same for all tasks together."""
-        return dict(sum(map(Counter, self.task_counts().values()), Counter()))
 
     def document(self) -> summary_document.Aggregation:
         """Return it as programs read it."""
@@ -312,9 +246,6 @@ class Summary:
         if not self.wants_graph:
             return "none was asked for (-o FILE)"
         return "not written, as quanta are held" if self.n_held else "not written"
-
-    def _total(self, column: str) -> int:
-        return sum(count[column] for count in self.counts.values())
 
 
 def empty(tasks: tuple[str, ...], config: configuration.AggregatorConfig | None = None) -> Summary:

@@ -14,7 +14,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from aggregator.butler.configuration import repository_index, sqlite_urls, type_overrides, yaml_files
+from aggregator.butler.configuration import (
+    components,
+    repository_index,
+    sqlite_urls,
+    type_overrides,
+    yaml_files,
+)
 from aggregator.storage import errors, local_files, opening, stores, uris
 
 ROOT_TAG: Final = "<butlerRoot>"
@@ -152,7 +158,9 @@ def load(location: str | os.PathLike[str], search_path: Sequence[str] | None = N
         namespace=registry.get("namespace"),
         overrides=type_overrides.parse(registry.get("managers"), path),
         datastores=reader.datastores(),
-        storage_classes=_storage_classes(reader.defaults("storageClasses", "storageClasses.yaml")),
+        storage_classes=components.of_storage_classes(
+            reader.defaults("storageClasses", "storageClasses.yaml")
+        ),
         has_live_tables=bool((registry.get("managers") or {}).get("obscore")),
     )
 
@@ -297,22 +305,3 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, Mapping):
         return [(key, _ordered(inner)) for key, inner in value.items()]
     return [_ordered(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _storage_classes(section: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the components of each storage class, with those that it inherits."""
-    done: dict[str, dict[str, str]] = {}
-
-    def resolve(name: str, heirs: tuple[str, ...]) -> dict[str, str]:
-        if name in heirs:
-            raise errors.RefusedError(f"Storage classes {' and '.join(heirs)} inherit from each other.")
-        if name not in done:
-            entry = section.get(name) or {}
-            base = entry.get("inheritsFrom")
-            inherited = resolve(base, (*heirs, name)) if base else {}
-            done[name] = {**inherited, **(entry.get("components") or {})}
-        return done[name]
-
-    for name in section:
-        resolve(name, ())
-    return done

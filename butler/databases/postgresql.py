@@ -6,32 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import psycopg
-import psycopg.adapt
 import psycopg.sql
 import psycopg.types.range
 import sqlalchemy
 import sqlalchemy.dialects.postgresql
 from aggregator.butler.configuration import credentials
-from aggregator.butler.databases import database, postgresql_failures, uuid_copies
+from aggregator.butler.databases import database, postgresql_engine, postgresql_failures, uuid_copies
 from aggregator.storage import errors
-
-CONNECTION: Final[dict[str, Any]] = {
-    "connect_timeout": 30,
-    "keepalives_idle": 60,
-    "keepalives_interval": 10,
-    "keepalives_count": 6,
-    "tcp_user_timeout": 120_000,
-    "fallback_application_name": "quantum-graph-aggregator",
-}
-"""Parameters of every connection, unless the URL has others: a server that is gone is noticed after two
-minutes."""
-
-TRANSACTION: Final[dict[str, str]] = {
-    # A batch takes as long as it takes: what somebody set for the queries of people does not count.
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-}
-"""What holds in each transaction, whatever server, database, role or pooler say."""
 
 LONGEST_IDENTIFIER: Final = 63
 """Bytes that the server keeps of a name."""
@@ -45,14 +26,6 @@ class DatasetId(sqlalchemy.types.UserDefinedType[str]):
     def get_col_spec(self, **_: Any) -> str:
         """Return the name of the type."""
         return "UUID"
-
-
-class _DigitsLoader(psycopg.adapt.Loader):
-    """Reads a UUID without making an object of it."""
-
-    def load(self, data: psycopg.adapt.Buffer) -> str:
-        """Return the digits."""
-        return bytes(data).decode("ascii").replace("-", "")
 
 
 class Postgresql(database.Database):
@@ -99,28 +72,8 @@ class Postgresql(database.Database):
     ) -> None:
         self._wait = lock_timeout_ms / 1000
         self._is_open = False
-        # A timeout of 0 would be none at all.
-        settings = {"lock_timeout": str(max(1, lock_timeout_ms)), **TRANSACTION}
-        self._settings = "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
-        url = credentials.complete(url).set(drivername="postgresql+psycopg")
-        engine = sqlalchemy.create_engine(
-            url,
-            # Statements prepared behind a pooler of connections may be unknown to the next one it gives us.
-            connect_args={
-                **CONNECTION,
-                **url.query,
-                "prepare_threshold": None,
-                # Of a database in SQL_ASCII the driver would make bytes.
-                "client_encoding": "UTF8",
-            },
-            isolation_level="READ COMMITTED",
-            execution_options={} if writeable else {"postgresql_readonly": True},
-            # A connection that was lost between two transactions is replaced without a word.
-            pool_pre_ping=True,
-            hide_parameters=True,
-        )
-        sqlalchemy.event.listen(engine, "connect", _adapt)
-        sqlalchemy.event.listen(engine, "begin", self._begin)
+        url = credentials.complete(url)
+        engine = postgresql_engine.make(url, writeable=writeable, lock_timeout_ms=lock_timeout_ms)
         super().__init__(engine, _shown(url), namespace, writeable=writeable, warn=warn)
         try:
             schema = self.read(lambda connection: self._look_around(connection, required=not create))
@@ -152,14 +105,6 @@ class Postgresql(database.Database):
         if schema is None and (required or self.namespace is None):
             raise errors.RefusedError(f"{self.place}: {problem} in butler.yaml.")
         return None if schema is None else str(schema)
-
-    def _begin(self, connection: sqlalchemy.Connection) -> None:
-        settings = self._settings
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        if driver.info.server_version >= 170000:
-            settings += "; SET LOCAL transaction_timeout = 0"
-        connection.exec_driver_sql(settings)
 
     def prepare(self, connection: sqlalchemy.Connection) -> None:
         """Make the schema if it is missing.
@@ -300,10 +245,6 @@ class Postgresql(database.Database):
             if driver.broken:
                 connection.invalidate(error)
             raise self.failure(error) from error
-
-
-def _adapt(connection: psycopg.Connection[Any], _: Any) -> None:
-    connection.adapters.register_loader("uuid", _DigitsLoader)
 
 
 def _shown(url: sqlalchemy.URL) -> str:

@@ -63,7 +63,9 @@ def begun(
     """
     rule = _Rule(repository, source)
     # A path that depends on the id is not found again; then the graph has to be given.
-    expected = {run: rule.places(run, _NO_ID) for run in source.collections.runs() if run not in recorded_runs}
+    expected = {
+        run: rule.places(run, _NO_ID) for run in source.collections.runs() if run not in recorded_runs
+    }
     return {run: where for run, where in expected.items() if all(place.is_there for place in where)}
 
 
