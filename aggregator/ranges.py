@@ -1,4 +1,4 @@
-"""Numbers that users give: refused if they are out of range, or none."""
+"""Numbers that users give: refused if they are out of range, or not a number."""
 
 import dataclasses
 import math

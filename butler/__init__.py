@@ -1,1 +1,1 @@
-"""A Butler repository without the Rubin stack: configuration, data IDs, paths, registry."""
+"""A Butler repository without the Rubin stack: configuration, dimensions, datastores, databases, registry."""

@@ -1,4 +1,4 @@
-"""Text that can be shown to people.
+"""Text made safe for terminals, pages and Markdown: control characters are shown, not obeyed.
 
 Logs, exceptions, data IDs and paths are written by others. Printed as they are, they can clear the screen,
 set the title, hide or forge lines, or turn the direction of what follows. Such characters

@@ -1,1 +1,1 @@
-"""Files: opened, written durably, and locked; trouble of the machine; errors and exit codes."""
+"""How bytes are reached: stores of objects, durable files, locks, and the errors of all that."""

@@ -1,1 +1,1 @@
-"""The roles of an aggregation (scanner, ingester, writer) and the processes around them."""
+"""The roles of an aggregation (scanner, ingester, writer), and the engines that run them."""

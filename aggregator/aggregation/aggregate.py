@@ -1,4 +1,4 @@
-"""Aggregation as a function."""
+"""The function `aggregate_graph`: a whole aggregation, from its request to its summary."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""What an aggregation did, for its last words and for callers."""
+"""The summary of an aggregation, which is printed at its end and returned to callers."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""What a checkpoint has of earlier runs: whether it belongs to this graph, and is whole."""
+"""What earlier runs left in a checkpoint: whether it belongs to this graph, and is undamaged."""
 
 import logging
 

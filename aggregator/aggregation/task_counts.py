@@ -1,4 +1,4 @@
-"""How many quanta of each task became what: counted, and as a table."""
+"""Numbers of quanta by task and outcome, and the table that shows them."""
 
 import dataclasses
 from collections import Counter

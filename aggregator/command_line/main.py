@@ -1,4 +1,4 @@
-"""The command line."""
+"""The program `aggregator`, and where each of its commands is defined."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""A file with how far a command is, for node-exporter's textfile collector."""
+"""Progress of a command as a file of metrics, for node-exporter's textfile collector."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Ingestion of a graph as a function (aggregate-and-ingest.md section 6)."""
+"""The function `ingest_graph`: a whole ingestion of a graph (aggregate-and-ingest.md section 6)."""
 
 import contextlib
 import logging

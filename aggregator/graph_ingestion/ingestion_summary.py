@@ -1,4 +1,4 @@
-"""What an ingestion of a graph did, for its last words and for callers."""
+"""The summary of an ingestion of a graph, which is printed at its end and returned to callers."""
 
 import dataclasses
 

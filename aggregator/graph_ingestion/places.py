@@ -1,4 +1,4 @@
-"""Graphs that lie in a repository already, and places for messages."""
+"""Places of graphs: which one a file in a datastore has already, and how messages name them."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How a graph can be brought into a repository, and what is done unless something else is asked for."""
+"""Transfer modes, which are ways to bring a graph into a repository, and the default values of options."""
 
 MODES = ("auto", "link", "symlink", "hardlink", "copy", "move", "relsymlink", "direct")
 """Names of the reference's transfer modes; in Python there is `None`, too: the file stays where it is."""

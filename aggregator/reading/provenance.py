@@ -1,4 +1,4 @@
-"""What a provenance graph tells, asked for in parts."""
+"""Questions to a provenance graph, each answered by reading no more of it than that takes."""
 
 import contextlib
 import functools

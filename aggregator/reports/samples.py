@@ -1,4 +1,4 @@
-"""Some of the listed quanta, of each kind, for pages."""
+"""Samples for pages: a few of the listed quanta of each kind, with messages and log excerpts."""
 
 from __future__ import annotations
 

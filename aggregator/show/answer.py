@@ -1,4 +1,4 @@
-"""The answer to a request."""
+"""Prints the answer to a question of `aggregator show`."""
 
 import collections
 import itertools

@@ -1,4 +1,4 @@
-"""What is made on the way to a synthetic run: its fates, and the predicted blocks of each chunk."""
+"""Intermediate files of a synthesis: what becomes of each quantum, and the predicted blocks of each chunk."""
 
 import contextlib
 import os

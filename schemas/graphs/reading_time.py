@@ -1,4 +1,4 @@
-"""When the files were read whose content a graph holds, as its archive's comment.
+"""When the files were read whose content a graph holds: kept in the comment of its archive.
 
 A graph is complete long after the first of these files was read, days after if a run was resumed; what has
 changed in between is not in it, though it is older than the graph.

@@ -1,4 +1,4 @@
-"""Open files: whether there may be enough of them for the processes that are asked for."""
+"""The limit of open files: whether it is enough for the processes that are going to be started."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Time that processors have worked."""
+"""CPU time of this process and of its children that have ended."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""Quanta that an ingested provenance graph holds: what their files told is only in there."""
+"""Quanta that an ingested provenance graph holds: what their files told may be nowhere else any more."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""Telling a graph whose outputs a run holds from one that merely has the same run: one of other datasets."""
+"""Graphs that name a run with other datasets, as when a graph was built again: told by their outputs."""
 
 import dataclasses
 import itertools
