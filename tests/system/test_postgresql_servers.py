@@ -136,7 +136,7 @@ def test_rows_that_come_between_two_looks_are_no_conflict(
         def compare_records(self: Any) -> None:
             calls.append(1)
             if len(calls) == 1:
-                assert other.ingest(RUN, target.offered).n_ingested == 61
+                assert other.datasets.ingest(RUN, target.offered).n_ingested == 61
             compare(self)
 
         monkeypatch.setattr(conflicts._Examination, "compare_records", compare_records)
