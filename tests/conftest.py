@@ -4,10 +4,14 @@ import pathlib
 import shutil
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.helpers import databases, lease_hosts, postgresql_server, samples
+
+if TYPE_CHECKING:
+    from tests.helpers import object_servers
 
 pytest_plugins = ["tests.helpers.oracle.fixtures", "tests.helpers.graph_ingestion_fixtures"]
 
@@ -67,6 +71,15 @@ def aggregated_sample(sample: samples.Sample) -> samples.Sample:
 def postgresql() -> Iterator[postgresql_server.Server]:
     """Run a PostgreSQL server; it is started when the first test wants it."""
     with postgresql_server.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator["object_servers.S3Server"]:
+    """Run an S3 server; use new buckets."""
+    from tests.helpers import object_servers
+
+    with object_servers.running() as server:
         yield server
 
 

@@ -8,7 +8,6 @@ import pathlib
 import pickle
 import stat
 import time
-from collections.abc import Iterator
 
 import pytest
 from aggregator.storage import errors, in_flight, local_files, local_store, opening, stores, testing
@@ -428,12 +427,6 @@ class TestLocalStore(StoreSuite):
             source.unlink()
         assert store.origin("a/b/c") in (None, str(source))
         assert store.read("a/b/c") is not None
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[object_servers.S3Server]:
-    with object_servers.running() as server:
-        yield server
 
 
 class TestS3Store(StoreSuite):

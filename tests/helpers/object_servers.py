@@ -9,6 +9,8 @@ import http.server
 import itertools
 import logging
 import os
+import pathlib
+import shutil
 import threading
 import time
 import urllib.parse
@@ -17,13 +19,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import obstore
+import pytest
+from moto import core
 from moto.moto_server import threaded_moto_server
+from moto.s3 import models
 from obstore import store as clients
 
 KEY, SECRET = "AKIDEXAMPLE", "secret/with+odd=characters"
 
 CUT = -1
 """In place of a status: the body ends too early."""
+
+_NUMBERS = itertools.count()
+"""Numbers of buckets: all servers of a process have the same ones, with what was left in them before."""
 
 _VARIABLES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
@@ -34,8 +42,6 @@ class S3Server:
 
     url: str
     """Its endpoint."""
-
-    _numbers: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -49,9 +55,21 @@ class S3Server:
 
     def new_bucket(self) -> str:
         """Make a bucket and return its name."""
-        name = f"bucket-{os.getpid()}-{next(self._numbers)}"
+        name = f"bucket-{os.getpid()}-{next(_NUMBERS)}"
         self._request(name, "PUT")
         return name
+
+    def take(self, bucket: str, prefix: str, directory: pathlib.Path) -> None:
+        """Move the files of a directory into a bucket.
+
+        They go straight to the server's memory: as requests, they would take a hundred times as long.
+        """
+        backend = models.s3_backends[core.DEFAULT_ACCOUNT_ID]["aws"]
+        for path in sorted(directory.rglob("*")):
+            if path.is_file():
+                key = f"{prefix}/{directory.name}/{path.relative_to(directory)}"
+                backend.put_object(bucket, key, path.read_bytes())
+        shutil.rmtree(directory)
 
     def remove_bucket(self, name: str) -> None:
         """Remove a bucket, which has to be empty."""
@@ -81,16 +99,17 @@ class S3Server:
 
 @contextlib.contextmanager
 def running() -> Iterator[S3Server]:
-    """Run a server."""
-    for name in _VARIABLES:
-        os.environ.pop(name, None)
+    """Run a server; while it runs, there are no proxies."""
     # It tells of every request.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = threaded_moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        yield S3Server(f"http://{host}:{port}")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in _VARIABLES:
+                patch.delenv(name, raising=False)
+            host, port = server.get_host_and_port()
+            yield S3Server(f"http://{host}:{port}")
     finally:
         server.stop()
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 
-import obstore
 import pytest
 import yaml
 
@@ -16,27 +14,24 @@ pytest.importorskip("lsst.pipe.base")
 
 
 @pytest.mark.parametrize("profile", [False, True])
-def test_same_results(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, profile: bool) -> None:
-    ours = small_runs.make(tmp_path / "ours", 80, failed=0.1, retried=0.05, caveats=0.1, aborted=0.05)
-    with object_servers.running() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        bucket = server.new_bucket()
-        client = server.client(bucket)
-        for path in (ours.root / "u").rglob("*"):
-            if path.is_file():
-                obstore.put(client, f"some repo/{path.relative_to(ours.root)}", path.read_bytes())
-        shutil.rmtree(ours.root / "u")
-        if profile:
-            keys = f"{object_servers.KEY}:{object_servers.SECRET.replace('/', '%2F').replace('+', '%2B')}"
-            monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", server.url.replace("//", f"//{keys}@"))
-            monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:9")
-        config = yaml.safe_load((ours.root / "butler.yaml").read_text())
-        config["datastore"]["root"] = f"s3://{'site@' if profile else ''}{bucket}/some repo"
-        (ours.root / "butler.yaml").write_text(yaml.safe_dump(config))
-        theirs = small_runs.copy(ours, tmp_path / "theirs")
-        reference.aggregate_files(str(theirs.predicted), str(theirs.root), output_path=str(theirs.output))
-        ours.aggregate()
+def test_same_results(
+    s3: object_servers.S3Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, profile: bool
+) -> None:
+    ours = small_runs.make(tmp_path / "ours", 60, failed=0.1, retried=0.05, caveats=0.1, aborted=0.05)
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.new_bucket()
+    s3.take(bucket, "some repo", ours.root / "u")
+    if profile:
+        keys = f"{object_servers.KEY}:{object_servers.SECRET.replace('/', '%2F').replace('+', '%2B')}"
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", s3.url.replace("//", f"//{keys}@"))
+        monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    config = yaml.safe_load((ours.root / "butler.yaml").read_text())
+    config["datastore"]["root"] = f"s3://{'site@' if profile else ''}{bucket}/some repo"
+    (ours.root / "butler.yaml").write_text(yaml.safe_dump(config))
+    theirs = small_runs.copy(ours, tmp_path / "theirs")
+    reference.aggregate_files(str(theirs.predicted), str(theirs.root), output_path=str(theirs.output))
+    ours.aggregate()
     databases = [run.root / "gen3.sqlite3" for run in (theirs, ours)]
     compare.assert_databases_equal(*databases)
     assert ours.n_datasets() > 80

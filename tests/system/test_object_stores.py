@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import random
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
-import obstore
 import pytest
 import yaml
 from aggregator.schemas.graphs import provenance_graph
@@ -21,15 +18,9 @@ from tests.helpers import object_servers, small_runs
 FATES = {"failed": 0.05, "blocked": 0.05, "retried": 0.05, "caveats": 0.1, "aborted": 0.05}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[object_servers.S3Server]:
-    with object_servers.running() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def environment(server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environment.items():
+def environment(s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
 
 
@@ -47,21 +38,17 @@ def expected(local_run: small_runs.SmallRun, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def bucket(server: object_servers.S3Server) -> str:
-    return server.new_bucket()
+def bucket(s3: object_servers.S3Server) -> str:
+    return s3.new_bucket()
 
 
 @pytest.fixture
 def run(
-    local_run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
+    local_run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
 ) -> small_runs.SmallRun:
     """Return the run with its files in a bucket and nowhere else."""
     moved = small_runs.copy(local_run, tmp_path / "run")
-    client = server.client(bucket)
-    for path in sorted((moved.root / "u").rglob("*")):
-        if path.is_file():
-            obstore.put(client, f"some repo/{path.relative_to(moved.root)}", path.read_bytes())
-    shutil.rmtree(moved.root / "u")
+    s3.take(bucket, "some repo", moved.root / "u")
     set_root(moved, f"s3://{bucket}/some repo/")
     return moved
 
@@ -98,9 +85,9 @@ def test_it_is_the_same_as_with_local_files(
 
 
 def test_a_second_run_reads_nothing_again(
-    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
 ) -> None:
-    with object_servers.FaultyServer(server, lambda method, path: 0) as counting:
+    with object_servers.FaultyServer(s3, lambda method, path: 0) as counting:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", counting.url)
         set_root(
             run,
@@ -117,7 +104,7 @@ def test_a_second_run_reads_nothing_again(
 
 
 def test_a_server_in_trouble_changes_nothing(
-    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
 ) -> None:
     chance = random.Random(5)
 
@@ -126,34 +113,34 @@ def test_a_server_in_trouble_changes_nothing(
             return 503
         return object_servers.CUT if method == "GET" and chance.random() < 0.03 else 0
 
-    with object_servers.FaultyServer(server, fault) as faulty:
+    with object_servers.FaultyServer(s3, fault) as faulty:
         monkeypatch.setenv("S3_ENDPOINT_URL", faulty.url)
         run.aggregate()
     assert content(run) == expected
 
 
 def test_what_is_refused_is_not_missing(
-    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
 ) -> None:
     def deny(method: str, path: str) -> int:
         return 403 if "_metadata" in path else 0
 
-    with object_servers.FaultyServer(server, deny) as denying:
+    with object_servers.FaultyServer(s3, deny) as denying:
         monkeypatch.setenv("S3_ENDPOINT_URL", denying.url)
         with pytest.raises(aggregator.AggregatorError) as raised:
             run.aggregate()
     assert "access is denied" in str(raised.value)
     assert object_servers.SECRET not in str(raised.value)
-    monkeypatch.setenv("S3_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("S3_ENDPOINT_URL", s3.url)
     run.aggregate()
     assert content(run) == expected
 
 
 def test_nothing_begins_where_nothing_can_be_seen(
-    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str
+    run: small_runs.SmallRun, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str
 ) -> None:
     before = sorted(run.root.iterdir())
-    with object_servers.FaultyServer(server, lambda method, path: 403) as denying:
+    with object_servers.FaultyServer(s3, lambda method, path: 403) as denying:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_denied", denying.url)
         set_root(run, f"s3://denied@{bucket}/some repo")
         with pytest.raises(aggregator.RefusedError, match="access is denied"):
