@@ -181,3 +181,18 @@ def test_a_digest_appears_complete_or_not_at_all(path: pathlib.Path) -> None:
         digest.write(str(path), head, [b"", "no bytes"])  # type: ignore[list-item]
     assert path.read_bytes() == old
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_digest_of_another_place_is_only_taken_if_it_may_be(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "shard-000007.digest"
+    made = digest.Identity("graph", "settings", "", "place")
+    write(path, made)
+    moved = digest.Identity("graph", "settings", "", "another place")
+    with pytest.raises(errors.FormatError, match="another repository, or in another place"):
+        digest.Digest(str(path), moved, SHARD)
+    digest.Digest(str(path), moved, SHARD, elsewhere=True).__exit__()
+    for other in (digest.Identity("other", "settings", ""), digest.Identity("graph", "other", "")):
+        with pytest.raises(errors.FormatError, match="another graph or to other settings"):
+            digest.Digest(str(path), other, SHARD, elsewhere=True)
+    with pytest.raises(errors.FormatError, match="is of shard 7, not of 8"):
+        digest.Digest(str(path), made, 8)

@@ -322,3 +322,74 @@ def test_check_text_wants_utf_8() -> None:
     task_metadata.check_text("aüß😀".encode())
     with pytest.raises(UnicodeDecodeError):
         task_metadata.check_text(b"a\xff")
+
+
+def in_pieces(data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what comes of a list of records, parsed at once and in pieces of several sizes."""
+    found: list[Any] = []
+    for size in (len(data), 1, 64, 300, 700):
+        monkeypatch.setattr(log_records, "_PIECE", size)
+        try:
+            found.append(log_records.check_records(data))
+        except ValueError as exc:
+            found.append(type(exc))
+    return found
+
+
+TRAPS = [
+    record(message='},{"name'),
+    record(MDC={"a": "1"}, message="},{"),
+    record(message="x" * 500),
+    record(levelno="20"),
+]
+
+
+@pytest.mark.parametrize("records", [[], RECORDS, RECORDS * 5, TRAPS, TRAPS * 3])
+def test_large_lists_are_checked_in_pieces(
+    records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert in_pieces(compact(records), monkeypatch) == [len(records)] * 5
+    spaced = json.dumps(records, indent=1).encode()
+    assert in_pieces(spaced, monkeypatch) == [len(records)] * 5
+
+
+def test_places_between_objects_in_a_record_are_none_between_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unknown in a record is ignored, also if it holds a list of objects."""
+    records = [record(unknown=[{"a": 1}, {"b": 2}, {"c": 3}])] * 4
+    assert in_pieces(compact(records), monkeypatch) == [4] * 5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        compact({"a": RECORDS * 4}),
+        compact([*RECORDS, record(levelno="x"), *RECORDS]),
+        compact([*RECORDS, 5, *RECORDS]),
+        compact(RECORDS * 4)[:-1],
+        compact(RECORDS * 4) + b"]",
+        compact(RECORDS * 4).replace(b"lsst", b"\xffsst"),
+    ],
+)
+def test_damage_is_found_in_pieces_too(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(issubclass(kind, ValueError) for kind in in_pieces(data, monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b'{"extended":true,"version":2,"extended":false,"records":[]}', "does not begin as it goes on"),
+        (b'{"extended":true,"version":"2","extended":"no","records":[]}', "does not begin as it goes on"),
+        (b'{"extended":true,"version":"two","records":[]}', "not a whole number"),
+        (stream(RECORDS, b"[1]"), "the extra block of the log is not an object"),
+        (stream(RECORDS, b'"x"'), "the extra block of the log is not an object"),
+        (b"\x7fELF", "not a log file: it begins with"),
+    ],
+)
+def test_files_that_are_no_logs(data: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        log_records.parse(data)
+
+
+def test_an_extra_without_anything_is_none() -> None:
+    for extra in (b"", b"{}", b"[]", b"null", b"0"):
+        assert plain_extra(log_records.parse(stream(RECORDS, extra)).extra) == NO_EXTRA
