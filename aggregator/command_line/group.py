@@ -12,6 +12,7 @@ from click import shell_completion
 from aggregator.command_line import invocations, next_commands
 from aggregator.console import interruption, terminal
 from aggregator.storage import errors, fault_points
+from aggregator.workers.engines import copies
 
 
 class Group(click.Group):
@@ -78,6 +79,8 @@ class Group(click.Group):
         terminal.begin()
         plugged = extra.pop("given", None)
         given, is_process = plugged or next_commands.given(args, prog_name), bool(plugged) or args is None
+        if args is None and not plugged:
+            copies.allow()
         invocation = invocations.Invocation(given)
         signals = interruption.CommandSignals()
         try:

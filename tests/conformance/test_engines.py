@@ -21,8 +21,8 @@ import psutil
 import pytest
 from aggregator.schemas import messages
 from aggregator.storage import errors
+from aggregator.workers.engines import copies, in_process, outcomes, processes, testing, thread_pools
 from aggregator.workers.engines import engine as engine_module
-from aggregator.workers.engines import in_process, outcomes, processes, testing
 from aggregator.workers.roles import handling
 
 SECONDS = 60.0
@@ -50,6 +50,8 @@ class Echo:
                 time.sleep(seconds)
             case ("exit", code):
                 os._exit(code)
+            case ("variable", name):
+                return os.environ.get(name)
             case "deaf":
                 # All but what tells that the parent is gone.
                 for name in os.listdir("/proc/self/fd"):
@@ -261,6 +263,8 @@ class TestAnyOrder(Conformance, EndingWorkers):
 
 
 class TestProcesses(Conformance, EndingWorkers):
+    is_copied = False
+
     def make(self) -> engine_module.Engine:
         return processes.Engine()
 
@@ -317,7 +321,7 @@ class TestProcesses(Conformance, EndingWorkers):
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Their parent, as a console script, does not either: the files there may be anybody's."""
-        for name in ("multiprocess", "random"):
+        for name in ("pickle", "random"):
             (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
         monkeypatch.chdir(tmp_path)
         start("first").send("count", "")
@@ -395,27 +399,88 @@ class TestProcesses(Conformance, EndingWorkers):
             textwrap.dedent(f"""
                 import functools, os, sys, time
                 sys.path.insert(0, {os.getcwd()!r})
-                from aggregator.workers.engines import engine, processes
+                from aggregator.workers.engines import copies, engine, processes
                 from tests.conformance import test_engines
+                if {self.is_copied}:
+                    copies.allow()
                 started = processes.Engine()
                 make = functools.partial(test_engines.Echo, {str(tmp_path)!r})
-                workers = [started.start(engine.Program(name, make)) for name in "ab"]
-                workers[0].send("a", "")
-                test_engines.collect(started, 1)
+                workers = [started.start(engine.Program(name, make)) for name in "abc"]
+                for worker in workers:
+                    worker.send("a", "")
+                test_engines.collect(started, 3)
                 workers[0].send(("sleep", 1000.0), "")
                 print(*(worker.pid for worker in workers), flush=True)
                 time.sleep(1000)
             """)
         )
-        with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        with subprocess.Popen(
+            [sys.executable, str(script)],
+            env=os.environ | thread_pools.SINGLE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as parent:
             assert parent.stdout is not None
             pids = [int(word) for word in parent.stdout.readline().split()]
-            assert len(pids) == 2
+            assert len(pids) == 3
+            own = [psutil.Process(pid).cmdline() for pid in (parent.pid, *pids)]
+            assert (own == own[:1] * 4) == self.is_copied
+            # One that does nothing any more keeps nobody.
+            os.kill(pids[-1], signal.SIGSTOP)
             parent.kill()
         deadline = time.monotonic() + 10.0
         while any(map(_lives, pids)):
             assert time.monotonic() < deadline
+            if not any(map(_lives, pids[:-1])):
+                os.kill(pids[-1], signal.SIGCONT)
             time.sleep(0.02)
+
+    def test_libraries_in_workers_start_no_threads(
+        self, engine: engine_module.Engine, start: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "8")
+        start("first").send(("variable", "OMP_NUM_THREADS"), "")
+        [(_, answer)] = collect(engine, 1)
+        assert answer == outcomes.Result("1")
+        assert os.environ["OMP_NUM_THREADS"] == "8"
+
+    def test_workers_say_nothing_themselves(
+        self, engine: engine_module.Engine, start: Any, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        handler = logging.StreamHandler(sys.stderr)
+        logging.getLogger().addHandler(handler)
+        try:
+            start("first").send("log", "")
+            collect(engine, 1)
+        finally:
+            logging.getLogger().removeHandler(handler)
+        assert capfd.readouterr().err == "first: look here\n"
+
+
+class TestCopies(TestProcesses):
+    """What a command starts are copies of its process."""
+
+    is_copied = True
+
+    @pytest.fixture(autouse=True)
+    def _safe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(copies, "are_safe", lambda: True)
+
+    def test_there_are_none_unless_allowed_and_without_threads(self) -> None:
+        code = """
+            import threading
+            from aggregator.workers.engines import copies
+            print(copies.are_safe())
+            copies.allow()
+            print(copies.are_safe())
+            ended = threading.Event()
+            threading.Thread(target=ended.wait).start()
+            print(copies.are_safe())
+            ended.set()
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["False", "True", "False"]
 
 
 def _lives(pid: int) -> bool:

@@ -175,7 +175,7 @@ def test_signal(
         check(case, undisturbed, n_processes)
 
 
-@pytest.mark.parametrize("n_children", [1, 3, 5])
+@pytest.mark.parametrize("n_children", [1, 2, 4])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_signal_while_workers_start(case: kills.Case, number: signal.Signals, n_children: int) -> None:
     """A signal that reaches workers before they can ignore it does not end them."""

@@ -6,26 +6,10 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing import connection as standard_connection
+from multiprocessing import connection
 from typing import Any
 
-import multiprocess
 from aggregator.workers.engines import clock, engine, launch, library_messages, outcomes
-from multiprocess import reduction
-
-
-class _Inherited:
-    """A file descriptor that a new process gets a copy of, and keeps open for its life."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __reduce__(self) -> tuple[Any, tuple[Any]]:
-        return _take_over, (reduction.DupFd(self.fd),)
-
-
-def _take_over(copy: Any) -> _Inherited:
-    return _Inherited(copy.detach())
 
 
 class Worker(engine.Worker):
@@ -44,10 +28,8 @@ class Worker(engine.Worker):
     def __init__(self, program: engine.Program, inherited: Sequence[int], running: clock.Clock) -> None:
         self._clock = running
         self._since = 0.0
-        self.pipe, child = multiprocess.get_context("spawn").Pipe(duplex=True)
-        arguments = (program, child, [_Inherited(descriptor) for descriptor in inherited])
-        self.process = launch.start(serve, arguments, program.name)
-        child.close()
+        self.process = launch.Process(serve, [program], inherited)
+        self.pipe = self.process.pipe
         super().__init__(program.name, self.process.pid)
 
     def send(self, message: Any, about: str) -> None:
@@ -81,13 +63,13 @@ class Worker(engine.Worker):
     def join(self, seconds: float) -> None:
         """Wait until it has ended; kill it if that takes longer."""
         self.process.join(seconds)
-        if self.process.is_alive():
+        if self.process.poll() is None:
             self.process.kill()
-            self.process.join()
+        self.process.close()
 
     def how_it_ended(self) -> outcomes.Outcome | None:
         """Return how the process ended; nothing if it has not."""
-        code = self.process.exitcode
+        code = self.process.poll()
         if code is None:
             return None
         return outcomes.Killed(-code) if code < 0 else outcomes.Exited(code)
@@ -119,7 +101,7 @@ class Engine(engine.Engine):
     def wait(self, seconds: float) -> Sequence[tuple[engine.Worker, outcomes.Outcome]]:
         """Return new outcomes, after waiting for at most some seconds."""
         self._clock.tick()
-        ready = standard_connection.wait(list(self._watched), seconds)
+        ready = connection.wait(list(self._watched), seconds)
         self._clock.tick()
         found: list[tuple[engine.Worker, outcomes.Outcome]] = []
         # A pipe can hold replies of a process that is gone; they count.
@@ -154,9 +136,8 @@ class Engine(engine.Engine):
             self._workers.pop()
 
 
-def serve(program: engine.Program, pipe: Any, _inherited: Sequence[_Inherited]) -> None:
+def serve(pipe: connection.Connection, program: engine.Program) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
-    launch.settle()
     runner = engine.Runner(program)
     collector = library_messages.Collector()
     logging.getLogger().addHandler(collector)

@@ -3,35 +3,26 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
-_NAMES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "ARROW_NUM_THREADS",
-)
-
-
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """Set the variables that libraries read when they are first imported; restore them afterwards.
-
-    Processes started inside inherit the setting, the caller's environment stays as it was.
-    """
-    with environment(dict.fromkeys(_NAMES, "1")):
-        yield
+SINGLE: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "ARROW_NUM_THREADS": "1",
+}
+"""Variables of the environment that libraries read when they are first imported."""
 
 
 @contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment, for what is started inside; restore them afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+def _single_threaded() -> Iterator[None]:
+    """Set the variables, and restore them afterwards: the caller's environment stays as it was."""
+    before = {name: os.environ.get(name) for name in SINGLE}
+    os.environ.update(SINGLE)
     try:
         yield
     finally:
@@ -44,5 +35,5 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def import_module(name: str) -> Any:
     """Import a module whose libraries would otherwise start threads."""
-    with single_threaded():
+    with _single_threaded():
         return importlib.import_module(name)
