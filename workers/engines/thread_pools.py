@@ -19,7 +19,7 @@ SINGLE: Final = {
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Set the variables, and restore them afterwards: the caller's environment stays as it was."""
     before = {name: os.environ.get(name) for name in SINGLE}
     os.environ.update(SINGLE)
@@ -35,5 +35,5 @@ def _single_threaded() -> Iterator[None]:
 
 def import_module(name: str) -> Any:
     """Import a module whose libraries would otherwise start threads."""
-    with _single_threaded():
+    with single_threaded():
         return importlib.import_module(name)

@@ -88,9 +88,9 @@ def test_a_long_step_counts_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_more_processes_than_there_may_be_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     n_open = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (n_open + 132, n_open + 132))
-    descriptors.check(49)
-    with pytest.raises(errors.RefusedError, match=r"60 worker processes need \d+ open files.*-j"):
-        descriptors.check(60)
+    descriptors.check(33)
+    with pytest.raises(errors.RefusedError, match=r"34 worker processes need \d+ open files.*-j"):
+        descriptors.check(34)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     descriptors.check(10**6)
 
