@@ -113,18 +113,24 @@ class LocalStore(stores.Store):
             elif (mark := self.mark(prefix + name)) is not None:
                 yield prefix + name, mark
 
-    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
         """Write a file under another name, and rename it; directories are made if they are missing."""
         path = f"{self.root}/{key}"
         temporary = durable_files.temporary_name(path)
+        made: list[str] = []
         try:
             stream = open(temporary, "xb")  # noqa: SIM115
         except FileNotFoundError:
+            made = _missing_directories(path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             stream = open(temporary, "xb")  # noqa: SIM115
         try:
             with stream:
                 stream.write(data)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            fault_points.reached("write")
             if overwrite:
                 os.rename(temporary, path)
             else:
@@ -133,6 +139,8 @@ class LocalStore(stores.Store):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
+        for directory in (path, *made) if durable else ():
+            durable_files.sync_directory(os.path.dirname(directory))
 
     def delete_many(self, keys: Iterable[str], unchanged_since: int | None = None) -> stores.Deletion:
         """Remove files, each right after the look at it."""
@@ -213,6 +221,16 @@ class LocalStore(stores.Store):
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with locks.take(path, fd, advice) as lock:
             yield lock.claim
+
+
+def _missing_directories(path: str) -> list[str]:
+    """Return the directories that a file needs, and that are not there, the innermost first."""
+    missing = []
+    directory = os.path.dirname(path)
+    while directory != os.path.dirname(directory) and not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    return missing
 
 
 def identity(path: str) -> tuple[str, int, int]:

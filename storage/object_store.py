@@ -112,8 +112,8 @@ class ObjectStore(stores.Store):
                 for meta in page:
                     yield meta["path"].removeprefix(above), _mark(meta)
 
-    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
-        """Write an object by one request."""
+    def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
+        """Write an object by one request; what a server has acknowledged is durable."""
         with self._written(key):
             mode: obstore.PutMode = "overwrite" if overwrite else "create"
             obstore.put(self._client, self._path(key), data, mode=mode, use_multipart=False)

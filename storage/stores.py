@@ -193,8 +193,19 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
         """Write an object, which appears complete or not at all.
+
+        Parameters
+        ----------
+        key
+            Its key.
+        data
+            Its content.
+        overwrite
+            Whether to replace what is there.
+        durable
+            Whether it has to outlive a loss of power from the moment when it appears.
 
         Raises
         ------

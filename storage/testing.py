@@ -64,7 +64,7 @@ class MemoryStore(stores.Store):
             if key.startswith(prefix) and (entry := self._object("list", key)) is not None:
                 yield key, entry[1]
 
-    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
         """Put an object there."""
         if self._object("write", key) is not None and not overwrite:
             raise FileExistsError(self.location(key))

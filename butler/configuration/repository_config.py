@@ -62,6 +62,9 @@ class FileDatastore:
     constraints: tuple[Mapping[str, Any], ...]
     """Sections ``constraints`` of the chains that it is in, from outside, and its own."""
 
+    checksum: bool = False
+    """Whether checksums of files are recorded as they are written."""
+
     @property
     def files(self) -> stores.Store:
         """Where its files are."""
@@ -116,7 +119,7 @@ class RepositoryConfig:
         """Return all that paths and records depend on, as JSON values, wherever the repository lies."""
         stores = [dataclasses.asdict(store) for store in self.datastores]
         for store in stores:
-            del store["root"]
+            del store["root"], store["checksum"]
             store["formatters"].pop("write_recipes", None)
         # As items, since the order of entries and of components counts.
         composites = [(n, list(c.items())) for n, c in sorted(self.storage_classes.items()) if c]
@@ -297,6 +300,7 @@ class _Reader:
             # Composites have a file of their own in the search path, besides the datastore's.
             composites=self.defaults("composites", "datastores/composites.yaml", config["composites"]),
             constraints=constraints,
+            checksum=bool(config.get("checksum")),
         )
 
 

@@ -149,14 +149,23 @@ class FormatterMap:
                 f"'datastore: formatters: {_text(key)}' is {entry!r}; it has to be a class name, or a "
                 "mapping with 'formatter' and 'parameters'."
             )
-        formatter = FORMATTERS.get(name)
+        formatter = FORMATTERS.get(name) or _addition(name)
         if formatter is None:
             raise errors.RefusedError(
                 f"formatter class {name} is not known, so its file extension is not either. "
-                "Add it to FORMATTERS in butler/formatters.py."
+                "Add it by an entry point in the group 'aggregator.formats'."
             )
         parameters = {**(self._defaults.get(name) or {}), **given}
         return formatter.recorded or name, _extension(name, formatter, parameters)
+
+
+def _addition(name: str) -> Formatter | None:
+    """Return a formatter that another distribution adds."""
+    # Most repositories have none, and most processes neither read nor write datasets.
+    from aggregator.butler.formatting import choices
+
+    addition = choices.additions().get(name)
+    return None if addition is None else Formatter(addition.extension)
 
 
 def _extension(name: str, formatter: Formatter, parameters: Mapping[str, Any]) -> str:

@@ -8,12 +8,10 @@ import sqlalchemy
 from aggregator.butler.configuration import type_overrides
 from aggregator.butler.databases import database
 from aggregator.butler.dimensions import universe
-from aggregator.butler.registry import definitions, element_tables, managers
+from aggregator.butler.registry import definitions, element_tables, file_records, managers
 
 RECORDS: Final = "file_datastore_records"
 """Table of file records of a repository with a single file datastore, by default."""
-
-_COMPONENT_LENGTH: Final = 32
 
 
 class Tables(definitions.Definitions):
@@ -196,23 +194,7 @@ class Tables(definitions.Definitions):
 
     def records(self, name: str) -> sqlalchemy.Table:
         """Return a datastore's table of file records."""
-        table = self.get(name)
-        if table is not None:
-            return table
-        component = sqlalchemy.Column("component", sqlalchemy.String(_COMPONENT_LENGTH), primary_key=True)
-        return self.define(
-            name,
-            [
-                self.uuid("dataset_id", primary_key=True),
-                definitions.text("path"),
-                definitions.text("formatter"),
-                definitions.text("storage_class"),
-                component,
-                definitions.text("checksum", nullable=True),
-                definitions.integer("file_size", nullable=True),
-            ],
-            lookup=[("path",)],
-        )
+        return file_records.table(self, name)
 
     def governor_summary(self, governor: str) -> sqlalchemy.Table:
         """Return the table of the values of a governor dimension that occur in a collection."""

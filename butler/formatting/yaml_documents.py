@@ -1,0 +1,22 @@
+"""Objects as YAML documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from aggregator.butler.formatting import formats, plain_values
+
+
+class YamlFormat(formats.Format):
+    """YAML of plain values, in the order that they have."""
+
+    def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
+        """Return the document of a value."""
+        text: str = yaml.safe_dump(plain_values.plain(value), sort_keys=False)
+        return text.encode()
+
+    def decode(self, data: bytes, parameters: Mapping[str, Any]) -> Any:
+        """Return plain values."""
+        return yaml.safe_load(data)

@@ -1,0 +1,438 @@
+"""The butler of one quantum: it needs no repository database, and keeps account of what is read and written.
+
+Inputs and outputs are those that the graph predicts. Files lie where the configuration of the repository puts
+them, so that they can be found, and ingested, when the quantum has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+from aggregator.butler import (
+    accesses,
+    artifacts,
+    dataset_contents,
+    dataset_refs,
+    limited_butler,
+    private_database,
+)
+from aggregator.butler import quantum as quantum_module
+from aggregator.butler.formatting import dataset_provenance
+from aggregator.schemas import datastore_records as records_module
+from aggregator.schemas.execution import quantum_provenance
+from aggregator.storage import errors
+
+_log = logging.getLogger(__name__)
+
+
+class NotPredictedError(errors.AggregatorError, RuntimeError):
+    """The quantum is not to read or write this dataset."""
+
+
+class AlreadyPutError(errors.AggregatorError, RuntimeError):
+    """The quantum has written this dataset already."""
+
+
+class QuantumBackedButler(limited_butler.LimitedButler):
+    """The butler of one quantum, for one thread.
+
+    `initialize` and `from_predicted` make it.
+
+    Parameters
+    ----------
+    files
+        Where files of datasets are.
+    predicted_inputs
+        Ids of datasets that can be read.
+    predicted_outputs
+        Ids of datasets that can be written.
+    database
+        Where records of files are kept.
+    dataset_types
+        Storage classes in the repository, by name of the dataset type, where they differ from those that the
+        quantum uses.
+    strict
+        Whether to refuse to read datasets that the quantum neither reads nor writes according to the graph.
+    unpickle
+        Whether pickles of any objects may be read and written. They can do anything when they are read.
+    """
+
+    def __init__(
+        self,
+        files: artifacts.Artifacts,
+        predicted_inputs: Iterable[uuid.UUID],
+        predicted_outputs: Iterable[uuid.UUID],
+        database: private_database.PrivateDatabase,
+        *,
+        dataset_types: Mapping[str, str] | None = None,
+        strict: bool = True,
+        unpickle: bool = False,
+    ) -> None:
+        self.dimensions = files.dimensions
+        self._artifacts = files
+        self._contents = dataset_contents.Contents(files.storage_classes, unpickle=unpickle)
+        self._database = database
+        self._accesses = accesses.Accesses(predicted_inputs, predicted_outputs, database)
+        self._dataset_types = dict(dataset_types or {})
+        self._strict = strict
+        self._metrics = limited_butler.ButlerMetrics()
+
+    @classmethod
+    def initialize(
+        cls,
+        files: artifacts.Artifacts,
+        quantum: quantum_module.Quantum,
+        *,
+        filename: str | None = None,
+        dataset_types: Mapping[str, str] | None = None,
+        strict: bool = True,
+        unpickle: bool = False,
+    ) -> Self:
+        """Return the butler of a quantum.
+
+        Parameters
+        ----------
+        files
+            Where files of datasets are.
+        quantum
+            The quantum.
+        filename
+            File of its database, which is made; by default the database is in memory.
+        dataset_types, strict, unpickle
+            As for the class.
+
+        Raises
+        ------
+        RefusedError
+            If there is a file of that name already.
+        """
+        return cls.from_predicted(
+            files,
+            [ref.id for ref in quantum.predicted_inputs()],
+            [ref.id for ref in quantum.predicted_outputs()],
+            quantum.datastore_records,
+            filename=filename,
+            dataset_types=dataset_types,
+            strict=strict,
+            unpickle=unpickle,
+        )
+
+    @classmethod
+    def from_predicted(
+        cls,
+        files: artifacts.Artifacts,
+        predicted_inputs: Iterable[uuid.UUID],
+        predicted_outputs: Iterable[uuid.UUID],
+        datastore_records: records_module.Records,
+        *,
+        filename: str | None = None,
+        dataset_types: Mapping[str, str] | None = None,
+        strict: bool = True,
+        unpickle: bool = False,
+    ) -> Self:
+        """Return the butler for some inputs and outputs.
+
+        Parameters
+        ----------
+        files
+            Where files of datasets are.
+        predicted_inputs
+            Ids of datasets that can be read.
+        predicted_outputs
+            Ids of datasets that can be written.
+        datastore_records
+            Records of inputs; files of others are looked for where the configuration puts them.
+        filename, dataset_types, strict, unpickle
+            As for `initialize`.
+
+        Raises
+        ------
+        RefusedError
+            If there is a file of that name already.
+        """
+        tables = {name: config.records_table for name, config in files.datastores.items()}
+        database = private_database.PrivateDatabase(filename, files.dimensions, tables)
+        rows = [(name, row) for name, each in datastore_records.items() for row in each]
+        # What is known of other datastores is of no use here.
+        database.insert([(name, row) for name, row in rows if tables.get(name) == row.table])
+        return cls(
+            files,
+            predicted_inputs,
+            predicted_outputs,
+            database,
+            dataset_types=dataset_types,
+            strict=strict,
+            unpickle=unpickle,
+        )
+
+    def close(self) -> None:
+        """Close the database; its file, if it has one, is complete then."""
+        self._database.close()
+
+    def isWriteable(self) -> bool:
+        """Return that datasets can be written."""
+        return True
+
+    def get_datastore_names(self) -> tuple[str, ...]:
+        """Return the names of the datastores."""
+        return tuple(self._artifacts.datastores)
+
+    def get_datastore_roots(self) -> dict[str, str]:
+        """Return where the files of each datastore are, by its name."""
+        return {name: config.root for name, config in self._artifacts.datastores.items()}
+
+    def get(
+        self,
+        ref: dataset_refs.DatasetRef,
+        /,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        storageClass: str | None = None,
+    ) -> Any:
+        """Read a dataset; see `LimitedButler.get`.
+
+        Raises
+        ------
+        NotPredictedError
+            If it is neither input nor output of the quantum.
+        """
+        self._check_membership(ref)
+        target = ref.datasetType.storage_class if storageClass is None else storageClass
+        self._check_storage_class(target)
+        try:
+            with self._metrics.getting():
+                value = self._read(ref, dict(parameters or {}), target)
+        except FileNotFoundError:
+            self._accesses.note_missing(ref.id)
+            raise
+        self._accesses.note_read(ref.id)
+        return value
+
+    def getDeferred(
+        self,
+        ref: dataset_refs.DatasetRef,
+        /,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        storageClass: str | None = None,
+    ) -> limited_butler.DeferredDatasetHandle:
+        """Return a handle by which a dataset can be read later, and count it as used; see `LimitedButler`."""
+        self._accesses.note_handle(ref.id)
+        return super().getDeferred(ref, parameters=parameters, storageClass=storageClass)
+
+    def put(
+        self,
+        obj: Any,
+        ref: dataset_refs.DatasetRef,
+        /,
+        *,
+        provenance: dataset_provenance.DatasetProvenance | None = None,
+    ) -> dataset_refs.DatasetRef:
+        """Write a dataset; see `LimitedButler.put`. Files of an earlier attempt are replaced.
+
+        Raises
+        ------
+        NotPredictedError
+            If it is no output of the quantum.
+        AlreadyPutError
+            If it has been written by this butler; what was written stays.
+        """
+        if not self._accesses.is_in(accesses.PREDICTED_OUTPUTS, ref.id) or ref.isComponent():
+            raise NotPredictedError(f"{ref}: is no output of the quantum, so it can't be written.")
+        if self._database.rows([ref.id]):
+            raise AlreadyPutError(f"{ref}: is written already; a quantum writes each output once.")
+        with self._metrics.putting():
+            self._write(obj, ref, provenance or dataset_provenance.DatasetProvenance())
+        return ref
+
+    def stored_many(self, refs: Iterable[dataset_refs.DatasetRef]) -> dict[dataset_refs.DatasetRef, bool]:
+        """Return for each of many datasets whether its files are there, all of them."""
+        looks = {ref: bool(files) for ref, files in self._present(refs).items()}
+        self._accesses.note_looks((ref.id, is_there) for ref, is_there in looks.items())
+        return looks
+
+    def get_many_uris(
+        self, refs: Iterable[dataset_refs.DatasetRef], predict: bool = False, allow_missing: bool = False
+    ) -> dict[dataset_refs.DatasetRef, limited_butler.DatasetURIs]:
+        """Return where the files of many datasets are; see `LimitedButler.get_many_uris`."""
+        result = {}
+        for ref, files in self._present(refs).items():
+            if files:
+                result[ref] = _uris(files, "")
+            elif predict:
+                result[ref] = _uris(next(iter(self._predicted(ref)), []), "#predicted")
+            elif not allow_missing:
+                raise FileNotFoundError(f"{ref}: has no files.")
+        return result
+
+    def markInputUnused(self, ref: dataset_refs.DatasetRef) -> None:
+        """Note that a dataset was read, or a handle made for it, and nothing depends on it."""
+        self._accesses.note_unused(ref.id)
+
+    def pruneDatasets(
+        self,
+        refs: Iterable[dataset_refs.DatasetRef],
+        *,
+        disassociate: bool = True,
+        unstore: bool = False,
+        tags: Iterable[str] = (),
+        purge: bool = False,
+    ) -> None:
+        """Remove datasets; see `LimitedButler.pruneDatasets`. Inputs are never removed."""
+        if purge and not (disassociate and unstore):
+            raise TypeError("purge=True needs disassociate=True and unstore=True")
+        if disassociate and not purge:
+            raise TypeError("disassociate=True needs purge=True: there are no collections to take it out of")
+        outputs = list(refs)
+        for ref in outputs:
+            if ref.isComponent():
+                raise ValueError(f"{ref}: a component can't be removed")
+            is_output = self._accesses.is_in(accesses.PREDICTED_OUTPUTS, ref.id)
+            if self._accesses.is_in(accesses.PREDICTED_INPUTS, ref.id) or (self._strict and not is_output):
+                raise ValueError(f"{ref}: is no output of the quantum, so it is not removed")
+        if unstore:
+            self._remove(outputs)
+        if purge:
+            self._accesses.note_purged(ref.id for ref in outputs)
+
+    @contextlib.contextmanager
+    def record_metrics(self) -> Iterator[limited_butler.ButlerMetrics]:
+        """Count what is done with datasets in a ``with`` statement."""
+        before, self._metrics = self._metrics, limited_butler.ButlerMetrics()
+        try:
+            yield self._metrics
+        finally:
+            self._metrics = before
+
+    def extract_provenance_data(self) -> quantum_provenance.QuantumProvenance:
+        """Return what was read and written, with records of the files that were written.
+
+        Warnings in the log tell if inputs were not looked for, or turned out to be missing.
+        """
+        self._accesses.settle()
+        rows = self._database.rows(self._accesses[accesses.ACTUAL_OUTPUTS])
+        return quantum_provenance.QuantumProvenance(
+            **{kind: self._accesses[kind] for kind in quantum_provenance.SETS},
+            datastore_records=private_database.by_datastore(self._artifacts.datastores, rows),
+        )
+
+    def export_predicted_datastore_records(
+        self, refs: Iterable[dataset_refs.DatasetRef]
+    ) -> dict[str, frozenset[records_module.FileRecord]]:
+        """Return the records that datasets are going to have, by datastore; sizes are unknown.
+
+        Raises
+        ------
+        ValueError
+            If one is neither input nor output of the quantum.
+        """
+        rows = []
+        for ref in refs:
+            if not self._is_member(ref):
+                raise ValueError(f"{ref}: is neither input nor output of the quantum")
+            rows += [(file.datastore, file.record) for files in self._predicted(ref) for file in files]
+        return private_database.by_datastore(self._artifacts.datastores, rows)
+
+    def _is_member(self, ref: dataset_refs.DatasetRef) -> bool:
+        kinds = accesses.PREDICTED_INPUTS, accesses.PREDICTED_OUTPUTS
+        return any(self._accesses.is_in(kind, ref.id) for kind in kinds)
+
+    def _check_membership(self, ref: dataset_refs.DatasetRef) -> None:
+        if self._strict and not self._is_member(ref):
+            raise NotPredictedError(f"{ref}: is neither input nor output of the quantum.")
+
+    def _check_storage_class(self, name: str) -> None:
+        if name != dataset_refs.AS_STORED and not self._artifacts.has_storage_class(name):
+            raise KeyError(f"there is no storage class {name!r}")
+
+    def _storage_class(self, ref: dataset_refs.DatasetRef) -> str:
+        """Return the storage class that a dataset is stored with."""
+        kind = ref.datasetType
+        whole = kind.parent_storage_class if ref.isComponent() else kind.storage_class
+        return self._dataset_types.get(kind.parent, whole)
+
+    def _predicted(self, ref: dataset_refs.DatasetRef) -> list[list[artifacts.Artifact]]:
+        return self._artifacts.predicted(ref, self._storage_class(ref))
+
+    def _files(
+        self, refs: Iterable[dataset_refs.DatasetRef]
+    ) -> dict[dataset_refs.DatasetRef, list[list[artifacts.Artifact]]]:
+        """Return the files of datasets by datastore: those in records, or else those that are predicted."""
+        all_refs = list(refs)
+        rows: dict[uuid.UUID, list[private_database.Row]] = {}
+        for row in self._database.rows([ref.id for ref in all_refs]):
+            rows.setdefault(row[1].dataset_id, []).append(row)
+        return {
+            ref: self._artifacts.recorded(rows[ref.id]) if ref.id in rows else self._predicted(ref)
+            for ref in all_refs
+        }
+
+    def _present(
+        self, refs: Iterable[dataset_refs.DatasetRef]
+    ) -> dict[dataset_refs.DatasetRef, list[artifacts.Artifact]]:
+        """Return the files of datasets in the first datastore that has all of them; none if no one has."""
+        files = self._files(refs)
+        there = iter(artifacts.are_there(_flat(files.values())))
+        present: dict[dataset_refs.DatasetRef, list[artifacts.Artifact]] = {}
+        for ref, stores in files.items():
+            looks = [[next(there) for _ in each] for each in stores]
+            whole = [each for each, look in zip(stores, looks, strict=True) if all(look)]
+            present[ref] = whole[0] if whole else []
+        return present
+
+    def _read(self, ref: dataset_refs.DatasetRef, parameters: dict[str, Any], target: str) -> Any:
+        component = ref.datasetType.component
+        for files in self._files([ref])[ref]:
+            part = [file for file in files if component and file.record.component == component]
+            contents = [(file, data) for file in part or files if (data := file.read()) is not None]
+            if contents and len(contents) == len(part or files):
+                return self._contents.decode(contents, component, parameters, target)
+        raise FileNotFoundError(f"{ref}: has no files.")
+
+    def _write(
+        self,
+        obj: Any,
+        ref: dataset_refs.DatasetRef,
+        provenance: dataset_provenance.DatasetProvenance,
+    ) -> None:
+        storage_class = self._storage_class(ref)
+        files = [file for each in self._predicted(ref) for file in each]
+        if not files:
+            raise errors.RefusedError(f"{ref}: no datastore accepts it; see 'constraints' in butler.yaml.")
+        # All of it, before the first file is touched.
+        contents = self._contents.encode(obj, storage_class, files, provenance.keys(ref))
+        written: list[artifacts.Artifact] = []
+        try:
+            for file, data in zip(files, contents, strict=True):
+                checksum = self._artifacts.datastores[file.datastore].checksum
+                written.append(file.write(data, checksum=checksum))
+        except BaseException:
+            # With what is left of an earlier attempt, a part would look like the whole.
+            if written and len(files) > 1:
+                artifacts.delete(written)
+            raise
+        self._accesses.note_written(ref.id)
+        try:
+            self._database.insert([(file.datastore, file.record) for file in written])
+        except BaseException:
+            self._accesses.note_purged([ref.id])
+            raise
+
+    def _remove(self, refs: list[dataset_refs.DatasetRef]) -> None:
+        if failures := artifacts.delete(_flat(self._files(refs).values())):
+            raise errors.AggregatorError(f"Can't delete files of datasets: {'; '.join(failures)}.")
+        self._database.delete([ref.id for ref in refs])
+
+
+def _flat(files: Iterable[list[list[artifacts.Artifact]]]) -> list[artifacts.Artifact]:
+    return [file for stores in files for each in stores for file in each]
+
+
+def _uris(files: list[artifacts.Artifact], ending: str) -> limited_butler.DatasetURIs:
+    uris = {file.record.component: file.uri + ending for file in files}
+    primary = uris.pop(None, None)
+    return limited_butler.DatasetURIs(primary, {str(name): uri for name, uri in uris.items()})
