@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aggregator.butler import artifacts
-from aggregator.butler.formatting import choices, formats, storage_classes
+from aggregator.butler.formatting import choices, file_formats, storage_classes
 from aggregator.storage import errors
 
 
@@ -128,12 +128,12 @@ class Contents:
             raise KeyError(f"storage class {artifact.record.storage_class} has no parameter {strange[0]!r}")
         try:
             return chosen.decode(data, parameters)
-        except (formats.ParameterError, errors.RefusedError):
+        except (file_formats.ParameterError, errors.RefusedError):
             raise
         except Exception as error:
             raise artifact.problem(f"is no {artifact.record.storage_class} ({error})") from error
 
-    def _format(self, artifact: artifacts.Artifact) -> formats.Format:
+    def _format(self, artifact: artifacts.Artifact) -> file_formats.Format:
         return choices.choose(artifact.record.storage_class, artifact.extension, unpickle=self._unpickle)
 
 

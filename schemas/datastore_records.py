@@ -122,7 +122,12 @@ def columns(record: FileRecord) -> dict[str, Any]:
 
 def document(records: Records) -> dict[str, Any]:
     """Return the document of some records: the inverse of `parse`."""
-    return {name: _datastore(rows) for name, rows in records.items()}
+    # In order, so that equal records have equal documents.
+    return {name: _datastore(sorted(rows, key=_key)) for name, rows in records.items()}
+
+
+def _key(record: FileRecord) -> tuple[str, str, str]:
+    return record.dataset_id.hex, record.table, record.component or ""
 
 
 def _datastore(rows: Iterable[FileRecord]) -> dict[str, Any]:

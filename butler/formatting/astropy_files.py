@@ -9,10 +9,10 @@ from typing import Any
 import astropy.io.fits
 import astropy.table
 import numpy as np
-from aggregator.butler.formatting import formats
+from aggregator.butler.formatting import file_formats
 
 
-class EcsvFormat(formats.Format):
+class EcsvFormat(file_formats.Format):
     """A table in ECSV."""
 
     def __init__(self, kind: type[Any]) -> None:
@@ -31,7 +31,7 @@ class EcsvFormat(formats.Format):
         return self._kind.read(data.decode(), format="ascii.ecsv")
 
 
-class FitsFormat(formats.Format):
+class FitsFormat(file_formats.Format):
     """A list of FITS units."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -42,7 +42,7 @@ class FitsFormat(formats.Format):
 
     def decode(self, data: bytes, parameters: Mapping[str, Any]) -> Any:
         """Return the list, all of it in memory."""
-        return astropy.io.fits.HDUList.fromstring(data)
+        return astropy.io.fits.open(io.BytesIO(data), lazy_load_hdus=False)
 
 
 def _units(value: Any) -> Any:

@@ -7,41 +7,41 @@ import importlib.metadata
 from typing import Final
 
 from aggregator.butler.formatting import (
-    formats,
+    file_formats,
     json_documents,
     log_documents,
     package_versions,
     pickles,
-    texts,
+    text_files,
     yaml_documents,
 )
 from aggregator.storage import errors
 
 GROUP: Final = "aggregator.formats"
-"""Entry points of other distributions; each is a `formats.Addition`."""
+"""Entry points of other distributions; each is a `file_formats.Addition`."""
 
 _ARRAYS: Final = frozenset({"NumpyArray", "Thumbnail"})
 
-_BYTES: Final = texts.BytesFormat()
+_BYTES: Final = text_files.BytesFormat()
 
-_BY_STORAGE_CLASS: Final[dict[tuple[str, str], formats.Format]] = {
+_BY_STORAGE_CLASS: Final[dict[tuple[str, str], file_formats.Format]] = {
     ("ButlerLogRecords", ".json"): log_documents.LogFormat(),
     ("ButlerLogRecords", ".log"): log_documents.LogFormat(),
-    ("Config", ".py"): texts.ConfigFormat(),
+    ("Config", ".py"): text_files.ConfigFormat(),
     ("Packages", ".yaml"): package_versions.YamlPackages(),
     ("Packages", ".json"): package_versions.JsonPackages(),
-    ("Plot", ".png"): texts.PlotFormat(),
+    ("Plot", ".png"): text_files.PlotFormat(),
     **{(name, ".pickle"): pickles.ArrayFormat() for name in _ARRAYS},
 }
 
-_BY_EXTENSION: Final[dict[str, formats.Format]] = {
+_BY_EXTENSION: Final[dict[str, file_formats.Format]] = {
     ".json": json_documents.JsonFormat(),
-    ".log": texts.TextFormat(),
+    ".log": text_files.TextFormat(),
     ".pickle": pickles.RefusedPickles(),
     ".pkl": pickles.RefusedPickles(),
-    ".py": texts.TextFormat(),
-    ".reg": texts.TextFormat(),
-    ".txt": texts.TextFormat(),
+    ".py": text_files.TextFormat(),
+    ".reg": text_files.TextFormat(),
+    ".txt": text_files.TextFormat(),
     ".yaml": yaml_documents.YamlFormat(),
 }
 
@@ -49,7 +49,7 @@ _IN_LIBRARIES: Final = frozenset({".ecsv", ".fits", ".parq"})
 """Extensions of formats that need a library which need not be installed."""
 
 
-def choose(storage_class: str, extension: str, *, unpickle: bool = False) -> formats.Format:
+def choose(storage_class: str, extension: str, *, unpickle: bool = False) -> file_formats.Format:
     """Return the format of a dataset's file.
 
     Parameters
@@ -78,7 +78,7 @@ def choose(storage_class: str, extension: str, *, unpickle: bool = False) -> for
 
 
 @functools.cache
-def _from_library(storage_class: str, extension: str) -> formats.Format:
+def _from_library(storage_class: str, extension: str) -> file_formats.Format:
     try:
         if extension == ".parq":
             from aggregator.butler.formatting import parquet_files
@@ -96,7 +96,7 @@ def _from_library(storage_class: str, extension: str) -> formats.Format:
 
 
 @functools.cache
-def additions() -> dict[str, formats.Addition]:
+def additions() -> dict[str, file_formats.Addition]:
     """Return the formats that other distributions add, by formatter class."""
     found = [point.load() for point in importlib.metadata.entry_points(group=GROUP)]
     return {addition.formatter: addition for addition in found}

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aggregator.butler.formatting import formats, plain_values
+from aggregator.butler.formatting import file_formats, plain_values
 
 
-class JsonFormat(formats.Format):
+class JsonFormat(file_formats.Format):
     """JSON in UTF-8; numbers that are not finite are written as Python and the reference do."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:

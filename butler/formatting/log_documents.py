@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aggregator.butler.formatting import formats
+from aggregator.butler.formatting import file_formats
 
 
-class LogFormat(formats.Format):
+class LogFormat(file_formats.Format):
     """A document with the list ``records`` and what is known besides."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
-from aggregator.butler.formatting import formats
+from aggregator.butler.formatting import file_formats
 
 _TAG: Final = "lsst.utils.packages.Packages"
 _TAGS: Final = (_TAG, "lsst.base.Packages")
@@ -27,7 +27,7 @@ for _tag in _TAGS:
     _Loader.add_constructor(_tag, _mapping)
 
 
-class YamlPackages(formats.Format):
+class YamlPackages(file_formats.Format):
     """A mapping in YAML, marked so that the reference knows what it is."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -39,7 +39,7 @@ class YamlPackages(formats.Format):
         return dict(yaml.load(data, Loader=_Loader))
 
 
-class JsonPackages(formats.Format):
+class JsonPackages(file_formats.Format):
     """A mapping in JSON."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:

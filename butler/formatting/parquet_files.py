@@ -9,10 +9,16 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet
-from aggregator.butler.formatting import arrow_columns, arrow_tables, dataset_provenance, formats, table_kinds
+from aggregator.butler.formatting import (
+    arrow_columns,
+    arrow_tables,
+    dataset_provenance,
+    file_formats,
+    table_kinds,
+)
 
 
-class ParquetFormat(formats.Format):
+class ParquetFormat(file_formats.Format):
     """An Arrow table with what its schema has to tell besides. What is read is an Arrow table."""
 
     parameters: ClassVar[frozenset[str]] = frozenset({"columns", "strip_astropy_meta_yaml"})
@@ -80,6 +86,6 @@ def _chosen(schema: pa.Schema, patterns: str | Iterable[str]) -> list[str]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matches = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
-            raise formats.ParameterError(f"there is no column {pattern!r}, only {', '.join(there)}")
+            raise file_formats.ParameterError(f"there is no column {pattern!r}, only {', '.join(there)}")
         chosen.update(dict.fromkeys(matches))
     return list(chosen)

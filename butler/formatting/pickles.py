@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from aggregator.butler.formatting import formats
+from aggregator.butler.formatting import file_formats
 
 _OF_ARRAYS: Final = frozenset(
     {
@@ -42,7 +42,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _OF_ARRAYS:
-            raise formats.FormatError(
+            raise file_formats.FormatError(
                 f"it holds {module}.{name}, which is no part of a NumPy array. Pickles of other objects are "
                 "read only where that is asked for: they can do anything."
             )
@@ -52,7 +52,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class ArrayFormat(formats.Format):
+class ArrayFormat(file_formats.Format):
     """A NumPy array."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -68,11 +68,11 @@ class ArrayFormat(formats.Format):
         """Return the array."""
         value = _ArrayUnpickler(io.BytesIO(data)).load()
         if not isinstance(value, np.ndarray):
-            raise formats.FormatError(f"it holds a {type(value).__name__} in place of a NumPy array")
+            raise file_formats.FormatError(f"it holds a {type(value).__name__} in place of a NumPy array")
         return value
 
 
-class PickleFormat(formats.Format):
+class PickleFormat(file_formats.Format):
     """Any object, for those who trust whoever has written the file."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -84,7 +84,7 @@ class PickleFormat(formats.Format):
         return pickle.loads(data)
 
 
-class RefusedPickles(formats.Format):
+class RefusedPickles(file_formats.Format):
     """What stands in place of `PickleFormat` where nobody has asked for it."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -95,8 +95,8 @@ class RefusedPickles(formats.Format):
         """Refuse it."""
         raise self._refusal()
 
-    def _refusal(self) -> formats.FormatError:
-        return formats.FormatError(
+    def _refusal(self) -> file_formats.FormatError:
+        return file_formats.FormatError(
             "datasets of this storage class are pickles, which can do anything when they are read. Ask for "
             "them (unpickle=True) if you trust whoever writes here"
         )

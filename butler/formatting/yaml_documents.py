@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from aggregator.butler.formatting import formats, plain_values
+from aggregator.butler.formatting import file_formats, plain_values
 
 
-class YamlFormat(formats.Format):
+class YamlFormat(file_formats.Format):
     """YAML of plain values, in the order that they have."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:

@@ -48,7 +48,7 @@ class QuantumProvenance:
 
     def to_json(self) -> str:
         """Return the document that ``QuantumProvenanceData`` of the reference is made from."""
-        document: dict[str, Any] = {name: [str(each) for each in getattr(self, name)] for name in SETS}
+        document: dict[str, Any] = {name: sorted(map(str, getattr(self, name))) for name in SETS}
         document["datastore_records"] = datastore_records.document(self.datastore_records)
         return json.dumps(document, separators=(",", ":"))
 
@@ -77,12 +77,12 @@ class QuantumProvenance:
 
     def to_simple(self) -> dict[str, Any]:
         """Return the form that the reference had in 2022: locations by datastore, rows by table."""
-        document: dict[str, Any] = {name: [_urn(each) for each in getattr(self, name)] for name in SETS}
+        document: dict[str, Any] = {name: sorted(map(_urn, getattr(self, name))) for name in SETS}
         rows: dict[str, dict[tuple[uuid.UUID, str | None], dict[str, Any]]] = {}
         locations: dict[str, list[str]] = {}
         for datastore, records in self.datastore_records.items():
-            locations[datastore] = [_urn(each) for each in {record.dataset_id for record in records}]
-            for record in records:
+            locations[datastore] = sorted({_urn(record.dataset_id) for record in records})
+            for record in sorted(records, key=lambda each: (each.dataset_id.hex, each.component or "")):
                 row = {"dataset_id": _urn(record.dataset_id), **datastore_records.columns(record)}
                 row["__class__"] = datastore_records.RECORD_CLASS
                 rows.setdefault(record.table, {})[record.dataset_id, record.component] = row

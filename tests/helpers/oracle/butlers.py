@@ -211,12 +211,24 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if hasattr(one, "colnames"):
-        columns = all(same(np.asarray(one[name]), np.asarray(other[name])) for name in one.colnames)
+        columns = all(same(_plain(one[name]), _plain(other[name])) for name in one.colnames)
         return one.colnames == other.colnames and columns and dict(one.meta) == dict(other.meta)
-    if isinstance(one, np.ma.MaskedArray):
-        return bool((one.mask == other.mask).all()) and one.filled().tolist() == other.filled().tolist()
     if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tolist() == other.tolist()
+        return one.dtype == other.dtype and one.shape == other.shape and _same_values(one, other)
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     return bool(one.equals(other) if hasattr(one, "equals") else one == other)
+
+
+def _plain(column: Any) -> Any:
+    return column if isinstance(column, np.ma.MaskedArray) else np.asarray(column)
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    if one.dtype.names is not None:
+        return all(same(np.asarray(one[name]), np.asarray(other[name])) for name in one.dtype.names)
+    if isinstance(one, np.ma.MaskedArray):
+        masks = np.ma.getmaskarray(one), np.ma.getmaskarray(other)
+        values = one.filled(one.fill_value), other.filled(one.fill_value)
+        return bool((masks[0] == masks[1]).all()) and repr(values[0]) == repr(values[1])
+    return repr(one) == repr(other)

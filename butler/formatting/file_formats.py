@@ -85,7 +85,7 @@ class Format(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Addition:
-    """A format that another distribution adds by an entry point in the group ``aggregator.formats``."""
+    """A format that another distribution adds by an entry point (see `choices.GROUP`)."""
 
     formatter: str
     """Qualified name of the formatter class, as in configurations and records."""

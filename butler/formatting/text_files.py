@@ -6,10 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from aggregator.butler.formatting import formats
+from aggregator.butler.formatting import file_formats
 
 
-class TextFormat(formats.Format):
+class TextFormat(file_formats.Format):
     """Text in UTF-8."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
@@ -31,7 +31,7 @@ class ConfigFormat(TextFormat):
         return super().encode(value.saveToString() if hasattr(value, "saveToString") else value, provenance)
 
 
-class BytesFormat(formats.Format):
+class BytesFormat(file_formats.Format):
     """Bytes."""
 
     def encode(self, value: Any, provenance: Mapping[str, Any]) -> bytes:
