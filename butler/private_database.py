@@ -1,7 +1,7 @@
 """The database of a quantum-backed butler: records of the files that its quantum reads and writes.
 
-It has the tables of a repository that are about files, and if it is a file, also which datasets were read and
-written. So a file that is shipped from a worker node tells all that there is to tell of its quantum.
+It is kept in memory. If it is to be a file as well, that has the tables of a repository that are about files,
+and which datasets were read and written: shipped from a worker node it tells all that a quantum has to tell.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sqlalchemy
 from aggregator.butler import accesses
-from aggregator.butler.databases import database, memory_sqlite, sqlite
+from aggregator.butler.databases import database, sqlite
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import definitions, file_records
 from aggregator.schemas import datastore_records
@@ -23,8 +23,6 @@ from aggregator.schemas.execution import quantum_provenance
 from aggregator.storage import durable_files, errors, local_files
 
 _log = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
 
 _AT_ONCE: Final = 500
 """Datasets in one statement."""
@@ -42,12 +40,14 @@ Row = tuple[str, datastore_records.FileRecord]
 
 
 class PrivateDatabase:
-    """The database of one quantum-backed butler, which nobody else uses as long as it is open.
+    """Records of files of one quantum: in memory, and also in a SQLite file if there is to be one.
+
+    Nobody else uses the file as long as it is open.
 
     Parameters
     ----------
     filename
-        The file, which is made; nothing for a database in memory.
+        The file, which is made; nothing for memory alone.
     dimensions
         Dimensions of the repository.
     datastores
@@ -62,69 +62,97 @@ class PrivateDatabase:
     def __init__(
         self, filename: str | None, dimensions: universe.Universe, datastores: Mapping[str, str]
     ) -> None:
+        self._rows: dict[uuid.UUID, list[Row]] = {}
+        self._file = None if filename is None else _File(filename, dimensions, datastores)
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Close it; a file is complete then."""
+        if not self._is_closed and self._file is not None:
+            self._file.close()
+        self._is_closed = True
+
+    def rows(self, ids: Iterable[uuid.UUID]) -> list[Row]:
+        """Return the records of datasets.
+
+        Raises
+        ------
+        AggregatorError
+            If it is closed.
+        """
+        if self._is_closed:
+            raise errors.AggregatorError(
+                "The butler is closed: it neither reads nor writes datasets any more."
+            )
+        return [row for dataset_id in ids for row in self._rows.get(dataset_id, ())]
+
+    def insert(self, rows: Collection[Row]) -> None:
+        """Add records, all or none."""
+        if self._file is not None:
+            self._file.insert(rows)
+        for row in rows:
+            self._rows.setdefault(row[1].dataset_id, []).append(row)
+
+    def delete(self, ids: Collection[uuid.UUID]) -> None:
+        """Remove the records of datasets, all or none."""
+        if self._file is not None:
+            self._file.delete(ids)
+        for dataset_id in ids:
+            self._rows.pop(dataset_id, None)
+
+    def add(self, kind: str, ids: Collection[uuid.UUID]) -> None:
+        """Note datasets that come into a set (see `accesses.Journal`)."""
+        if self._file is not None:
+            self._file.note(True, kind, [dataset_id.hex for dataset_id in ids])
+
+    def remove(self, kind: str, ids: Collection[uuid.UUID]) -> None:
+        """Note datasets that leave a set."""
+        if self._file is not None:
+            self._file.note(False, kind, [dataset_id.hex for dataset_id in ids])
+
+
+class _File:
+    """The SQLite file."""
+
+    def __init__(self, filename: str, dimensions: universe.Universe, datastores: Mapping[str, str]) -> None:
         self._filename = filename
         self._pending: list[tuple[bool, str, str]] = []
-        self._db: database.Database
-        if filename is None:
-            self._db = memory_sqlite.MemorySqlite()
-        else:
-            if local_files.is_taken(filename):
-                raise errors.RefusedError(f"{filename}: is there already; give another name, or remove it.")
-            self._db = sqlite.Sqlite(
-                filename, writeable=True, create=True, busy_timeout_ms=sqlite.BUSY_TIMEOUT_MS
-            )
+        if local_files.is_taken(filename):
+            raise errors.RefusedError(f"{filename}: is there already; give another name, or remove it.")
+        self._db = sqlite.Sqlite(
+            filename, writeable=True, create=True, busy_timeout_ms=sqlite.BUSY_TIMEOUT_MS
+        )
         for name, table in datastores.items():
-            self._note(True, _DATASTORE + table, name)
+            self.note(True, _DATASTORE + table, [name])
         self._tables = _Tables(self._db, dimensions, datastores)
         self._db.write(self._tables.create)
 
     def close(self) -> None:
-        """Close it; a file is complete then."""
-        self._note(True, _CLOSED, "")
+        self.note(True, _CLOSED, [""])
         try:
-            if self._filename is not None:
-                self._write(lambda _: None)
+            self._write(lambda _: None)
         finally:
             self._db.close()
-        if self._filename is not None:
-            with durable_files.writing(self._filename):
-                durable_files.sync_directory(os.path.dirname(self._filename) or os.curdir)
-
-    def rows(self, ids: Collection[uuid.UUID]) -> list[Row]:
-        """Return the records of datasets."""
-        return self._db.read(lambda connection: list(self._tables.rows(connection, ids)))
+        with durable_files.writing(self._filename):
+            durable_files.sync_directory(os.path.dirname(self._filename) or os.curdir)
 
     def insert(self, rows: Collection[Row]) -> None:
-        """Add records, all or none."""
         self._write(lambda connection: self._tables.insert(connection, rows))
 
     def delete(self, ids: Collection[uuid.UUID]) -> None:
-        """Remove the records of datasets, all or none."""
         self._write(lambda connection: self._tables.delete(connection, ids))
 
-    def add(self, kind: str, ids: Collection[uuid.UUID]) -> None:
-        """Note datasets that come into a set (see `accesses.Journal`)."""
-        for dataset_id in ids:
-            self._note(True, kind, dataset_id.hex)
+    def note(self, is_in: bool, kind: str, keys: Iterable[str]) -> None:
+        # Written with the next record, or at the end: a transaction would take longer than the look.
+        self._pending += [(is_in, kind, key) for key in keys]
 
-    def remove(self, kind: str, ids: Collection[uuid.UUID]) -> None:
-        """Note datasets that leave a set."""
-        for dataset_id in ids:
-            self._note(False, kind, dataset_id.hex)
-
-    def _note(self, is_in: bool, kind: str, key: str) -> None:
-        # With the next record, or when it is closed: a transaction would take longer than the look.
-        if self._filename is not None:
-            self._pending.append((is_in, kind, key))
-
-    def _write(self, work: Callable[[sqlalchemy.Connection], _Result]) -> _Result:
-        def whole(connection: sqlalchemy.Connection) -> _Result:
+    def _write(self, work: Callable[[sqlalchemy.Connection], object]) -> None:
+        def whole(connection: sqlalchemy.Connection) -> None:
             self._tables.note(connection, self._pending)
-            return work(connection)
+            work(connection)
 
-        result = self._db.write(whole)
+        self._db.write(whole)
         self._pending.clear()
-        return result
 
 
 class _Tables(definitions.Definitions):

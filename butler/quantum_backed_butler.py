@@ -101,7 +101,8 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         quantum
             The quantum.
         filename
-            File of its database, which is made; by default the database is in memory.
+            SQLite file for its records and for what is read and written, which is made; by default all of that
+            is kept in memory.
         dataset_types, strict, unpickle
             As for the class.
 

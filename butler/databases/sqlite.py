@@ -75,7 +75,7 @@ class Sqlite(database.Database):
         self._protection = file_protection.Protection(path, writeable=writeable)
         self._uri = f"file:{urllib.parse.quote(self._path)}"
         engine = sqlalchemy.create_engine("sqlite://", creator=self._connect, poolclass=sqlalchemy.QueuePool)
-        sqlalchemy.event.listen(engine, "begin", begin)
+        sqlalchemy.event.listen(engine, "begin", _begin)
         sqlalchemy.event.listen(engine, "commit", lambda _: self._protection.check())
         super().__init__(engine, path, None, writeable=writeable, warn=warn)
         self._file: tuple[int, int] | None = None
@@ -260,8 +260,7 @@ class Sqlite(database.Database):
             yield bytes.fromhex("".join([row[0] for row in rows]))
 
 
-def begin(connection: sqlalchemy.Connection) -> None:
-    """Begin a transaction of the kind that a connection is for."""
+def _begin(connection: sqlalchemy.Connection) -> None:
     # A transaction that reads first and writes later can't wait for a lock: SQLite refuses it at once.
     writing = connection.get_execution_options().get(database.WRITING, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
