@@ -101,7 +101,7 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         quantum
             The quantum.
         filename
-            SQLite file for its records and for what is read and written, which is made; by default all of that
+            SQLite file for its records and for what is read and written, which is made; by default all that
             is kept in memory.
         dataset_types, strict, unpickle
             As for the class.

@@ -115,7 +115,7 @@ def test_mocks_have_a_formatter_only_if_enabled(tmp_path: pathlib.Path, graph: G
 
 def test_unknown_formatter_class_names_class_and_dataset_type(tmp_path: pathlib.Path, graph: Graph) -> None:
     store = _store(_repository(tmp_path / "r", {"formatters": {"thing": "my.own.Formatter"}}), graph)
-    with pytest.raises(errors.RefusedError, match=r"'thing'.*my\.own\.Formatter.*butler/formatters\.py"):
+    with pytest.raises(errors.RefusedError, match=r"'thing'.*my\.own\.Formatter.*entry point"):
         store.plan("thing", "int", graph.universe.group([]), None)
     assert store.plan("other", "int", graph.universe.group([]), None).files
 
