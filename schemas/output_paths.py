@@ -237,7 +237,7 @@ def check_writeable(directory: str) -> None:
         place = os.path.dirname(place)
     if not local_files.is_directory(place):
         raise errors.RefusedError(f"{directory}: {place} is no directory. Choose another path.")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not local_files.is_writeable(place):
         raise errors.RefusedError(f"{directory}: nothing can be written in {place}. Choose another path.")
 
 

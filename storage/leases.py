@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import glob
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ import time
 from collections.abc import Iterable
 
 import msgspec
-from aggregator.storage import durable_files, errors
+from aggregator.storage import durable_files, errors, local_files
 
 RENEWAL_SECONDS = 20.0
 """Time between renewals."""
@@ -217,9 +216,20 @@ def _address(token: str) -> str:
 
 
 def _paths(subject: str) -> list[str]:
-    """Return the leases of a subject, the one that counts last."""
-    paths = glob.glob(f"{glob.escape(subject)}.*.lease")
-    return sorted((p for p in paths if is_lease(p[len(subject) :])), key=lambda p: (len(p), p))
+    """Return the leases of a subject, the one that counts last.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble: then nobody knows.
+    """
+    directory, name = os.path.split(subject)
+    try:
+        names = local_files.attempt(directory, os.listdir, directory or ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    leases = [each for each in names if each.startswith(f"{name}.") and is_lease(each[len(name) :])]
+    return [os.path.join(directory, each) for each in sorted(leases, key=lambda each: (len(each), each))]
 
 
 def _states(paths: Iterable[str]) -> set[tuple[str, int, int]]:
@@ -234,9 +244,8 @@ def _states(paths: Iterable[str]) -> set[tuple[str, int, int]]:
 
 def _read(path: str) -> Holder | None:
     try:
-        with open(path, "rb") as stream:
-            return msgspec.json.decode(stream.read(), type=Holder)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(local_files.read(path), type=Holder)
+    except (OSError, local_files.UnusableError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

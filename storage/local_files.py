@@ -54,6 +54,7 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
 }
 
 
@@ -202,7 +203,12 @@ def open_with_status(path: str) -> tuple[int, os.stat_result]:
 def check_regular(status: os.stat_result) -> None:
     """Raise UnusableError if something is no regular file."""
     if not stat.S_ISREG(status.st_mode):
-        raise UnusableError(f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}")
+        raise UnusableError(f"is {kind(status)}")
+
+
+def kind(status: os.stat_result) -> str:
+    """Return what something is that is no regular file, for people."""
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
 
 
 def read(path: str) -> bytes:
@@ -334,6 +340,24 @@ def is_directory(path: str) -> bool:
         return stat.S_ISDIR(attempt(path, os.stat, path).st_mode)
     except OSError:
         return False
+
+
+def is_writeable(directory: str) -> bool:
+    """Return whether files can be made in a directory.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
+    if os.access(directory, os.W_OK | os.X_OK):
+        return True
+    # That was for any reason; what can't be reached at the moment can't be opened either.
+    try:
+        os.close(attempt(directory, os.open, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def is_taken(path: str) -> bool:

@@ -191,7 +191,7 @@ class LocalStore(stores.Store):
         if mode != "hardlink":
             return
         target = existing = f"{self.root}/{key}"
-        while not os.path.exists(existing):
+        while not local_files.is_there(existing):
             existing = os.path.dirname(existing)
         if os.stat(existing).st_dev != os.stat(source).st_dev:
             raise errors.RefusedError(

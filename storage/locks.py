@@ -11,7 +11,7 @@ import time
 from typing import Self
 
 import msgspec
-from aggregator.storage import durable_files, errors, leases, mounts
+from aggregator.storage import durable_files, errors, leases, local_files, mounts
 
 _log = logging.getLogger(__name__)
 
@@ -209,12 +209,18 @@ def has_record_locks(directory: str) -> bool:
 
 
 def holder(path: str) -> str:
-    """Return who holds the lock of a file; empty if nobody does. Nothing is changed."""
+    """Return who holds the lock of a file; empty if nobody does. Nothing is changed.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
     if who := leases.holder(path):
         return who
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        fd = local_files.open_file(path)
+    except (OSError, local_files.UnusableError):
         return ""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

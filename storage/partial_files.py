@@ -11,7 +11,7 @@ import stat
 from typing import IO
 
 import msgspec
-from aggregator.storage import durable_files
+from aggregator.storage import durable_files, local_files
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +56,20 @@ def create(record: str, path: str) -> IO[bytes]:
 
 
 def remove(record: str) -> None:
-    """Remove what is noted and still there, and then the note."""
+    """Remove what is noted and still there, and then the note.
+
+    Raises
+    ------
+    AggregatorError
+        If the note can't be read.
+    """
     entries: dict[bytes, _Entry] = {}
-    with contextlib.suppress(FileNotFoundError), open(record, "rb") as stream:
-        for line in stream:
-            # One that is cut off tells of a file that was never made.
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                entry = _decoder.decode(line)
-                entries[entry.path] = entry
+    noted = local_files.read_part(record) if local_files.exists(record) else b""
+    for line in noted.splitlines():
+        # One that is cut off tells of a file that was never made.
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            entry = _decoder.decode(line)
+            entries[entry.path] = entry
     failures = [reason for entry in entries.values() if (reason := _remove(entry))]
     for reason in failures:
         _log.warning("%s", reason)

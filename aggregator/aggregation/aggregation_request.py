@@ -194,6 +194,6 @@ def _check_output(config: configuration.AggregatorConfig) -> str | None:
         return None
     path = os.path.abspath(container.local_path(os.fspath(config.output_path)))
     directory = os.path.dirname(path)
-    if not local_files.is_directory(directory) or not os.access(directory, os.W_OK):
+    if not local_files.is_directory(directory) or not local_files.is_writeable(directory):
         raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
     return path

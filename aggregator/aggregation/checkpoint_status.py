@@ -186,10 +186,10 @@ def find(path: str) -> Status | Starting | WithoutCheckpoint:
     RefusedError
         If nothing is known.
     """
-    if not os.path.isdir(path):
+    if not local_files.is_directory(path):
         path = uris.normal(path) if uris.is_remote(path) else container.local_path(path)
         beside = checkpoints.directory_beside(path)
-        if not os.path.isdir(beside) or not _is_of(beside, path):
+        if not local_files.is_directory(beside) or not _is_of(beside, path):
             return _read_graph(path)
         path = beside
     layout = checkpoint.Layout(path)
@@ -228,8 +228,9 @@ def read(directory: str) -> Status:
     """
     layout = checkpoint.Layout(directory)
     try:
+        checkpoint.check_files(directory)
         description = manifest.read(layout.manifest)
-    except errors.FormatError as exc:
+    except (errors.FormatError, OSError) as exc:
         raise errors.RefusedError(f"{directory}: not a checkpoint, or not a complete one ({exc})") from exc
     statuses, damaged = _read_digests(layout, description)
     last = last_run.read(layout.last_run)

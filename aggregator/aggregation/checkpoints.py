@@ -76,6 +76,8 @@ class Checkpoint:
                 self._is_made = True
             names = os.listdir(directory)
             self._is_new = self._is_unused(names, advice)
+            if not self._is_new:
+                checkpoint.check_files(directory)
             try:
                 return os.open(self.layout.lock, _FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
             except PermissionError:
@@ -122,7 +124,7 @@ class Checkpoint:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._temporary and os.path.lexists(self.layout.lock):
+        if self._temporary and local_files.is_taken(self.layout.lock):
             self.remove()
         self.lock.release()
 
@@ -248,7 +250,7 @@ def directory_for(graph_path: str, output: str | None, chosen: str | None) -> st
     if chosen is not None:
         return os.path.abspath(chosen)
     beside_graph = directory_beside(graph_path)
-    if os.access(os.path.dirname(beside_graph), os.W_OK) or output is None:
+    if output is None or local_files.is_writeable(os.path.dirname(beside_graph)):
         return beside_graph
     return directory_beside(output)
 

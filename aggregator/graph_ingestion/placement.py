@@ -22,7 +22,7 @@ def check(mode: str, source: str, where: ingested_graphs.Places, protection: out
         If so; says why.
     """
     directory = os.path.dirname(os.path.realpath(source))
-    if mode == "move" and not os.access(directory, os.W_OK):
+    if mode == "move" and not local_files.is_writeable(directory):
         raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
     for place in where:
         output_paths.check(place.file, output_paths.Kind.GRAPH, protection)

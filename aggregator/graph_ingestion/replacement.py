@@ -258,14 +258,9 @@ class Replacement:
         files: originals.Originals,
         where: ingested_graphs.Places,
     ) -> None:
-        """Commit again what a fail-over, or a database restored from a backup, has lost.
+        """Look whether everything is there, and commit again what is not."""
 
-        Raises
-        ------
-        AggregatorError
-            If something is missing however often it is committed.
-        """
-        for _ in range(dataset_ids.LOOKS):
+        def offer_missing() -> int:
             if not self._is_recorded(where):
                 self._record_again(translator, where)
             n_missing = 0
@@ -274,14 +269,9 @@ class Replacement:
                 self._careful = True
                 self._back_some(translator, missing, files, where)
             files.wait()
-            if not n_missing:
-                return
-            _log.warning("%d datasets were not in the database, and were ingested again", n_missing)
-        raise errors.AggregatorError(
-            f"{self._asked.repository.path}: {n_missing} datasets of run {self._asked.run!r} are not in the "
-            f"database though they were committed to it {dataset_ids.LOOKS} times. See whether it is "
-            "replaced or restored meanwhile, or somebody removes them, and run the same command again."
-        )
+            return n_missing
+
+        dataset_ids.complete(offer_missing, self._asked.repository.path, self._asked.run, _log.warning)
 
     def _record_again(self, translator: graph_datasets.DatasetRows, where: ingested_graphs.Places) -> None:
         """Record the graph again, which a server that has taken over does not know."""

@@ -8,7 +8,7 @@ import tempfile
 from typing import IO
 
 from aggregator.schemas.graphs import provenance_graph, quantum_index
-from aggregator.storage import durable_files, errors
+from aggregator.storage import durable_files, errors, local_files
 
 _log = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ def _cache_directory() -> str | None:
 
 def _open(path: str, fingerprint: str) -> quantum_index.Index | None:
     try:
-        stream = open(path, "rb")  # noqa: SIM115  (the index closes it)
+        stream = os.fdopen(local_files.open_file(path), "rb")
         index = quantum_index.Index(stream, path, fingerprint)
-    except OSError:
+    except (OSError, local_files.UnusableError, errors.MachineError):
         return None
     except errors.FormatError as exc:
         _log.info("Making the index again: %s", exc)

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import re
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.storage import durable_files
+from aggregator.storage import durable_files, local_files
 
 _DIRECTORY: Final = ".synthesis"
 _NAME: Final = re.compile(r"dictionary|fates|inputs|part-\d{6,}")
@@ -39,7 +39,8 @@ class Parts:
 
     def read_fates(self) -> npt.NDArray[np.uint8]:
         """Return the fate of each quantum, without reading them all."""
-        return np.memmap(self._path("fates"), dtype=np.uint8, mode="r")
+        with _opened(self._path("fates")) as stream:
+            return np.memmap(stream, dtype=np.uint8, mode="r")
 
     def write_fates(self, fates: npt.NDArray[np.uint8]) -> None:
         """Keep the fates, which nothing is made without."""
@@ -48,20 +49,19 @@ class Parts:
     @property
     def has_begun(self) -> bool:
         """Whether dictionary and fates are there."""
-        return os.path.exists(self._path("dictionary")) and os.path.exists(self._path("fates"))
+        return all(local_files.exists(self._path(name)) for name in ("dictionary", "fates"))
 
     @property
     def has_inputs(self) -> bool:
         """Whether everything that was before the run is in the repository."""
-        return os.path.exists(self._path("inputs"))
+        return local_files.exists(self._path("inputs"))
 
     def note_inputs(self) -> None:
         """Note that everything that was before the run is in the repository."""
         durable_files.write_atomically(self._path("inputs"), [])
 
     def _read(self, name: str) -> bytes:
-        with open(self._path(name), "rb") as stream:
-            return stream.read()
+        return local_files.read_part(self._path(name))
 
     def write_part(self, number: int, blocks: list[bytes]) -> None:
         """Keep the predicted blocks of a chunk, when all its files have been written."""
@@ -75,13 +75,13 @@ class Parts:
 
     def read_sizes(self, number: int) -> npt.NDArray[np.int64]:
         """Return the sizes of a chunk's predicted blocks."""
-        with open(self._part(number), "rb") as stream:
+        with _opened(self._part(number)) as stream:
             n = int.from_bytes(stream.read(8), "little")
             return np.frombuffer(stream.read(8 * n), dtype="<i8", count=n).astype(np.int64)
 
     def read_blocks(self, number: int) -> bytes:
         """Return a chunk's predicted blocks."""
-        with open(self._part(number), "rb") as stream:
+        with _opened(self._part(number)) as stream:
             stream.seek(8 + 8 * int.from_bytes(stream.read(8), "little"))
             return stream.read()
 
@@ -90,7 +90,7 @@ class Parts:
         try:
             sizes = self.read_sizes(number)
             return os.path.getsize(self._part(number)) == 8 + 8 * len(sizes) + int(sizes.sum())
-        except (OSError, ValueError):
+        except (OSError, ValueError, local_files.UnusableError):
             return False
 
     def remove(self) -> None:
@@ -103,3 +103,7 @@ class Parts:
 
     def _part(self, number: int) -> str:
         return self._path(f"part-{number:06}")
+
+
+def _opened(path: str) -> IO[bytes]:
+    return os.fdopen(local_files.open_file(path), "rb")

@@ -55,8 +55,7 @@ class State:
             )
         else:
             self.counts = content.get("counts")
-        fd = os.open(self._description, os.O_RDONLY | os.O_CLOEXEC)
-        self._lock = locks.take(self._description, fd, _ADVICE)
+        self._lock = locks.take(self._description, local_files.open_file(self._description), _ADVICE)
         if self.counts is None:
             os.makedirs(self.parts.directory, exist_ok=True)
 
@@ -95,12 +94,13 @@ class State:
 
 def _read(root: str, path: str) -> dict[str, Any] | None:
     """Return the description of a run, or nothing if the directory is empty."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:
-        try:
-            document: dict[str, Any] = msgspec.json.decode(stream.read(), type=dict[str, Any])
-            return document
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
+    try:
+        document: dict[str, Any] = msgspec.json.decode(local_files.read(path), type=dict[str, Any])
+        return document
+    except FileNotFoundError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError, local_files.UnusableError) as exc:
+        raise errors.RefusedError(f"{path}: damaged ({exc}). Delete the directory.") from exc
     # A process killed at the very beginning leaves a description without its final name.
     if local_files.is_directory(root) and [
         name for name in os.listdir(root) if not name.startswith(DESCRIPTION)

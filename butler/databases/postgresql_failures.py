@@ -93,8 +93,10 @@ def _lost(error: BaseException, place: str, *, is_open: bool) -> errors.Aggregat
         )
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return database.LostError(f"{text}: the server {STANDBY}.")
-    advice = " (the transaction was rolled back)" if is_open else ". Try again when the server can be reached"
-    return database.LostError(f"{text}{advice}.")
+    if not is_open:
+        return database.LostError(f"{text}. Try again when the server can be reached.")
+    # Of a COMMIT perhaps only the answer was lost.
+    return database.LostError(f"{text} (what was not committed was rolled back).")
 
 
 def _one_line(error: BaseException) -> str:

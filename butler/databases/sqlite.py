@@ -141,7 +141,7 @@ class Sqlite(database.Database):
 
     def discard(self) -> None:
         """Remove the file if it was made by opening it, and nobody has put tables into it since."""
-        if self._made and os.path.isfile(self.place):
+        if self._made and local_files.is_there(self.place):
             with contextlib.closing(self._connect()) as connection:
                 (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if not n_tables:

@@ -1,6 +1,6 @@
 """Which datasets the database holds: the ids of a whole run, streamed and compared as arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import sqlalchemy
 from aggregator.butler.registry import tables
 from aggregator.schemas.graphs import addresses
+from aggregator.storage import errors
 
 LOOKS: Final = 5
 """How often datasets are committed that were and are not there, before that is an error."""
@@ -62,6 +63,34 @@ def are_in(ids: addresses.Ids, present: addresses.Ids) -> npt.NDArray[np.bool_]:
     places[places == len(present)] = 0
     is_present: npt.NDArray[np.bool_] = present[places] == ids
     return is_present
+
+
+def complete(offer_missing: Callable[[], int], place: str, run: str, warn: Callable[[str], object]) -> None:
+    """Commit what a fail-over, or a database restored from a backup, has lost.
+
+    Parameters
+    ----------
+    offer_missing
+        Commits again what was committed and is missing; returns how many datasets that were.
+    place, run
+        The database and the run, for messages.
+    warn
+        Is told what was missing.
+
+    Raises
+    ------
+    AggregatorError
+        If something is missing however often it is committed.
+    """
+    for _ in range(LOOKS):
+        if not (n_missing := offer_missing()):
+            return
+        warn(f"{n_missing} datasets were not in the database, and were offered again")
+    raise errors.AggregatorError(
+        f"{place}: {n_missing} datasets of run {run!r} are not in the database though they were committed "
+        f"to it {LOOKS} times. Look whether it is replaced or restored meanwhile, or somebody removes them, "
+        "and run the same command again."
+    )
 
 
 def _of_run(registry: tables.Tables, run: str) -> sqlalchemy.Select[tuple[str]]:

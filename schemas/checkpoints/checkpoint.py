@@ -2,8 +2,9 @@
 
 import os
 import re
+import stat
 
-from aggregator.storage import durable_files, leases, local_files
+from aggregator.storage import durable_files, errors, leases, local_files
 
 _FILES = frozenset(
     (
@@ -37,6 +38,36 @@ def knows(name: str) -> bool:
 def is_graph_copy(name: str) -> bool:
     """Return whether a file name of a checkpoint is that of a copy of a predicted graph."""
     return name.startswith("predicted-")
+
+
+def check_files(directory: str) -> None:
+    """Refuse a checkpoint that has something else than a file under the name of one of its files.
+
+    It would be waited for without end, or lead elsewhere, or could not be replaced.
+
+    Raises
+    ------
+    RefusedError
+        If so; nothing has been changed.
+    OSError
+        If nobody can look into the directory.
+    MachineError
+        If the machine is in trouble.
+    """
+    for name in local_files.attempt(directory, os.listdir, directory):
+        path = os.path.join(directory, name)
+        if not knows(name):
+            continue
+        try:
+            status = local_files.attempt(path, os.lstat, path)
+        except FileNotFoundError:
+            # A run that goes on has removed it.
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise errors.RefusedError(
+                f"{path}: is {local_files.kind(status)}, where a checkpoint has a file; nothing was changed. "
+                "Move it away, and run the same command again: what is missing then is made again."
+            )
 
 
 class Layout:

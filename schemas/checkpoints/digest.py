@@ -19,7 +19,7 @@ import zstandard
 from aggregator.schemas.execution import statuses
 from aggregator.storage import durable_files, errors, local_files, spools
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _MAGIC = b"QGDIGEST"
 _PREFIX = struct.Struct("<8sI")
 _CHECKSUM_SIZE = 16
@@ -41,6 +41,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "quantum.id": np.dtype("S16"),
     "quantum.status": np.dtype("i1"),
     "quantum.task": np.dtype("<u2"),
+    "quantum.settled": np.dtype("u1"),
     "quantum.block_size": np.dtype("<i8"),
     "quantum.log_size": np.dtype("<i8"),
     "quantum.metadata_size": np.dtype("<i8"),

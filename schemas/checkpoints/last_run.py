@@ -1,7 +1,7 @@
 """How a checkpoint was used last (JSON): what `status` needs to judge as that run did, and how it ended."""
 
 import msgspec
-from aggregator.storage import durable_files
+from aggregator.storage import durable_files, local_files
 
 COMPLETE = "complete"
 """End of a run that did all it was asked for."""
@@ -27,11 +27,16 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 def read(path: str) -> LastRun | None:
-    """Return the record; nothing if there is none that can be read."""
+    """Return the record; nothing if there is none that can be read.
+
+    Raises
+    ------
+    MachineError
+        If the machine is in trouble.
+    """
     try:
-        with open(path, "rb") as stream:
-            return msgspec.json.decode(stream.read(), type=LastRun)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(local_files.read(path), type=LastRun)
+    except (OSError, local_files.UnusableError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

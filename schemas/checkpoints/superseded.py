@@ -8,6 +8,7 @@ import contextlib
 import os
 
 from aggregator.schemas.checkpoints import checkpoint
+from aggregator.storage import local_files
 
 _RESULTS = (".digest", ".datasets", "last-run.json", "unreadable.jsonl")
 
@@ -20,7 +21,7 @@ def set_aside(layout: checkpoint.Layout) -> None:
 
 def take_back(layout: checkpoint.Layout) -> None:
     """Undo what was set aside, if anything was; the manifest, which makes it valid, comes last."""
-    if not os.path.lexists(os.path.join(layout.directory, f"{checkpoint.SHARED[0]}{checkpoint.ASIDE}")):
+    if not local_files.is_taken(os.path.join(layout.directory, f"{checkpoint.SHARED[0]}{checkpoint.ASIDE}")):
         return
     for name in reversed(checkpoint.SHARED):
         _rename(layout, f"{name}{checkpoint.ASIDE}", name)

@@ -1,5 +1,6 @@
 """The list of files that could not be read, beside the digests (JSON lines)."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from typing import IO
@@ -56,5 +57,6 @@ class Listing:
                 os.fsync(self._stream.fileno())
                 self._stream.close()
                 os.rename(self._temporary, path)
-            elif os.path.exists(path):
-                os.unlink(path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)

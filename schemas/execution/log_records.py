@@ -4,7 +4,8 @@ import datetime
 import io
 import json
 import re
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from aggregator.schemas.execution import json_depth, lenient_values, task_metadata
@@ -86,6 +87,17 @@ class _Records(msgspec.Struct):
     records: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+class Extent(NamedTuple):
+    """How many records there are, and from when to when."""
+
+    n_records: int
+    """Number of records."""
+    begin: datetime.datetime | None = None
+    """Time of the first one, UTC; nothing if there is none."""
+    end: datetime.datetime | None = None
+    """Time of the last one."""
+
+
 class Log(msgspec.Struct):
     """A parsed log file."""
 
@@ -93,6 +105,8 @@ class Log(msgspec.Struct):
     """JSON list of the records; of a large file, a view of it."""
     extra: Extra
     """What is stored with them."""
+    extent: Extent = Extent(0)
+    """When they were made."""
 
 
 _records_decoder = msgspec.json.Decoder(list[_Record])
@@ -126,8 +140,7 @@ def parse(data: bytes) -> Log:
     if not data:
         return Log(b"[]", Extra())
     if data.startswith(b"["):
-        check_records(data)
-        return Log(data, Extra())
+        return Log(data, Extra(), check_records(data))
     if data.startswith(_V2_START):
         return _parse_v2(data)
     if data.startswith((b"{", _EXTRA_DELIMITER)):
@@ -135,8 +148,8 @@ def parse(data: bytes) -> Log:
     raise ValueError(f"not a log file: it begins with {data[:32]!r}")
 
 
-def check_records(data: bytes | memoryview) -> int:
-    """Return how many records a JSON list holds.
+def check_records(data: bytes | memoryview) -> Extent:
+    """Return how many records a JSON list holds, and from when to when.
 
     All of it is looked at, so afterwards it is certain to be Unicode text, too.
 
@@ -147,31 +160,34 @@ def check_records(data: bytes | memoryview) -> int:
     """
     if len(data) <= _PIECE:
         return _check_list(bytes(data))
-    view, n_records, begin = memoryview(data), 0, 1
+    view, extents, begin = memoryview(data), [], 1
     if bytes(view[:1]) != b"[":
         raise ValueError("log records are not a list")
     while match := _BETWEEN_RECORDS.search(view, begin + _PIECE):
         try:
-            n_records += _check_list(b"".join((b"[", view[begin : match.start(1)], b"]")))
+            extents.append(_check_list(b"".join((b"[", view[begin : match.start(1)], b"]"))))
         except json.JSONDecodeError:
             # This may have been a place within a record.
             return _check_list(bytes(data))
         begin = match.end(1)
-    return n_records + _check_list(b"".join((b"[", view[begin:])))
+    extents.append(_check_list(b"".join((b"[", view[begin:]))))
+    return Extent(sum(each.n_records for each in extents), extents[0].begin, extents[-1].end)
 
 
-def _check_list(data: bytes) -> int:
+def _check_list(data: bytes) -> Extent:
     try:
-        return len(_records_decoder.decode(data))
+        return _extent(_records_decoder.decode(data))
     except msgspec.DecodeError as exc:
         _check_whole(exc)
         values = task_metadata.parse_lenient(data)
         if not isinstance(values, list):
             raise ValueError("log records are not a list") from None
         json_depth.check(data, json_depth.ATTEMPTS)
-        for value in values:
-            convert_record(value)
-        return len(values)
+        return _extent([convert_record(value) for value in values])
+
+
+def _extent(records: Sequence[LogRecord]) -> Extent:
+    return Extent(len(records), records[0].asctime, records[-1].asctime) if records else Extent(0)
 
 
 def _check_whole(exc: msgspec.DecodeError) -> None:
@@ -216,9 +232,9 @@ def _parse_v2(data: bytes) -> Log:
         lenient_values.integer(document.get("version"))
         records = _v2_records(data, document)
         extra = _convert_extra(document)
-    check_records(records)
+    extent = check_records(records)
     check_extra(extra)
-    return Log(records, extra)
+    return Log(records, extra, extent)
 
 
 def _check_around(data: bytes, records: bytes | memoryview) -> None:
@@ -271,19 +287,20 @@ def _parse_streaming(data: bytes) -> Log:
                 break
             if rest:
                 lines.append(rest)
-    records = [_check_line(line.encode()) for line in lines]
+    texts = [line.encode() for line in lines]
+    extent = _extent([_check_line(text) for text in texts])
     extra = _parse_extra(stream.read().encode())
-    return Log(b"[" + b",".join(records) + b"]", extra)
+    return Log(b"[" + b",".join(texts) + b"]", extra, extent)
 
 
-def _check_line(line: bytes) -> bytes:
+def _check_line(line: bytes) -> LogRecord:
     task_metadata.check_surrogates(line)
     try:
-        _record_decoder.decode(line)
+        return _record_decoder.decode(line)
     except msgspec.DecodeError:
-        convert_record(task_metadata.parse_lenient(line))
+        record = convert_record(task_metadata.parse_lenient(line))
         json_depth.check(line, json_depth.ATTEMPTS + 1)
-    return line
+        return record
 
 
 def _parse_extra(text: bytes) -> Extra:
@@ -319,5 +336,5 @@ def _dump(value: Any) -> bytes:
 
 def check_extra(extra: Extra) -> None:
     """Raise ValueError if the last attempt has records in its extra, where only earlier ones may."""
-    if check_records(memoryview(extra.logs)):
+    if check_records(memoryview(extra.logs)).n_records:
         raise ValueError("the extra of the last attempt holds records of its own")

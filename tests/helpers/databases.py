@@ -68,11 +68,11 @@ class Database(abc.ABC):
         """Open it with our code, for writing unless told otherwise."""
         return registry.open_registry(self.url, self.namespace, **{"writeable": True, **options})
 
-    def configure(self, root: pathlib.Path) -> None:
-        """Let the configuration of a repository name this database."""
+    def configure(self, root: pathlib.Path, url: str | None = None) -> None:
+        """Let the configuration of a repository name this database, by another URL if one is given."""
         path = root / "butler.yaml"
         content = yaml.safe_load(path.read_text())
-        content["registry"].update(db=self.url)
+        content["registry"].update(db=url or self.url)
         if self.namespace is not None:
             content["registry"].update(namespace=self.namespace)
         path.write_text(yaml.safe_dump(content))

@@ -105,6 +105,28 @@ def test_log_that_is_written_after_the_metadata_is_judged_again(case: kills.Case
 
 
 @pytest.mark.ordering("D4")
+def test_a_retry_whose_log_is_still_that_of_the_failure_is_looked_at_again(
+    case: kills.Case, undisturbed: Any
+) -> None:
+    """A run looks between the moments in which a retry replaces its metadata and its log."""
+    kept = {}
+    for entry in case.run.quanta():
+        log, metadata = (case.run.file(entry, connection) for connection in ("_log", "_metadata"))
+        failed = case.run.workdir / "stages" / "pass1" / log.relative_to(case.run.root)
+        if metadata.exists() and log.exists() and b'"previous_attempts":[{' in log.read_bytes():
+            kept[log] = log.read_bytes()
+            log.unlink()
+            shutil.copy2(failed, log)
+    assert len(kept) > 3
+    aggregate(case, graph=False, incomplete=True)
+    for log, content in kept.items():
+        log.unlink()
+        log.write_bytes(content)
+    aggregate(case)
+    assert case.content() == undisturbed
+
+
+@pytest.mark.ordering("D4")
 def test_retried_quanta_are_judged_again_and_the_rest_is_reused(
     case: kills.Case, oracle_run: runs.OracleRun, tmp_path: pathlib.Path, opened: list[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import math
 import random
@@ -366,13 +367,18 @@ def test_any_text_is_converted_as_the_reference_does() -> None:
 
 
 def test_large_logs_are_checked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    records = [test_log_records.record(message='},{"name": x' * n, lineno=n) for n in range(40)]
+    times = [datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC) + datetime.timedelta(n) for n in range(40)]
+    records = [
+        test_log_records.record(message='},{"name": x' * n, lineno=n, asctime=time.isoformat())
+        for n, time in enumerate(times)
+    ]
     monkeypatch.setattr(log_records, "_PIECE", 700)
     odd = test_log_records.record(unknown=[{"a": 1}, {"b": 2}] * 80, levelno=" 20 ")
     for some in (records, [*records, odd, *records], [odd] * 5):
         for separators in ((",", ":"), (", ", ": "), (",\n", " :")):
             text = json.dumps(some, separators=separators).encode()
-            assert log_records.check_records(text) == len(some)
+            ends = [datetime.datetime.fromisoformat(each["asctime"]) for each in (some[0], some[-1])]
+            assert log_records.check_records(text) == (len(some), *ends)
             for broken in (
                 text[:-1],
                 text[:-40],

@@ -310,8 +310,8 @@ def test_white_space_in_an_empty_list_is_nothing() -> None:
 
 
 def test_records_are_counted() -> None:
-    assert log_records.check_records(compact(RECORDS)) == 3
-    assert log_records.check_records(compact([record(levelno="20"), record()])) == 2
+    assert log_records.check_records(compact(RECORDS)).n_records == 3
+    assert log_records.check_records(compact([record(levelno="20"), record()])).n_records == 2
     with pytest.raises(INVALID):
         log_records.check_records(b"{}")
     with pytest.raises(INVALID):

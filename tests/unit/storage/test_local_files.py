@@ -279,6 +279,28 @@ def test_trouble_before_the_start_is_no_refusal(
     assert call().graph_path == str(run.root / "out.qg")
 
 
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("which", ["graph", "output"])
+def test_a_directory_that_cannot_be_reached_is_no_refusal(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, which: str, code: int
+) -> None:
+    """The system only says that nothing can be written there, for whatever reason."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    directory = run.root if which == "graph" else outputs
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, *_: os.fspath(path) != str(directory))
+        _fail(patch, "open", directory, code)
+        if code == errno.EACCES:
+            assert not local_files.is_writeable(str(directory))
+            return
+        with pytest.raises(errors.MachineError, match=os.strerror(code)) as caught:
+            run.aggregate(output_path=str(outputs / "out.qg"))
+    assert caught.value.exit_code == 1
+    assert not list(outputs.iterdir())
+    assert not run.predicted.with_name("predicted.qg.checkpoint").exists()
+
+
 def test_graph_that_a_library_cannot_read(run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """It calls that damage."""
 

@@ -126,6 +126,58 @@ def test_files_decide_the_status(
         assert (found.metadata, found.listed) == ([None], None)
 
 
+def at(*times: str, **extra: Any) -> bytes:
+    """Return a log with records of some times, of an attempt that says no more unless that is given."""
+    records = [{**RECORD, "asctime": time} for time in times]
+    return json.dumps(
+        {"extended": True, "version": 2, "records": records, **extra}, separators=(",", ":")
+    ).encode()
+
+
+def streamed(*times: str, **extra: Any) -> bytes:
+    lines = [json.dumps({**RECORD, "asctime": time}) for time in times]
+    return "\n".join([*lines, "###EXTRA###", json.dumps(extra)]).encode()
+
+
+BEFORE, FIRST, LAST, AFTER = (f"2026-11-22T01:{time}Z" for time in ("19:59.9", "20:00.1", "20:03.2", "20:05"))
+NO_SECTION = {"scalars": {}, "arrays": {}, "metadata": {}}
+
+
+@pytest.mark.parametrize(
+    ("log_data", "metadata", "is_settled"),
+    [
+        (at(FIRST, LAST), SUCCESS, True),
+        (at(BEFORE, LAST, exception=None, metadata=None), SUCCESS, True),
+        (at(FIRST, AFTER, previous_attempts=[previous(1)]), SUCCESS, True),
+        (json.dumps([{**RECORD, "asctime": FIRST}]).encode(), SUCCESS, True),
+        (streamed(FIRST, LAST, metadata={}), SUCCESS, True),
+        (at(FIRST[:-1], LAST[:-1]), SUCCESS, True),
+        (at("2026-11-22T03:20:01+02:00"), SUCCESS, True),
+        # The log of an attempt that failed is still there: it says so, or is from before.
+        (at(FIRST, LAST, exception=EXCEPTION, metadata=None), SUCCESS, False),
+        (at(FIRST, LAST, exception=None, metadata=task_metadata(20)), SUCCESS, False),
+        (streamed(FIRST, LAST, exception=EXCEPTION, metadata={}), SUCCESS, False),
+        (at(BEFORE, BEFORE), SUCCESS, False),
+        (streamed(BEFORE), SUCCESS, False),
+        (at("2026-11-22T03:19:59+02:00"), SUCCESS, False),
+        # Some failures leave no word.
+        (at(), SUCCESS, False),
+        (b"", SUCCESS, False),
+        # The log is of an attempt after a success that was repeated.
+        (at(AFTER), SUCCESS, False),
+        # There is only one of both.
+        (None, SUCCESS, False),
+        (at(FIRST, LAST), None, False),
+        (at(FIRST, LAST), NO_SECTION, False),
+    ],
+)
+def test_a_success_is_settled_if_its_log_and_metadata_are_of_one_attempt(
+    log_data: bytes | None, metadata: dict[str, Any] | None, is_settled: bool
+) -> None:
+    found = outcome.judge(QUANTUM, log_data, None if metadata is None else dump(metadata))
+    assert found.is_settled is is_settled
+
+
 def test_earlier_attempts_come_first() -> None:
     earlier = [previous(1), previous(2, 0, exception=None, metadata=None), previous(3)]
     found = outcome.judge(

@@ -19,7 +19,7 @@ from aggregator.butler.registry import (
 from aggregator.schemas import messages, output_paths
 from aggregator.schemas.checkpoints import checkpoint, digest, ledger
 from aggregator.schemas.graphs import addresses
-from aggregator.storage import errors, fault_points, local_files
+from aggregator.storage import fault_points, local_files
 from aggregator.workers import log_levels
 from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.ingesting import (
@@ -269,20 +269,19 @@ class Ingester:
         AggregatorError
             If some still are not there after several attempts.
         """
-        for _ in range(dataset_ids.LOOKS):
+        n_offered, present = 0, addresses.parse_ids([])
+
+        def offer_missing() -> int:
+            nonlocal n_offered, present
             self._n_connections = self._registry.n_connections
             present = self._registry.datasets.ids(self._run)
             n_offered, n_missing = self._offer_missing(present, tally)
             tally.n_skipped += sum(self._believed.values())
             self._believed.clear()
-            if not n_missing:
-                return n_offered, present
-            self._log.warning("%d datasets were not in the database, and were offered again", n_missing)
-        raise errors.AggregatorError(
-            f"{self._place}: {n_missing} datasets of run {self._run!r} are not in the database though "
-            f"they were committed to it {dataset_ids.LOOKS} times. Look whether it is replaced or restored "
-            "meanwhile, or somebody removes them, and run the same command again."
-        )
+            return n_missing
+
+        dataset_ids.complete(offer_missing, self._place, self._run, self._log.warning)
+        return n_offered, present
 
     def _offer_missing(self, present: addresses.Ids, tally: _Tally) -> tuple[int, int]:
         """Commit what is missing; return the numbers of datasets that should be there, and of those."""

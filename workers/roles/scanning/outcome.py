@@ -1,6 +1,7 @@
 """From the files of a quantum to what happened to it (execution-files.md section 4)."""
 
 import dataclasses
+import datetime
 import re
 import uuid
 
@@ -9,6 +10,9 @@ from aggregator.schemas.execution import json_depth, lenient_values, log_records
 from aggregator.schemas.graphs import nodes, pipeline, predicted
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_NO_FAILURE = (b"null", b"{}")
+"""Metadata in the log of a success; streaming logs have the second one."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,6 +30,9 @@ class Outcome:
 
     listed: list[str] | None = None
     """Ids of the outputs that the last attempt put, if it says so."""
+
+    is_settled: bool = False
+    """Whether it succeeded, and its files are certain to be of one attempt; no other one comes after it."""
 
     @property
     def status(self) -> int:
@@ -59,9 +66,11 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
     outcome = Outcome()
     last = nodes.Attempt(attempt=0, status=statuses.FAILED)
     last_metadata: task_metadata.TaskMetadata | None = None
+    parsed: log_records.Log | None = None
     if log is not None:
         try:
-            last_metadata = _add_log(outcome, log_records.parse(log), last)
+            parsed = log_records.parse(log)
+            last_metadata = _add_log(outcome, parsed, last)
         except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
             raise LogError(str(exc)) from exc
     if metadata is not None:
@@ -74,12 +83,36 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
     if len(outcome.logs) < len(outcome.attempts):
         outcome.logs.append(None)
         last.status = statuses.FAILED if metadata is None else statuses.ABORTED_SUCCESS
+    if last.status == statuses.SUCCESSFUL and parsed is not None:
+        outcome.is_settled = _is_of_attempt(parsed, last.resource_usage)
     if len(outcome.metadata) < len(outcome.attempts):
         outcome.metadata.append(None)
         last_metadata = None
     if last_metadata is not None:
         _take_listed(outcome, last_metadata, from_log=metadata is None)
     return outcome
+
+
+def _is_of_attempt(log: log_records.Log, usage: task_metadata.ResourceUsage | None) -> bool:
+    """Return whether a log is certain to be of the successful attempt that metadata tells of.
+
+    Metadata is written first. Until its own log is there, one of a failed attempt may be, so what the two say
+    counts, not when they were written: clocks of file systems tick in seconds. All times in them are by the
+    clock of the process that ran the attempt.
+    """
+    if log.extra.exception is not None or bytes(log.extra.metadata) not in _NO_FAILURE:
+        return False
+    begin, end = log.extent.begin, log.extent.end
+    if begin is None or end is None or usage is None:
+        # Execution tells nothing of some failures, so a log without records can be of one.
+        return False
+    start = _in_utc(datetime.datetime.fromisoformat(usage.start))
+    seconds = usage.prep_time + usage.init_time + usage.run_time
+    return _in_utc(begin) <= start + datetime.timedelta(seconds=seconds) and start <= _in_utc(end)
+
+
+def _in_utc(time: datetime.datetime) -> datetime.datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC)
 
 
 class LogError(Exception):

@@ -27,7 +27,7 @@ class PreviousDigest:
         What a digest belongs to now. If the repository was in another place, or was another one, all files
         are looked at, and everything is copied.
     verify
-        Whether also quanta that succeeded with both files present are to be looked at.
+        Whether also settled quanta are to be looked at.
     """
 
     def __init__(self, opened: digest.Digest, identity: digest.Identity, verify: bool) -> None:
@@ -37,9 +37,7 @@ class PreviousDigest:
         self._tags: dict[int, bytes] = {}
         verify = verify or self.is_from_elsewhere
         self.columns = {name: opened.column(name) for name in _REPORTED}
-        statuses = self.columns["quantum.status"]
-        # Nothing that execution does later changes a quantum that succeeded and wrote its log.
-        self._settled: npt.NDArray[np.bool_] = (statuses == status_codes.SUCCESSFUL) & (not verify)
+        self._settled: npt.NDArray[np.bool_] = (opened.column("quantum.settled") != 0) & (not verify)
         self._lists: dict[str, list[Any]] = {}
         self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
@@ -130,7 +128,10 @@ class PreviousDigest:
             for section, size in zip(digest.BLOCKS, digest.BLOCK_SIZES, strict=True)
         )
         status, task = int(columns["quantum.status"][row]), int(columns["quantum.task"][row])
-        builder.add_quantum(self._id("quantum", row), task, status, (framed[0], framed[1], framed[2]))
+        is_settled = bool(columns["quantum.settled"][row])
+        builder.add_quantum(
+            self._id("quantum", row), task, status, (framed[0], framed[1], framed[2]), is_settled
+        )
 
     def _block(self, section: str, column: str, row: int) -> bytes:
         sizes = self.columns[column]

@@ -45,6 +45,9 @@ class Reading:
     problem: messages.Problem | None = None
     """A file that can't be read."""
 
+    is_settled: bool = False
+    """Whether its files need not be looked at again (`outcome.Outcome.is_settled`)."""
+
 
 class QuantumReader:
     """Reads the files of quanta.
@@ -168,4 +171,4 @@ class QuantumReader:
             self._frame(found.logs_block()),
             self._frame(found.metadata_block()),
         )
-        return Reading(quantum, found.status, framed, produced, unknown)
+        return Reading(quantum, found.status, framed, produced, unknown, is_settled=found.is_settled)

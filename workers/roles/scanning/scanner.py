@@ -203,7 +203,7 @@ class Scanner:
             builder.add_looked(path, tag)
         # An init quantum may be of no task.
         task = self._tasks.get(quantum.task_label, 0)
-        builder.add_quantum(quantum.quantum_id, task, reading.status, reading.framed)
+        builder.add_quantum(quantum.quantum_id, task, reading.status, reading.framed, reading.is_settled)
         self._log.debug("quantum %s of %s: status %d", quantum.quantum_id, quantum.task_label, reading.status)
 
     def _add_output(

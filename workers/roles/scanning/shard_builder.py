@@ -69,7 +69,12 @@ class ShardBuilder:
         return blocks.frame(b"".join(self._codec.compress_stream(size, portions)), self._int_size)
 
     def add_quantum(
-        self, quantum_id: str, task: int, status: int, framed: tuple[bytes, bytes, bytes]
+        self,
+        quantum_id: str,
+        task: int,
+        status: int,
+        framed: tuple[bytes, bytes, bytes],
+        is_settled: bool = False,
     ) -> None:
         """Add a quantum, after its datasets, edges and files.
 
@@ -83,11 +88,14 @@ class ShardBuilder:
             What became of it.
         framed
             Its quantum, log and metadata blocks; empty where there is none.
+        is_settled
+            Whether its files need not be looked at again.
         """
         numbers = self._numbers
         self._ids["quantum"].append(quantum_id)
         numbers["quantum.task"].append(task)
         numbers["quantum.status"].append(status)
+        numbers["quantum.settled"].append(is_settled)
         for section, column, block in zip(digest.BLOCKS, digest.BLOCK_SIZES, framed, strict=True):
             self._blocks[section].append(block)
             numbers[column].append(len(block))

@@ -70,7 +70,7 @@ class Writer:
             self._archive.fp = None
             with contextlib.suppress(OSError):
                 self._stream.close()
-            if os.path.exists(self._partial):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._partial)
 
     def handle(self, request: messages.Request) -> messages.Reply:
