@@ -290,16 +290,17 @@ def check_complete(done: Summary) -> None:
         If there are conflicts.
     """
     if done.n_conflicts:
-        first = "\n  ".join(done.conflicts)
+        what = "1 dataset" if done.n_conflicts == 1 else f"{done.n_conflicts} datasets"
         raise errors.AggregatorError(
-            f"{done.n_conflicts} datasets could not be ingested, all others were:\n  {first}"
+            "\n  ".join([f"{what} could not be ingested, all others were.", *done.conflicts])
         )
     if done.n_problems and not done.unreadable_fails and not done.incomplete:
-        first = "\n  ".join(f"{p.path}: {p.reason}" for p in done.problems)
+        what = "1 quantum has" if done.n_problems == 1 else f"{done.n_problems} quanta have"
         others = "would be ingested" if done.dry_run else "is saved"
-        raise errors.HeldError(
-            f"{done.n_problems} quanta have files that can't be read; they and what comes after them "
-            f"({done.n_held} in all) are held, everything else {others}. Repair the files and run again, or "
-            f"have these quanta recorded as failed with --unreadable=failed. All files are listed in "
-            f"{done.problem_list}; the first ones:\n  {first}"
+        # The first line tells all, since `status` has no more of it.
+        text = (
+            f"{what} files that can't be read. Quanta held for that, with those that come after: "
+            f"{done.n_held}; everything else {others}. Repair the files and run again, or record such quanta "
+            f"as failed with --unreadable=failed. The files are listed in {done.problem_list}"
         )
+        raise errors.HeldError("\n  ".join([text, *(f"{p.path}: {p.reason}" for p in done.problems)]))

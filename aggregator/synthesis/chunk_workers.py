@@ -109,7 +109,7 @@ def make_all(
     seconds = 0.0
     try:
         programs = (
-            engine_module.Program(f"maker-{i:03}", functools.partial(Maker, root, options))
+            engine_module.Program(f"synthesizer-{i:03}", functools.partial(Maker, root, options))
             for i in range(count)
         )
         yield from _feed(engine, [engine.start(program) for program in programs], numbers)

@@ -193,9 +193,16 @@ class Database(abc.ABC):
         """
         with self._explained(), self.engine.connect() as connection:
             connection = connection.execution_options(**self.reading_options)
-            with connection.begin():
+            connection.begin()
+            try:
                 self.check_place()
                 yield connection
+            finally:
+                # All is read, and nothing to be committed: whether the end gets through does not matter.
+                try:
+                    connection.rollback()
+                except sqlalchemy.exc.DBAPIError:
+                    connection.invalidate()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlalchemy.Connection]:

@@ -25,6 +25,8 @@ from aggregator.workers.engines import copies, in_process, outcomes, processes, 
 from aggregator.workers.engines import engine as engine_module
 from aggregator.workers.roles import handling
 
+from tests.helpers import clocks
+
 SECONDS = 60.0
 
 
@@ -330,24 +332,25 @@ class TestProcesses(Conformance, EndingWorkers):
         assert not (tmp_path / "imported").exists()
         assert "PYTHONSAFEPATH" not in os.environ
 
-    def test_a_stopped_worker_is_not_to_blame(self, engine: engine_module.Engine, start: Any) -> None:
+    def test_a_stopped_worker_is_not_to_blame(
+        self, engine: engine_module.Engine, start: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         worker = start("first")
         worker.send("a", "")
         collect(engine, 1)
-        os.kill(worker.pid, signal.SIGSTOP)
+        clocks.run_by_steps(monkeypatch, 10.0)
+        clocks.stop(worker.pid)
         worker.send("b", "")
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            assert engine.wait(0.05) == []
-            assert worker.busy_seconds() < 0.1
+        for _ in range(3):
+            assert engine.wait(0.01) == []
+            assert worker.busy_seconds() == 0.0
         os.kill(worker.pid, signal.SIGCONT)
         collect(engine, 1)
-        worker.send(("sleep", 1.0), "")
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            assert engine.wait(0.05) == []
-        assert 0.3 < worker.busy_seconds() < 0.8
-        collect(engine, 1)
+        worker.send(("sleep", 1000), "")
+        for number in range(1, 4):
+            assert engine.wait(0.01) == []
+            # It looks at the clock before and after it waits.
+            assert worker.busy_seconds() == 20.0 * number
 
     def test_the_end_takes_no_longer_than_allowed(self, engine: engine_module.Engine, start: Any) -> None:
         stopped, busy, idle = start("stopped"), start("busy"), start("idle")

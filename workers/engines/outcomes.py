@@ -1,6 +1,7 @@
 """What comes of a message to a worker, or of the worker itself."""
 
 import dataclasses
+import os
 import signal
 import traceback
 from typing import Any, Protocol
@@ -94,7 +95,9 @@ def value(worker: Named, outcome: Outcome) -> Any:
             return answer
         case Failed(cause, exit_code, details):
             refused = exit_code == errors.RefusedError.exit_code
-            error = (errors.RefusedError if refused else errors.FatalWorkerError)(f"{worker.name}: {cause}")
+            # Nobody who has asked for one process knows of workers.
+            text = cause if worker.pid == os.getpid() else f"{worker.name}: {cause}"
+            error = (errors.RefusedError if refused else errors.FatalWorkerError)(text)
             error.add_note(details)
             raise error
         case GivenUp():

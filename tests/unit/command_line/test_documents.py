@@ -65,7 +65,7 @@ def test_a_run_that_holds_quanta(sample: samples.Sample) -> None:
     path = damage(sample)
     document = summary(sample, code=1)
     assert document["outcome"] == "held"
-    assert document["error"].startswith("1 quanta have files that can't be read")
+    assert document["error"].startswith("1 quantum has files that can't be read")
     assert [each["path"] for each in document["done"]["unreadable"]] == [str(path)]
     assert str(path) in pathlib.Path(document["done"]["unreadable_list"]).read_text()
     assert document["done"]["quanta_held"] == document["done"]["statuses"]["HELD"] > 0

@@ -208,7 +208,7 @@ def test_a_held_run_says_what_to_do(sample: samples.Sample, keeps: bool) -> None
     done = invoke(*aggregation(sample, *[] if keeps else ["--no-checkpoint"]), code=1)
     assert done.stdout.startswith("Task ")
     assert "Held" in done.stdout.splitlines()[0]
-    assert "1 quanta have files that can't be read" in done.stderr
+    assert "1 quantum has files that can't be read" in done.stderr
     [listed] = re.findall(r"\S+unreadable\.jsonl", done.stderr)
     assert str(path) in pathlib.Path(listed).read_text()
     assert (str(sample.repo / "predicted.qg.checkpoint") in listed) == keeps

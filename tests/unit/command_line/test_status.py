@@ -36,7 +36,7 @@ def told_table(done: Any) -> list[list[str]]:
     [
         (["--incomplete"], 0, "the last run ingested what had succeeded, for a run that goes on"),
         (["--dry-run"], 0, "the last run was a dry run"),
-        (["--keep-checkpoint"], 1, "did not finish: 1 quanta have files that can't be read"),
+        (["--keep-checkpoint"], 1, "did not finish: 1 quantum has files that can't be read"),
         (["--keep-checkpoint", "--unreadable=failed"], 0, "complete; provenance graph: none was asked for"),
     ],
 )
@@ -51,6 +51,8 @@ def test_status_agrees_with_the_run(
     assert texts[0] == texts[1]
     assert state in texts[0]
     assert table(texts[0]) == told_table(done)
+    [line] = re.findall(r"State: (.*)", texts[0])
+    assert not line.endswith((":", ";"))
     [ingested] = re.findall(r"Datasets ingested: (\d+)", texts[0])
     if "--dry-run" not in options:
         assert f"Datasets ingested: {ingested};" in done.stdout
