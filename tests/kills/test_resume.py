@@ -286,6 +286,49 @@ def test_damaged_files_are_named_and_made_again(
     assert case.content() == undisturbed
 
 
+FOREIGN = ["of another shard", "with other settings", "with another dictionary", "of an earlier generation"]
+
+
+@pytest.mark.ordering("D1", "D4")
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_whole_digests_that_are_others_are_not_believed(
+    case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has copied them: their checksums are right, but they are of something else."""
+    path = checkpoint(case) / "shard-000005.digest"
+    other = str(tmp_path / "other")
+    match kind:
+        case "of another shard":
+            aggregate(case, dry_run=True)
+            names = ["shard-000003.digest", "shard-000005.digest"]
+            first, second = ((checkpoint(case) / name).read_bytes() for name in names)
+            path.write_bytes(first)
+            path.with_name(names[0]).write_bytes(second)
+        case "with other settings":
+            aggregate(case, dry_run=True, checkpoint_dir=other, zstd_level=7)
+            aggregate(case, dry_run=True)
+        case "with another dictionary":
+            aggregate(case, dry_run=True, checkpoint_dir=other, zstd_dict_n_inputs=100)
+            aggregate(case, dry_run=True, zstd_dict_n_inputs=0)
+        case "of an earlier generation":
+            # Of the same checkpoint, from before some quanta were run.
+            runs.show(case.run, fraction=0.7)
+            aggregate(case, graph=False, incomplete=True)
+            shutil.copytree(checkpoint(case), other)
+            runs.show(case.run)
+            aggregate(case, graph=False, incomplete=True)
+    if kind != "of another shard":
+        path.write_bytes((pathlib.Path(other) / path.name).read_bytes())
+    options = {"zstd_dict_n_inputs": 0} if kind == "with another dictionary" else {}
+    damaged = checkpoint_status.read(str(checkpoint(case))).damaged
+    done = aggregate(case, **options)
+    assert case.content() == undisturbed
+    if kind != "of an earlier generation":
+        assert "Shard 5 is scanned again" in caplog.text
+        assert [str(path) in reason for reason in damaged] == [False] * (len(damaged) - 1) + [True]
+    assert done.n_reused > 0
+
+
 def test_what_a_damaged_line_of_the_ledger_told_is_offered_again(case: kills.Case, undisturbed: Any) -> None:
     aggregate(case, keep_checkpoint=True)
     path = checkpoint(case) / "ledger"
