@@ -40,12 +40,12 @@ class _Files:
     """Knows where the files of a graph's datasets are."""
 
     def __init__(
-        self, asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, table: Table
+        self, request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, table: Table
     ) -> None:
         dimensions = universe.Universe.from_config(graph.pipeline.universe)
-        store = datastore.Datastore(asked.repository, dimensions, mock_storage_classes=True)
+        store = datastore.Datastore(request.repository, dimensions, mock_storage_classes=True)
         store.set_records(table)
-        self._run = asked.run
+        self._run = request.run
         self._stores = [each.files for each in store.stores]
         self._types = catalog.Catalog(graph.pipeline, dimensions, store)
         self._entries = {entry.definition.name: entry for entry in self._types.entries}
@@ -70,13 +70,13 @@ class _Files:
 
 
 def find(
-    asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, promised: Collection[str]
+    request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, promised: Collection[str]
 ) -> Finding:
     """Look for files of datasets that the database lacks; those that somebody has deleted do not count.
 
     Parameters
     ----------
-    asked
+    request
         The request.
     graph
         The graph.
@@ -85,41 +85,41 @@ def find(
     """
     absent = [
         _Dataset(each.dataset_id, each.dataset_type_name, catalog.decode_values(bytes(each.data_coordinate)))
-        for each in _absent(asked, graph)
+        for each in _absent(request, graph)
         if each.dataset_type_name not in promised
     ]
     if not absent:
         return Finding(0, "")
-    files = _Files(asked, graph, _read_records(asked, graph, absent))
-    found = [path for each in absent if (path := files.first(each))]
-    return Finding(len(found), found[0] if found else "")
+    files = _Files(request, graph, _read_records(request, graph, absent))
+    paths = [path for each in absent if (path := files.first(each))]
+    return Finding(len(paths), paths[0] if paths else "")
 
 
 def _absent(
-    asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph
+    request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph
 ) -> Iterator[nodes.Dataset]:
     """Yield the datasets that were produced in the run and are not in the database."""
-    present = asked.registry.datasets.ids(asked.run)
+    present = request.registry.datasets.ids(request.run)
     for table in graph.address_rows():
         sizes, offsets = table.sizes[:, nodes.DATASETS], table.offsets[:, nodes.DATASETS]
         rows = np.flatnonzero((sizes > 0) & ~dataset_ids.are_in(table.ids, present))
         rows = rows[offsets[rows].argsort(kind="stable")]
         for each in graph.read_blocks(nodes.DATASETS, offsets[rows], sizes[rows], nodes.decode_dataset):
-            if each.produced and each.producer is not None and each.run == asked.run:
+            if each.produced and each.producer is not None and each.run == request.run:
                 yield each
 
 
 def _read_records(
-    asked: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, datasets: list[_Dataset]
+    request: ingestion_request.Request, graph: provenance_graph.ProvenanceGraph, datasets: list[_Dataset]
 ) -> Table:
     """Read the records that the paths of datasets depend on."""
     dimensions = universe.Universe.from_config(graph.pipeline.universe)
-    files = _Files(asked, graph, Table())
-    wanted: dict[str, set[str]] = {}
+    files = _Files(request, graph, Table())
+    attributes: dict[str, set[str]] = {}
     keys: dict[str, set[stored_records.Key]] = {}
     for each in datasets:
         for element, attribute, values in files.needed(each):
-            wanted.setdefault(element, set()).add(attribute)
+            attributes.setdefault(element, set()).add(attribute)
             key = tuple(values[name] for name in dimensions.required(element))
             keys.setdefault(element, set()).add(key)
-    return stored_records.read(asked.registry, dimensions, wanted, keys)
+    return stored_records.read(request.registry, dimensions, attributes, keys)

@@ -66,8 +66,8 @@ class DatasetRows:
         self.find_types()
         self._stores = [store.name for store in repository.datastores]
         self._places = {place.store.name: place for place in where}
-        self._wanted = self._needed_attributes()
-        self._keys: dict[str, set[stored_records.Key]] = {element: set() for element in self._wanted}
+        self._attributes = self._needed_attributes()
+        self._keys: dict[str, set[stored_records.Key]] = {element: set() for element in self._attributes}
         self._key_getters = self._make_key_getters(graph)
         self._pipeline = graph.pipeline
         self._entries = self._make_entries()
@@ -90,10 +90,10 @@ class DatasetRows:
                 )
         rows = self._registry.dataset_types.rows(self._definitions)
         for name, kind in self._definitions.items():
-            wanted = self._registry.dataset_types.definition(
+            definition = self._registry.dataset_types.definition(
                 name, kind.storage_class, kind.dimensions, kind.is_calibration
             )
-            dataset_type_rows.check(self._repository.path, rows[name], wanted)
+            dataset_type_rows.check(self._repository.path, rows[name], definition)
         self._types = rows
         self._getters = {}
 
@@ -128,7 +128,7 @@ class DatasetRows:
             keys = self._dimensions.group(task.dimensions).keys
             result[task.label] = [
                 (element, _picker([keys.index(name) for name in self._dimensions.required(element)]))
-                for element in self._wanted
+                for element in self._attributes
                 if element in keys
             ]
         return result
@@ -144,7 +144,7 @@ class DatasetRows:
     def read_records(self) -> None:
         """Read the records that were noted; nothing can be translated before."""
         self._store.set_records(
-            stored_records.read(self._registry, self._dimensions, self._wanted, self._keys)
+            stored_records.read(self._registry, self._dimensions, self._attributes, self._keys)
         )
         self._entries = self._make_entries()
         self._keys.clear()

@@ -64,7 +64,7 @@ _BLOCKED = _Attempt(statuses.BLOCKED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class Entry:
     """A quantum in the index."""
 
     task: int
@@ -224,11 +224,11 @@ class Index:
 
     def search(
         self, task: int | None, values: dict[int, int], codes: frozenset[int] | None
-    ) -> Iterator[Found]:
+    ) -> Iterator[Entry]:
         """Yield quanta in the order of the graph; see `columns`."""
         names = ("task", "status", "offset", "size")
         for columns in self.columns(task, values, codes, names):
-            yield from map(Found, *(columns[name].tolist() for name in names))
+            yield from map(Entry, *(columns[name].tolist() for name in names))
 
     def columns(
         self,

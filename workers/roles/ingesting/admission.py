@@ -29,9 +29,9 @@ def check(
     """
     with given_graph.open_graph(setup) as graph:
         outputs = _outputs(setup, repository, graph)
-        found = source.obstacles(outputs) or _missing_records(graph, outputs, source)
-    if found:
-        listed = "".join(f"\n  {each}" for each in found)
+        reasons = source.obstacles(outputs) or _missing_records(graph, outputs, source)
+    if reasons:
+        listed = "".join(f"\n  {each}" for each in reasons)
         raise errors.RefusedError(f"{repository.path}: can't take what {setup.graph_path} leads to:{listed}")
 
 

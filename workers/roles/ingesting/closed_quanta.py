@@ -127,12 +127,12 @@ class ClosedQuanta:
 
     def _shares_quanta(self, path: str) -> bool:
         with given_graph.open_graph(self._setup) as graph:
-            wanted = graph.address_table().ids
+            quanta = graph.address_table().ids
         try:
             with provenance_graph.ProvenanceGraph(path) as ingested:
                 for table in ingested.address_rows():
                     ids = table.ids[table.sizes[:, nodes.QUANTA] > 0]
-                    if dataset_ids.are_in(ids, wanted).any():
+                    if dataset_ids.are_in(ids, quanta).any():
                         return True
         except errors.RefusedError as exc:
             # To put the file back is all that can help, and then the same command does.

@@ -61,10 +61,10 @@ class Comparison:
         self._registry = source
         self._run = run
         dimensions = universe.Universe.from_config(types.universe)
-        known = source.dataset_types.registered([kind.name for kind in types.dataset_types])
+        rows = source.dataset_types.registered([kind.name for kind in types.dataset_types])
         self._types: dict[str, tuple[dataset_type_rows.DatasetTypeRow, list[int]]] = {}
         for kind in types.dataset_types:
-            row, group = known.get(kind.name), dimensions.group(kind.dimensions)
+            row, group = rows.get(kind.name), dimensions.group(kind.dimensions)
             # No dataset of another definition can be meant.
             if row is not None and set(row.required) <= set(group.keys):
                 self._types[kind.name] = row, [group.keys.index(name) for name in row.required]
@@ -112,12 +112,12 @@ def refuse(setup: messages.Setup, run: str, repository: str, source: registry.Re
     if not source.datasets.has_any(run):
         return
     with given_graph.open_graph(setup) as graph:
-        found = Comparison(source, run, graph.pipeline).find(_predicted_outputs(graph))
-    if found.taken is not None:
+        finding = Comparison(source, run, graph.pipeline).find(_predicted_outputs(graph))
+    if finding.taken is not None:
         raise errors.RefusedError(
             f"{setup.graph_path}: run {run!r} of {repository} holds nothing of this graph but of another, "
-            f"as {found.taken}. Give the graph that was executed in this run, or the repository that it was "
-            "executed in."
+            f"as {finding.taken}. Give the graph that was executed in this run, or the repository that it "
+            "was executed in."
         )
 
 

@@ -34,7 +34,7 @@ class UnreadableError(Exception):
         super().__init__(f"{path}: {reason}")
 
 
-class Found(NamedTuple):
+class File(NamedTuple):
     """A file that was looked for."""
 
     store: stores.Store | None
@@ -59,7 +59,7 @@ _Operation = Callable[[stores.Store, str], stores.Content | None]
 class _Search(NamedTuple):
     """What came of looking for the file of a dataset in its places."""
 
-    found: Found
+    file: File
     """The file."""
 
     looked: list[tuple[str, bytes]]
@@ -167,7 +167,7 @@ class ExecutionFiles:
         jobs = (self._looks.get(dataset.dataset_id) for dataset in datasets)
         return all(job is None or job.done() for job in jobs)
 
-    def read(self, dataset: predicted.Dataset, largest: int | None = None) -> Found:
+    def read(self, dataset: predicted.Dataset, largest: int | None = None) -> File:
         """Return the content of a dataset's file, from the first store that has it.
 
         Parameters
@@ -194,7 +194,7 @@ class ExecutionFiles:
         search, size = ahead
         self._room.give_back(size)
         if largest is not None and size > largest:
-            raise stores.TooLargeError(search.found.path)
+            raise stores.TooLargeError(search.file.path)
         return self._noted(search)
 
     def exists(self, dataset: predicted.Dataset) -> bool:
@@ -230,7 +230,7 @@ class ExecutionFiles:
         for search in self._requests.map(look, map(self.places, datasets)):
             if search.error is not None:
                 note(str(search.error))
-            elif search.found.data is not None:
+            elif search.file.data is not None:
                 return search.looked[-1][0]
         return ""
 
@@ -251,12 +251,12 @@ class ExecutionFiles:
             except local_files.UnusableError as exc:
                 looked.append((f"{file.store}:{key}", digest.UNUSABLE))
                 error = UnreadableError(store.location(key), str(exc))
-                return _Search(Found(store, key, None), looked, error)
+                return _Search(File(store, key, None), looked, error)
             if content is not None:
                 looked.append((f"{file.store}:{key}", content.mark.tag))
-                return _Search(Found(store, key, content.data), looked)
+                return _Search(File(store, key, content.data), looked)
             looked.append((f"{file.store}:{key}", digest.MISSING))
-        return _Search(Found(store, key, None), looked)
+        return _Search(File(store, key, None), looked)
 
     def _read_ahead(self, places: Sequence[Place], room: _Room) -> tuple[_Search, int] | None:
         """Return what comes of reading, and the room that it takes; nothing if there is none."""
@@ -272,11 +272,11 @@ class ExecutionFiles:
         except stores.TooLargeError:
             return None
 
-    def _noted(self, search: _Search) -> Found:
+    def _noted(self, search: _Search) -> File:
         self._looked += search.looked
         if search.error is not None:
             raise search.error
-        return search.found
+        return search.file
 
     def tags(self, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the tags that files have now, given their names.
