@@ -38,7 +38,8 @@ test: $(VENV)/development
 ## Runs all tests in all combinations, as before a release.
 test-all: $(VENV)/development
 	tests/browser/get_browser.sh
-	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 $(PYTEST) -n auto --dist worksteal
+	AGGREGATOR_RANDOM_KILLS=50 AGGREGATOR_SMALL_LOOPS=100 $(PYTEST) -n auto --dist worksteal \
+		--hypothesis-profile exhaustive
 
 ## Measures what `make test` covers of each folder, and fails where that is too little.
 coverage: $(VENV)/development

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.helpers import databases, lease_hosts, postgresql_server, samples
@@ -27,6 +28,12 @@ FOLDERS = {
     "system": "whole aggregations and ingestions, commands, workers and servers",
 }
 """Folders of tests, each of which is a marker, too."""
+
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("usual", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("exhaustive", max_examples=500, deadline=None)
+hypothesis.settings.load_profile("usual")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +60,16 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Pat
         path = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(path))
         yield path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> Iterator[None]:
+    """Let signals do what they do in a terminal, also in the background (`nohup`), where some are ignored."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, action) for number, action in usual.items()}
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)
 
 
 @pytest.fixture

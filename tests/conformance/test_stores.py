@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import stat
 import time
+from collections.abc import Callable, Iterable
 
 import pytest
 from aggregator.storage import errors, in_flight, local_files, local_store, opening, stores, testing
@@ -36,6 +37,16 @@ class StoreSuite:
     """The suite; a subclass has a fixture `store`, which gives an empty store."""
 
     writers_at_once = 8
+
+    @pytest.fixture
+    def fill(self, store: stores.Store) -> Callable[[Iterable[str]], None]:
+        """Return what makes many objects, which have their keys as content."""
+
+        def write(keys: Iterable[str]) -> None:
+            for key in keys:
+                store.write(key, key.encode(), overwrite=False)
+
+        return write
 
     @pytest.mark.parametrize("key", KEYS)
     def test_what_is_written_is_read(self, store: stores.Store, key: str) -> None:
@@ -151,10 +162,9 @@ class StoreSuite:
             with in_flight.Requests(number) as requests:
                 assert list(store.marks(keys, requests)) == looks
 
-    def test_a_list_over_pages(self, store: stores.Store) -> None:
+    def test_a_list_over_pages(self, store: stores.Store, fill: Callable[[Iterable[str]], None]) -> None:
         keys = [f"run/{i % 7}/{i}" for i in range(2500)]
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: store.write(key, key.encode(), overwrite=False), keys))
+        fill(keys)
         store.write("runner", b"", overwrite=False)
         listed = list(store.list("run/"))
         assert [key for key, _ in listed] == sorted(keys, key=str.encode)
@@ -173,10 +183,9 @@ class StoreSuite:
         store.write("file", b"", overwrite=False)
         assert list(store.list("missing/")) == []
 
-    def test_deleting_many(self, store: stores.Store) -> None:
+    def test_deleting_many(self, store: stores.Store, fill: Callable[[Iterable[str]], None]) -> None:
         keys = [f"many/{i}" for i in range(1200)]
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: store.write(key, b"", overwrite=False), keys))
+        fill(keys)
         done = store.delete_many([*keys[:1100], "many/missing", "no/directory"])
         assert (done.n_deleted, done.changed, done.failures) == (1100, [], [])
         assert [key for key, _ in store.list("")] == sorted(keys[1100:])
@@ -444,6 +453,14 @@ class TestS3Store(StoreSuite):
     @pytest.fixture
     def store(self, bucket: str) -> stores.Store:
         return opening.open_store(f"s3://{bucket}/repo a")
+
+    @pytest.fixture
+    def fill(self, s3: object_servers.S3Server, bucket: str) -> Callable[[Iterable[str]], None]:
+        def write(keys: Iterable[str]) -> None:
+            for key in keys:
+                s3.put(bucket, f"repo a/{key}", key.encode())
+
+        return write
 
     def test_keys_of_the_bucket(self, store: stores.Store, bucket: str, s3: object_servers.S3Server) -> None:
         for key in KEYS:

@@ -186,7 +186,8 @@ def running() -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.stop()
+        # Nothing of it is to be written any more.
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(directory)
 
 

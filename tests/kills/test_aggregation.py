@@ -48,6 +48,12 @@ WORKERS = [*SCANNER, *INGESTER, *WRITER]
 SIGNALS = list(itertools.product(STEPS, [1, 2], [signal.SIGINT, signal.SIGTERM], [False, True]))
 """Steps, numbers of processes, signals, and whether they go to all."""
 
+ANY_TIME = list(itertools.product([1, 2], [signal.SIGINT, signal.SIGTERM], [False, True]))
+"""The same without steps."""
+
+STARTING = list(itertools.product([signal.SIGINT, signal.SIGTERM], [1, 2, 4]))
+"""Signals, and the number of processes that there are when one comes."""
+
 
 @pytest.fixture
 def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
@@ -99,7 +105,7 @@ def test_coordinator_killed(case: kills.Case, undisturbed: Any, tmp_path: pathli
     check(case, undisturbed, n_processes=1)
 
 
-@pytest.mark.parametrize("point", thinning.thinned(STEPS, FIRST[::2]))
+@pytest.mark.parametrize("point", thinning.thinned(STEPS, FIRST[::3]))
 def test_whole_group_killed(case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str) -> None:
     marker = tmp_path / "marker"
     with case.start(2, point, marker) as running:
@@ -110,7 +116,7 @@ def test_whole_group_killed(case: kills.Case, undisturbed: Any, tmp_path: pathli
     check(case, undisturbed)
 
 
-@pytest.mark.parametrize("point", thinning.thinned(STEPS, STEPS[::3]))
+@pytest.mark.parametrize("point", thinning.thinned(STEPS, STEPS[::5]))
 def test_single_process_killed(
     case: kills.Case, undisturbed: Any, tmp_path: pathlib.Path, point: str
 ) -> None:
@@ -123,7 +129,7 @@ def test_single_process_killed(
 
 
 @pytest.mark.parametrize(
-    ("point", "n_processes", "number", "to_group"), thinning.thinned(SIGNALS, SIGNALS[::13])
+    ("point", "n_processes", "number", "to_group"), thinning.thinned(SIGNALS, SIGNALS[::23])
 )
 def test_signal_at_every_step(
     case: kills.Case,
@@ -152,11 +158,9 @@ def test_signal_at_every_step(
     check(case, undisturbed, n_processes)
 
 
-@pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize(("n_processes", "number", "to_group"), thinning.thinned(ANY_TIME, ANY_TIME[::3]))
 def test_signal(
-    case: kills.Case, undisturbed: Any, number: signal.Signals, to_group: bool, n_processes: int
+    case: kills.Case, undisturbed: Any, n_processes: int, number: signal.Signals, to_group: bool
 ) -> None:
     """Stopped by a signal, a run commits what is under way, says so, and can be resumed."""
     with case.start(n_processes) as running:
@@ -179,8 +183,7 @@ def test_signal(
         check(case, undisturbed, n_processes)
 
 
-@pytest.mark.parametrize("n_children", [1, 2, 4])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(("number", "n_children"), thinning.thinned(STARTING, STARTING[::2]))
 def test_signal_while_workers_start(case: kills.Case, number: signal.Signals, n_children: int) -> None:
     """A signal that reaches workers before they can ignore it does not end them."""
     with case.start(2) as running:

@@ -24,11 +24,11 @@ def aggregate(run: runs.OracleRun, output: pathlib.Path | None = None, **config:
 
 
 class Pair:
-    """Two copies of a run, one for each tool."""
+    """Copies of two runs, one for each tool."""
 
-    def __init__(self, run: runs.OracleRun, directory: pathlib.Path) -> None:
-        self.theirs = runs.copy_run(run, directory / "theirs")
-        self.ours = runs.copy_run(run, directory / "ours")
+    def __init__(self, theirs: runs.OracleRun, ours: runs.OracleRun, directory: pathlib.Path) -> None:
+        self.theirs = runs.copy_run(theirs, directory / "theirs")
+        self.ours = runs.copy_run(ours, directory / "ours")
         self.their_graph = directory / "theirs.qg"
         self.our_graph = directory / "ours.qg"
 
@@ -41,6 +41,10 @@ class Pair:
         if graph:
             compare.assert_provenance_equal(self.their_graph, self.our_graph, self.ours.root)
 
+    def remove(self) -> None:
+        for each in (self.theirs, self.ours):
+            runs.remove_database(each)
+
 
 @pytest.fixture
 def pair(
@@ -49,13 +53,25 @@ def pair(
     run = oracle_run
     if getattr(request, "param", "sqlite") == "postgresql":
         run = request.getfixturevalue("postgresql_oracle_run")
-    made = Pair(run, tmp_path)
+    made = Pair(run, run, tmp_path)
     yield made
-    for each in (made.theirs, made.ours):
-        runs.remove_database(each)
+    made.remove()
 
 
-on_both = pytest.mark.parametrize("pair", ["sqlite", "postgresql"], indirect=True)
+@pytest.fixture
+def aggregated(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Pair]:
+    """Return copies of a run that were aggregated by default, each with its tool."""
+    kind = "" if request.param == "sqlite" else "postgresql_"
+    theirs = request.getfixturevalue(f"{kind}reference_result").run
+    made = Pair(theirs, request.getfixturevalue(f"{kind}oracle_run"), tmp_path)
+    aggregate(made.ours)
+    yield made
+    made.remove()
+
+
+KINDS = ["sqlite", "postgresql"]
+
+on_both = pytest.mark.parametrize("pair", KINDS, indirect=True)
 """Runs a test on both kinds of databases."""
 
 
@@ -70,15 +86,32 @@ def ours(
     return copy, directory / "provenance.qg"
 
 
-@pytest.mark.parametrize("n_processes", [1, 2, 3])
+def names(config: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in config.items())
+
+
+ALL_THE_SAME: list[dict[str, Any]] = [
+    {"n_processes": 1},
+    {"n_processes": 2},
+    {"n_processes": 3},
+    {"defensive_ingest": True},
+    {"zstd_dict_size": 0},
+    {"zstd_dict_size": 2048, "zstd_dict_n_inputs": 40},
+    {"ingest_batch_size": 10},
+    {"zstd_level": 10},
+]
+"""Options that change nothing in what comes of it."""
+
+
+@pytest.mark.parametrize("config", ALL_THE_SAME, ids=names)
 def test_defaults(
     reference_result: fixtures.Aggregated,
     oracle_run: runs.OracleRun,
     tmp_path: pathlib.Path,
-    n_processes: int,
+    config: dict[str, Any],
 ) -> None:
     copy = runs.copy_run(oracle_run, tmp_path / "repo")
-    done = aggregate(copy, tmp_path / "ours.qg", n_processes=n_processes)
+    done = aggregate(copy, tmp_path / "ours.qg", **config)
     compare.assert_databases_equal(reference_result.run.database, copy.database)
     compare.assert_provenance_equal(reference_result.provenance, tmp_path / "ours.qg", copy.root)
     assert done.n_ingested > 1000
@@ -89,55 +122,54 @@ def test_defaults(
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        {"promise_ingest_graph": True},
-        {"update_output_chain": False},
-        {"defensive_ingest": True},
-        {"zstd_dict_size": 0},
-        {"zstd_dict_size": 2048, "zstd_dict_n_inputs": 40},
-        {"ingest_batch_size": 10},
-        {"zstd_level": 10},
-    ],
-    ids=lambda config: ",".join(f"{k}={v}" for k, v in config.items()),
+    "config", [{}, {"defensive_ingest": True}, {"ingest_batch_size": 10}, {"n_processes": 2}], ids=names
 )
+def test_defaults_in_postgresql(
+    postgresql_reference_result: fixtures.Aggregated,
+    postgresql_oracle_run: runs.OracleRun,
+    tmp_path: pathlib.Path,
+    config: dict[str, Any],
+) -> None:
+    copy = runs.copy_run(postgresql_oracle_run, tmp_path / "repo")
+    aggregate(copy, tmp_path / "ours.qg", **config)
+    compare.assert_databases_equal(postgresql_reference_result.run.tables, copy.tables)
+    compare.assert_provenance_equal(postgresql_reference_result.provenance, tmp_path / "ours.qg", copy.root)
+    assert not list(copy.root.glob("gen3.sqlite3*"))
+    runs.remove_database(copy)
+
+
+@pytest.mark.parametrize(
+    "config", [{"promise_ingest_graph": True}, {"update_output_chain": False}], ids=names
+)
+@on_both
 def test_option(pair: Pair, config: dict[str, Any]) -> None:
     pair.aggregate(**config)
     pair.check()
 
 
-@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"our_processes": 1},
-        {"promise_ingest_graph": True},
-        {"update_output_chain": False},
-        {"defensive_ingest": True},
-        {"ingest_batch_size": 10},
-        {"dry_run": True},
-    ],
-    ids=lambda config: ",".join(f"{k}={v}" for k, v in config.items()),
-)
-def test_postgresql(pair: Pair, config: dict[str, Any]) -> None:
-    pair.aggregate(**config)
-    pair.check()
-    assert not list(pair.ours.root.glob("gen3.sqlite3*"))
-
-
 @pytest.mark.parametrize("step", thinning.thinned([1, 7], [7]))
-@pytest.mark.parametrize("pair", ["postgresql"], indirect=True)
-def test_butler_gets_every_dataset_from_postgresql(pair: Pair, step: int) -> None:
-    pair.aggregate(our_processes=2)
-    pair.check()
-    run = pair.ours
+def test_butler_gets_every_dataset_from_postgresql(
+    postgresql_oracle_run: runs.OracleRun, tmp_path: pathlib.Path, step: int
+) -> None:
+    run = runs.copy_run(postgresql_oracle_run, tmp_path / "repo")
+    aggregate(run, n_processes=2)
     assert compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"], step) > 1000
+    runs.remove_database(run)
 
 
-def test_dry_run_changes_nothing_but_writes_the_graph(pair: Pair, oracle_run: runs.OracleRun) -> None:
-    pair.aggregate(dry_run=True, our_processes=2)
-    pair.check()
-    assert pair.ours.database.read_bytes() == oracle_run.database.read_bytes()
+@pytest.mark.parametrize("kind", ["", "postgresql_"])
+def test_dry_run_changes_nothing_but_writes_the_graph(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, kind: str
+) -> None:
+    original: runs.OracleRun = request.getfixturevalue(f"{kind}oracle_run")
+    run = runs.copy_run(original, tmp_path / "repo")
+    aggregate(run, tmp_path / "ours.qg", dry_run=True, n_processes=2)
+    assert run.tables.content() == original.tables.content()
+    if run.postgresql is None:
+        assert run.database.read_bytes() == original.database.read_bytes()
+    graph = request.getfixturevalue(f"{kind}reference_result").provenance
+    compare.assert_provenance_equal(graph, tmp_path / "ours.qg", run.root)
+    runs.remove_database(run)
 
 
 @on_both
@@ -189,33 +221,35 @@ def test_dataset_types_missing_is_an_error_that_names_them(
         aggregate(copy, register_dataset_types=False)
 
 
-@on_both
-@pytest.mark.parametrize("n_processes", [1, 2])
-def test_second_run_skips_everything(pair: Pair, n_processes: int) -> None:
-    pair.aggregate()
-    before = compare.database_rows(pair.ours.tables)
-    pair.our_graph.unlink()
-    pair.their_graph.unlink()
-    reference.aggregate(pair.theirs, pair.their_graph)
-    done = aggregate(pair.ours, pair.our_graph, n_processes=n_processes)
-    pair.check()
+SECOND = [("sqlite", 1), ("sqlite", 2), ("postgresql", 1), ("postgresql", 2)]
+
+
+@pytest.mark.parametrize(
+    ("aggregated", "n_processes"),
+    thinning.thinned(SECOND, [SECOND[0], SECOND[-1]]),
+    indirect=["aggregated"],
+)
+def test_second_run_skips_everything(aggregated: Pair, n_processes: int) -> None:
+    before = compare.database_rows(aggregated.ours.tables)
+    reference.aggregate(aggregated.theirs, aggregated.their_graph)
+    done = aggregate(aggregated.ours, aggregated.our_graph, n_processes=n_processes)
+    aggregated.check()
     assert done.n_ingested == 0
     assert done.n_skipped > 1000
-    assert compare.database_rows(pair.ours.tables) == before
+    assert compare.database_rows(aggregated.ours.tables) == before
 
 
-@on_both
-def test_reference_takes_over_after_us_and_we_after_the_reference(pair: Pair) -> None:
-    for first, second in ((aggregate, reference.aggregate), (reference.aggregate, aggregate)):
-        run = pair.ours if first is aggregate else pair.theirs
-        first(run)
-        second(run)
-    pair.check(graph=False)
+@pytest.mark.parametrize("aggregated", KINDS, indirect=True)
+def test_reference_takes_over_after_us_and_we_after_the_reference(aggregated: Pair) -> None:
+    aggregate(aggregated.theirs)
+    reference.aggregate(aggregated.ours)
+    aggregated.check(graph=False)
 
 
-def test_butler_gets_every_dataset(ours: tuple[runs.OracleRun, pathlib.Path]) -> None:
+@pytest.mark.parametrize("step", thinning.thinned([1, 7], [7]))
+def test_butler_gets_every_dataset(ours: tuple[runs.OracleRun, pathlib.Path], step: int) -> None:
     run, _ = ours
-    assert compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"]) > 1000
+    assert compare.butler_gets_everything(run.root, run.run, run.marks["missing_files"], step) > 1000
 
 
 def test_reference_ingests_and_reports_on_our_graph(

@@ -15,7 +15,7 @@ from tests.helpers.oracle import compare, reference
 pytest.importorskip("lsst.pipe.base")
 
 ASKED = parameters.SynthesisParameters(
-    quanta=700,
+    quanta=400,
     seed=7,
     log_size=4000,
     metadata_size=4000,
@@ -40,22 +40,28 @@ def test_trouble_is_there(made: campaign.Campaign) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("n_processes", [1, 2])
-def test_same_results(made: campaign.Campaign, tmp_path: pathlib.Path, n_processes: int) -> None:
-    roots = {name: tmp_path / name for name in ("theirs", "ours")}
-    for root in roots.values():
-        shutil.copytree(made.root, root)
+@pytest.fixture(scope="module")
+def theirs(made: campaign.Campaign, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a copy that the reference has aggregated, with its graph; to be read only."""
+    root = tmp_path_factory.mktemp("theirs") / "repo"
+    shutil.copytree(made.root, root)
     # No storage class of a mock is among those of synthetic runs.
     reference.aggregate_files(
-        str(roots["theirs"] / "predicted.qg"),
-        str(roots["theirs"]),
-        output_path=str(tmp_path / "theirs.qg"),
-        mock_storage_classes=False,
+        str(root / "predicted.qg"), str(root), output_path=str(root / "out.qg"), mock_storage_classes=False
     )
+    return root
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_same_results(
+    made: campaign.Campaign, theirs: pathlib.Path, tmp_path: pathlib.Path, n_processes: int
+) -> None:
+    ours = tmp_path / "ours"
+    shutil.copytree(made.root, ours)
     config = aggregator.AggregatorConfig(output_path=str(tmp_path / "ours.qg"), n_processes=n_processes)
-    aggregator.aggregate_graph(str(roots["ours"] / "predicted.qg"), str(roots["ours"]), config)
-    compare.assert_databases_equal(*(root / "gen3.sqlite3" for root in roots.values()))
-    compare.assert_provenance_equal(tmp_path / "theirs.qg", tmp_path / "ours.qg", roots["ours"])
+    aggregator.aggregate_graph(str(ours / "predicted.qg"), str(ours), config)
+    compare.assert_databases_equal(theirs / "gen3.sqlite3", ours / "gen3.sqlite3")
+    compare.assert_provenance_equal(theirs / "out.qg", tmp_path / "ours.qg", ours)
 
 
 @pytest.mark.parametrize("options", [{"incomplete": True}, {"promise_ingest_graph": True}])

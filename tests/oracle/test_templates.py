@@ -113,7 +113,6 @@ def _reference_path(template: str, ref: Any) -> str | None:
 
 @pytest.mark.parametrize("style", ["loose", "complete"])
 @hypothesis.given(data=st.data())
-@hypothesis.settings(max_examples=200, deadline=None)
 def test_paths_are_the_references(style: str, data: st.DataObject) -> None:
     daf = pytest.importorskip("lsst.daf.butler")
     from tests.helpers import butler_reference

@@ -64,7 +64,6 @@ def test_universe_is_the_references(version: Any) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @hypothesis.given(data=st.data())
-@hypothesis.settings(max_examples=60, deadline=None)
 def test_groups_are_the_references(version: Any, data: st.DataObject) -> None:
     theirs, mine = _reference(version)
     pixels = sorted(mine.skypix)

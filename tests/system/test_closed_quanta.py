@@ -92,7 +92,11 @@ def test_graph_is_recorded_while_a_batch_is_written(
     events: list[str] = []
 
     def ingest() -> None:
-        small.finish() if by == "us" else reference.ingest_graph(small.run, small.graph)
+        if by == "us":
+            with small.start() as running:
+                running.communicate(timeout=120)
+        else:
+            reference.ingest_graph(small.run, small.graph)
         events.append("ingested")
 
     other = threading.Thread(target=ingest)

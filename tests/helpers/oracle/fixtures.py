@@ -59,3 +59,14 @@ def reference_result(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPa
         return Aggregated(copy, path / "provenance.qg")
 
     return sharing.made_once(tmp_path_factory, "reference", make)
+
+
+@pytest.fixture(scope="session")
+def postgresql_reference_result(
+    postgresql_oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFactory
+) -> Aggregated:
+    """Return a copy of `postgresql_oracle_run` as the reference aggregates it."""
+    path = tmp_path_factory.mktemp("reference_pg")
+    copy = runs.copy_run(postgresql_oracle_run, path / "repo")
+    reference.aggregate(copy, path / "provenance.qg")
+    return Aggregated(copy, path / "provenance.qg")

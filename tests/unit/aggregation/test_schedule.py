@@ -11,7 +11,7 @@ from aggregator.schemas import messages
 from aggregator.storage import errors
 from aggregator.workers.engines import engine
 from aggregator.workers.roles import handling
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.aggregation import schedule, shards
@@ -224,7 +224,6 @@ orders = st.integers(0, 2**32).map(random.Random)
 scanners = st.integers(1, 4)
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=cases(), n_scanners=scanners, order=orders)
 def test_everything_is_done_once_and_in_order(case: Case, n_scanners: int, order: random.Random) -> None:
     world = World(case, n_scanners, order, set())
@@ -233,7 +232,6 @@ def test_everything_is_done_once_and_in_order(case: Case, n_scanners: int, order
     assert world.n_reused == 0
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=cases(), n_scanners=scanners, order=orders, ends=st.lists(st.integers(1, 60), max_size=3))
 def test_it_goes_on_after_kills(case: Case, n_scanners: int, order: random.Random, ends: list[int]) -> None:
     digests: set[int] = set()
@@ -246,7 +244,6 @@ def test_it_goes_on_after_kills(case: Case, n_scanners: int, order: random.Rando
     assert world.n_reused == n_known
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=cases(), n_scanners=scanners, order=orders, stop_at=st.integers(0, 120))
 def test_asked_to_stop_it_commits_what_was_scanned(
     case: Case, n_scanners: int, order: random.Random, stop_at: int
