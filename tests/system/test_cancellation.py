@@ -36,4 +36,4 @@ def test_an_aggregation_in_processes_is_cancelled_and_goes_on(tmp_path: pathlib.
 def _workers() -> list[str]:
     """Return the worker processes that are left."""
     lines = [" ".join(child.cmdline()) for child in psutil.Process().children()]
-    return [line for line in lines if "launch.begin" in line]
+    return [line for line in lines if "spawn_main" in line]

@@ -136,7 +136,7 @@ def test_the_number_of_descriptors_is_enough(clean_run: small_runs.SmallRun, tmp
         "import os, resource, sys, aggregator\n"
         "n_open = len(os.listdir('/proc/self/fd'))\n"
         "from aggregator.workers.engines import descriptors\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 32 + 3 * 6, 4096))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 32 + 4 * 6, 4096))\n"
         "aggregator.aggregate_graph(sys.argv[1], sys.argv[2], "
         "aggregator.AggregatorConfig(n_processes=4, output_path=sys.argv[3]))\n"
     )

@@ -6,6 +6,7 @@ import multiprocessing.util
 import sys
 from typing import Any
 
+import multiprocess.util
 import pytest
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
@@ -33,8 +34,9 @@ sys.addaudithook(_watch)
 @pytest.fixture(autouse=True)
 def _this_process_only(monkeypatch: pytest.MonkeyPatch) -> Any:
     global _watched
-    # There is no event for this one.
-    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", lambda *_: _fail("starts a process"))
+    for module in (multiprocess.util, multiprocessing.util):
+        # There is no event for these.
+        monkeypatch.setattr(module, "spawnv_passfds", lambda *_: _fail("starts a process"))
     _watched = True
     yield
     _watched = False

@@ -5,8 +5,8 @@ import resource
 
 from aggregator.storage import errors
 
-_PER_PROCESS = 3
-"""A pipe, what tells that the process is gone, and what tells the process that this one is."""
+_PER_PROCESS = 4
+"""A pipe, what tells that the process is gone, and twice what tells the process that this one is."""
 
 _BESIDES = 32
 """Graph, database, checkpoint, logs, and what is open for a moment while a process starts."""

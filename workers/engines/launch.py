@@ -5,78 +5,39 @@ It is deaf to signals, has nothing of the caller's main module, and is gone when
 
 import contextlib
 import os
-import pickle
 import signal
 import sys
 import threading
-import traceback
+import types
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+import multiprocess
 from aggregator.workers.engines import copies, fresh_state, thread_pools
+from multiprocess import connection, reduction, resource_tracker
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that reach the whole process group; the coordinator decides when workers stop."""
 
-_CODE: Final = (
-    "import sys; fds = map(int, sys.argv[1:4]); sys.path[:] = sys.argv[4:]; "
-    "from aggregator.workers.engines import launch; launch.begin(*fds)"
-)
-"""What a new interpreter is told: nothing is imported before it has its parent's path."""
+_SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
+"""Keeps a new interpreter from importing from the current directory, until it has its parent's path."""
 
 Main = Callable[..., None]
 """Main function of a process: called with its end of the pipe, and more."""
 
 
-class _Child(Protocol):
-    """What there is of `subprocess.Popen` for any process."""
+class _Descriptor:
+    """A file descriptor that a process gets a copy of, and keeps open for its life."""
 
-    pid: int
+    def __init__(self, number: int) -> None:
+        self.number = number
 
-    def poll(self) -> int | None: ...
-
-    def wait(self) -> int: ...
-
-    def kill(self) -> None: ...
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return _take_over, (reduction.DupFd(self.number),)
 
 
-class _Copy:
-    """A copy of this process.
-
-    Parameters
-    ----------
-    pid
-        Its id.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        """Return the exit code, or nothing if it has not ended; negative is the number of a signal."""
-        return self._look(os.WNOHANG)
-
-    def wait(self) -> int:
-        """Wait until it has ended."""
-        return self._look(0) or 0
-
-    def kill(self) -> None:
-        """Kill it, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def _look(self, options: int) -> int | None:
-        if self._code is None:
-            try:
-                pid, status = os.waitpid(self.pid, options)
-            except ChildProcessError:
-                # Somebody has this process ignore how its children end.
-                pid, status = self.pid, 0
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-        return self._code
+def _take_over(copy: Any) -> _Descriptor:
+    return _Descriptor(copy.detach())
 
 
 class Process:
@@ -95,106 +56,91 @@ class Process:
     _running: Final[set["Process"]] = set()
 
     def __init__(self, main: Main, arguments: Sequence[Any], inherited: Sequence[int]) -> None:
-        self.pipe, far = connection.Pipe()
-        # The end of the one tells this process that the new one has ended, that of the other the new one.
-        self.sentinel, alive = os.pipe()
+        self.pipe, far = multiprocess.Pipe()
+        # As long as this end is open, the process has a parent.
         there, self._here = os.pipe()
         Process._running.add(self)
         is_copy = copies.are_safe()
+        kept = [_Descriptor(number) for number in (there, *inherited)]
+        self._process = multiprocess.get_context("fork" if is_copy else "spawn").Process(
+            target=_run, args=(is_copy, main, far, arguments, kept), daemon=True
+        )
         try:
-            with _blocked_signals():
-                self._child: _Child = (
-                    _Copy(self._fork(main, arguments, far, there))
-                    if is_copy
-                    else _interpreter([far.fileno(), alive, there], inherited)
-                )
+            with _blocked_signals(), contextlib.nullcontext() if is_copy else _fresh_interpreter():
+                self._process.start()
         except BaseException:
             self.close()
             raise
         finally:
             far.close()
-            os.close(alive)
             os.close(there)
-        self.pid = self._child.pid
-        if not is_copy:
-            # A process that ends before it has read this shows in its sentinel.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.pipe.send_bytes(pickle.dumps((main, arguments)))
-
-    @staticmethod
-    def _fork(main: Main, arguments: Sequence[Any], far: connection.Connection, there: int) -> int:
-        if pid := os.fork():
-            return pid
-        try:
-            # As long as anybody has our ends of pipes, the other ends can't tell that we are gone.
-            for process in list(Process._running):
-                process.close()
-            fresh_state.restore()
-            _run(main, arguments, far, there)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+        self.pid: int = self._process.pid
+        self.sentinel: int = self._process.sentinel
 
     def poll(self) -> int | None:
         """Return its exit code, or nothing if it has not ended; negative is the number of a signal."""
-        return self._child.poll()
+        code: int | None = self._process.exitcode
+        return code
 
     def join(self, seconds: float) -> None:
         """Wait until it has ended, or for some seconds."""
-        if connection.wait([self.sentinel], seconds):
-            self._child.wait()
+        self._process.join(seconds)
 
     def kill(self) -> None:
         """Kill it, and wait until it has ended."""
-        self._child.kill()
-        self._child.wait()
+        self._process.kill()
+        self._process.join()
 
     def close(self) -> None:
         """Close this end of everything; if the process runs, it goes."""
         if self in self._running:
             self._running.remove(self)
             self.pipe.close()
-            os.close(self.sentinel)
             os.close(self._here)
 
 
-def _interpreter(own: Sequence[int], inherited: Sequence[int]) -> _Child:
-    """Start an interpreter, which gets what to run by its pipe."""
-    # Whoever makes copies does not need this.
-    import subprocess
-
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    path = [place for place in sys.path if isinstance(place, str)]
-    return subprocess.Popen(
-        [sys.executable, *flags, "-c", _CODE, *map(str, own), *path],
-        env=os.environ | thread_pools.SINGLE,
-        pass_fds=[*own, *inherited],
-    )
-
-
-def begin(pipe: int, _alive: int, there: int) -> None:
-    """Run what comes by a pipe: all that a new interpreter does."""
-    far: connection.Connection = connection.Connection(pipe)
-    try:
-        main, arguments = pickle.loads(far.recv_bytes())
-    except EOFError:
-        return
-    _run(main, arguments, far, there)
-
-
-def _run(main: Main, arguments: Sequence[Any], far: connection.Connection, there: int) -> None:
+def _run(
+    is_copy: bool,
+    main: Main,
+    pipe: connection.Connection,
+    arguments: Sequence[Any],
+    kept: Sequence[_Descriptor],
+) -> None:
+    """Begin, and run the main function: all that a process does."""
+    if is_copy:
+        # As long as anybody has the parent's ends of pipes, the other ends can't tell that it is gone.
+        for process in list(Process._running):
+            process.close()
+        fresh_state.restore()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    threading.Thread(target=_watch, args=(there,), name="watch-parent", daemon=True).start()
-    main(far, *arguments)
+    threading.Thread(target=_watch, args=(kept[0].number,), name="watch-parent", daemon=True).start()
+    main(pipe, *arguments)
 
 
 def _watch(there: int) -> None:
     """End this process as soon as its parent is gone, whatever it is doing."""
     os.read(there, 1)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _fresh_interpreter() -> Iterator[None]:
+    """Let a new interpreter start with nothing of this process but the path of its modules.
+
+    Workers need nothing of the caller's main module; a script without a main guard would start all over in
+    each of them.
+    """
+    main = sys.modules["__main__"]
+    with thread_pools.environment(thread_pools.SINGLE | _SAFE_PATH):
+        # The first process starts Python's tracker of shared resources, which would unblock the signals.
+        resource_tracker.ensure_running()
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

@@ -6,10 +6,10 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing import connection
 from typing import Any
 
 from aggregator.workers.engines import clock, engine, launch, library_messages, outcomes
+from multiprocess import connection
 
 
 class Worker(engine.Worker):

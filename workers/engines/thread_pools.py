@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 SINGLE: Final = {
@@ -19,10 +19,10 @@ SINGLE: Final = {
 
 
 @contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """Set the variables, and restore them afterwards: the caller's environment stays as it was."""
-    before = {name: os.environ.get(name) for name in SINGLE}
-    os.environ.update(SINGLE)
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment, and restore them afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -35,5 +35,5 @@ def single_threaded() -> Iterator[None]:
 
 def import_module(name: str) -> Any:
     """Import a module whose libraries would otherwise start threads."""
-    with single_threaded():
+    with environment(SINGLE):
         return importlib.import_module(name)

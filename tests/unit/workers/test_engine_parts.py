@@ -88,9 +88,9 @@ def test_a_long_step_counts_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_more_processes_than_there_may_be_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     n_open = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (n_open + 132, n_open + 132))
-    descriptors.check(33)
-    with pytest.raises(errors.RefusedError, match=r"34 worker processes need \d+ open files.*-j"):
-        descriptors.check(34)
+    descriptors.check(25)
+    with pytest.raises(errors.RefusedError, match=r"26 worker processes need \d+ open files.*-j"):
+        descriptors.check(26)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     descriptors.check(10**6)
 
@@ -99,7 +99,7 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(os.environ)
-    with thread_pools.single_threaded():
+    with thread_pools.environment(thread_pools.SINGLE):
         assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("1", "1")
     assert dict(os.environ) == before
     assert thread_pools.import_module("json.decoder").__name__ == "json.decoder"
