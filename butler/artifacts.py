@@ -167,7 +167,7 @@ class Artifacts:
                 path=planned.path(values, ref.run, str(ref.id)),
                 formatter=planned.formatter,
                 storage_class=planned.storage_class,
-                component=None if planned.component == datastore.NO_COMPONENT else planned.component,
+                component=None if planned.component == datastore_records.NO_COMPONENT else planned.component,
                 checksum=None,
                 file_size=datastore_records.UNKNOWN_SIZE,
                 table=place.records_table,

@@ -28,6 +28,7 @@ from aggregator.graph_ingestion import (
     placement,
     places,
 )
+from aggregator.schemas import datastore_records
 from aggregator.schemas.graphs import addresses, backed_datasets, provenance_graph
 from aggregator.storage import errors, fault_points, leases, local_files
 from aggregator.workers.engines import memory
@@ -129,7 +130,7 @@ class Replacement:
                 placement.put(asked.given, place, mode, self._tick, asked.protection)
             placement.make_durable(place)
             size = originals.written(place).size
-            if asked.is_ingested and place.size not in (batch.UNKNOWN_SIZE, size):
+            if asked.is_ingested and place.size not in (datastore_records.UNKNOWN_SIZE, size):
                 raise errors.FormatError(
                     place.file,
                     "",

@@ -1,7 +1,7 @@
 """Datasets as the graph describes them, and where their files are."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -9,11 +9,9 @@ import numpy as np
 from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.butler.dimensions import records, universe
-from aggregator.butler.registry import batch
+from aggregator.schemas import datastore_records
 from aggregator.schemas.graphs import pipeline as formats
 from aggregator.synthesis import node_numbers, seeded_numbers, survey, survey_data_ids, survey_pipeline
-
-_RECORD_CLASS: Final = "lsst.daf.butler.datastore.stored_file_info.StoredFileInfo"
 
 Values = tuple[int | str, ...]
 """Values of a full data ID, required dimensions and then implied ones."""
@@ -102,7 +100,7 @@ class Datasets:
         head = f'{{"{self.store.records_table}":[{{"formatter":"{planned.formatter}","path":"'
         tail = (
             f'","storage_class":"{planned.storage_class}","component":"{planned.component}",'
-            f'"checksum":null,"file_size":{batch.UNKNOWN_SIZE}}}]}}'
+            f'"checksum":null,"file_size":{datastore_records.UNKNOWN_SIZE}}}]}}'
         )
         return [
             (f'"{dataset_id}"', f'"{dataset_id.replace("-", "")}":{head}{path}{tail}')
@@ -119,7 +117,8 @@ class Datasets:
         if not ids_and_rows:
             return "{}"
         ids, rows = ",".join(i for i, _ in ids_and_rows), ",".join(row for _, row in ids_and_rows)
-        return f'{{"{self.store.name}":{{"dataset_ids":[{ids}],"records":{{"{_RECORD_CLASS}":{{{rows}}}}}}}}}'
+        by_class = f'{{"{datastore_records.RECORD_CLASS}":{{{rows}}}}}'
+        return f'{{"{self.store.name}":{{"dataset_ids":[{ids}],"records":{by_class}}}}}'
 
 
 def coordinate(values: Values) -> str:

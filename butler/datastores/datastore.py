@@ -14,10 +14,8 @@ from aggregator.butler.configuration import repository_config as config_module
 from aggregator.butler.datastores import formatters, lookup_keys, paths, templates
 from aggregator.butler.dimensions import records
 from aggregator.butler.dimensions import universe as universe_module
+from aggregator.schemas import datastore_records
 from aggregator.storage import errors
-
-NO_COMPONENT: Final = "__NULL_STRING__"
-"""What a record has as component if its file holds the whole dataset."""
 
 _ALL: Final = "all"
 
@@ -36,7 +34,7 @@ class PlannedFile:
     """Storage class of what the file holds."""
 
     component: str
-    """Component that the file holds, or `NO_COMPONENT`."""
+    """Component that the file holds, or `datastore_records.NO_COMPONENT`."""
 
     extension: str
     """Extension of the file name, with the dot."""
@@ -161,7 +159,7 @@ class Datastore:
                 template = templates.compile_template(rules.template(names), target, self.universe)
                 formatter, extension = rules.formatters.choose(names)
                 path = template.bind(self._records.find, extension)
-                component = target.component or NO_COMPONENT
+                component = target.component or datastore_records.NO_COMPONENT
                 files.append(PlannedFile(store, formatter, target_class, component, extension, path))
                 needed |= template.needed
         return DatasetPlan(tuple(files), frozenset(needed))

@@ -2,10 +2,11 @@
 
 import dataclasses
 import enum
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from aggregator.butler.registry import dataset_type_rows
+from aggregator.schemas import datastore_records
 
 Value: TypeAlias = int | str
 """Value of a dimension."""
@@ -18,8 +19,11 @@ File: TypeAlias = tuple[str, str, str, str, str, str, str | None]
 
 The path is relative to the datastore's root."""
 
-UNKNOWN_SIZE: Final = -1
-"""File size of a dataset that was predicted, not looked at."""
+FileKey: TypeAlias = tuple[str, str, str | None]
+"""Records table, dataset id and component of a file."""
+
+Measure: TypeAlias = tuple[str | None, int]
+"""Checksum of a file, if there is one, and its size in bytes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,8 +36,11 @@ class Batch:
     files: Sequence[File]
     """Files of these datasets, in any order; a dataset may have several or none."""
 
-    file_size: int = UNKNOWN_SIZE
-    """Size of each file in bytes."""
+    file_size: int = datastore_records.UNKNOWN_SIZE
+    """Size in bytes of each file that has no measure."""
+
+    measures: Mapping[FileKey, Measure] = dataclasses.field(default_factory=dict)
+    """What is known of files whose content was looked at."""
 
 
 class ConflictKind(enum.Enum):

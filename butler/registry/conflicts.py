@@ -200,7 +200,7 @@ class _Examination:
         files = {(file[0], file[1], file[2], file[6]): file for file in self.offered.files if file[2] in new}
         conflicts = sorted([*self.conflicts.values(), *self.twice], key=lambda finding: finding.dataset_id)
         return Findings(
-            batch.Batch(list(new.values()), list(files.values()), self.offered.file_size),
+            dataclasses.replace(self.offered, datasets=list(new.values()), files=list(files.values())),
             len(self.offered.datasets) - len(new) - len(conflicts),
             tuple(conflicts),
         )

@@ -17,6 +17,7 @@ from aggregator.butler.registry import (
     recorded_graphs,
     tables,
 )
+from aggregator.schemas import datastore_records
 from aggregator.schemas.graphs import addresses
 
 
@@ -171,7 +172,7 @@ class Datasets:
         """
         query = dataset_files.of_type(self._tables, dataset_type, datastore, records_table)
         for run, path, size in self._db.rows(query):
-            yield run, path, batch.UNKNOWN_SIZE if size is None else size
+            yield run, path, datastore_records.UNKNOWN_SIZE if size is None else size
 
     def ids(self, run: str) -> addresses.Ids:
         """Return the ids of all datasets in a run, sorted, shape (n,); they take 16 bytes of memory each."""

@@ -3,7 +3,6 @@
 import dataclasses
 import operator
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy
@@ -12,9 +11,11 @@ from aggregator.butler.registry import (
     batch,
     collection_rows,
     conflicts,
+    file_records,
     recorded_graphs,
     tables,
 )
+from aggregator.schemas import datastore_records
 from aggregator.storage import errors, fault_points
 
 TAI_OFFSET_NS: Final = 37_000_000_000
@@ -23,10 +24,6 @@ TAI_OFFSET_NS: Final = 37_000_000_000
 
 class UnregisteredError(errors.AggregatorError):
     """The run or a dataset type is not registered as it was: the database holds less than it did."""
-
-
-NO_COMPONENT: Final = "__NULL_STRING__"
-"""How an absent component is stored, being part of a key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ def _insert(
         [(dataset_id, dataset_type.id, now, run_id) for dataset_id, dataset_type, _ in datasets],
     )
     _insert_tags(registry, connection, run_id, datasets)
-    _insert_files(registry, connection, new.files, new.file_size)
+    _insert_files(registry, connection, new)
 
 
 def _insert_tags(
@@ -186,17 +183,16 @@ def _summarize(
         connection.execute(insert(registry.governor_summary(governor)), values)
 
 
-def _insert_files(
-    registry: tables.Tables, connection: sqlalchemy.Connection, files: Sequence[batch.File], size: int
-) -> None:
-    ordered = sorted(files, key=operator.itemgetter(2))
+def _insert_files(registry: tables.Tables, connection: sqlalchemy.Connection, new: batch.Batch) -> None:
+    ordered = sorted(new.files, key=operator.itemgetter(2))
     # A dataset with several components in a datastore is in one location.
     locations = dict.fromkeys(map(operator.itemgetter(1, 2), ordered))
     registry.db.insert_rows(connection, registry.location, ("datastore_name", "dataset_id"), list(locations))
     records: dict[str, list[tuple[Any, ...]]] = {}
+    unmeasured = None, new.file_size
     for table, _, dataset_id, path, formatter, storage_class, component in ordered:
-        row = (dataset_id, path, formatter, storage_class, component or NO_COMPONENT, None, size)
-        records.setdefault(table, []).append(row)
-    columns = ("dataset_id", "path", "formatter", "storage_class", "component", "checksum", "file_size")
+        measure = new.measures.get((table, dataset_id, component), unmeasured)
+        part = component or datastore_records.NO_COMPONENT
+        records.setdefault(table, []).append((dataset_id, path, formatter, storage_class, part, *measure))
     for name in sorted(records):
-        registry.db.insert_rows(connection, registry.records(name), columns, records[name])
+        registry.db.insert_rows(connection, registry.records(name), file_records.COLUMNS, records[name])

@@ -13,6 +13,7 @@ import lsst.pipe.base.tests.mocks  # noqa: F401  (makes the reference accept moc
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import datastore
 from aggregator.butler.dimensions import records, universe
+from aggregator.schemas import datastore_records
 from aggregator.storage import errors
 
 RUN = "u/someone/a run#1.x"
@@ -118,7 +119,7 @@ def ours(
         files = result[name] = {}
         for file in store.plan(*request).files:
             path = file.path(ref.dataId.full_values, ref.run, str(ref.id))
-            component = None if file.component == datastore.NO_COMPONENT else file.component
+            component = None if file.component == datastore_records.NO_COMPONENT else file.component
             place = store.stores[file.store]
             row = (path, file.formatter, file.storage_class, component)
             files.setdefault((place.name, place.records_table), []).append(row)
