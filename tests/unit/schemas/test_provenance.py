@@ -375,14 +375,14 @@ def test_damage_anywhere_is_an_error_that_names_the_file(path: pathlib.Path, tmp
     data, damaged = path.read_bytes(), tmp_path / "graph.qg"
     chance = random.Random(20260302)
     caught = []
-    for place in chance.sample(range(len(data)), 200):
+    for place in chance.sample(range(len(data)), 80):
         changed = bytes([data[place] ^ chance.randrange(1, 256)])
         damaged.write_bytes(data[:place] + changed + data[place + 1 :])
         try:
             read_all(str(damaged))
         except errors.AggregatorError as exc:
             caught.append(str(exc))
-    assert len(caught) > 100
+    assert len(caught) > 40
     assert [text for text in caught if str(damaged) not in text] == []
 
 
