@@ -27,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest --durations=25
 
 ## Runs the tests that need nothing but their own process: half a minute.
 fast: $(VENV)/development
-	$(PYTEST) -n auto tests/unit
+	$(PYTEST) -n auto -m "not exhaustive" tests/unit
 
 ## Runs all tests, but not each combination: ten minutes on two cores.
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.

@@ -11,7 +11,7 @@ import pytest
 import aggregator
 from tests.helpers import small_runs
 
-N_QUANTA = 600
+N_QUANTA = 200
 STAGES = ["starting", "scanning", "writing the graph", "ended"]
 
 

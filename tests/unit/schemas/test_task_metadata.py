@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aggregator.schemas.execution import task_metadata
+from aggregator.schemas.execution import json_depth, task_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -304,3 +304,39 @@ def test_listed_outputs_are_texts() -> None:
     assert task_metadata.listed_outputs(task_metadata.TaskMetadata()) is None
     with pytest.raises(ValueError, match="not ids"):
         task_metadata.listed_outputs(quantum(outputs=[1]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1000])
+def test_large_texts_are_checked_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(task_metadata, "_CHECKED_AT_ONCE", size)
+    task_metadata.check_text(b"plain")
+    whole = "ü☃😀 and so on ü☃😀".encode()
+    task_metadata.check_text(whole)
+    for damaged in (whole[:-1], whole + b"\xff", b"\xed\xa0\xbd" + whole, whole[:8] + whole[9:]):
+        with pytest.raises(UnicodeDecodeError):
+            task_metadata.check_text(damaged)
+
+
+def in_each_other(n_sets: int) -> bytes:
+    """Return metadata with sets in each other, each two levels deeper, and a value in the last one."""
+    return b'{"metadata":{"a":' * n_sets + b'{"scalars":{"x":1}}' + b"}}" * n_sets
+
+
+@pytest.mark.parametrize("outside", [0, 2, 20])
+def test_metadata_are_as_deep_as_readers_of_graphs_take(outside: int) -> None:
+    deepest = (200 - outside - 2) // 2
+    text, parsed = task_metadata.parse_for_graph(in_each_other(deepest), outside)
+    assert text == in_each_other(deepest)
+    for _ in range(deepest):
+        parsed = parsed.metadata["a"]
+    assert parsed.scalars == {"x": 1}
+    with pytest.raises(ValueError, match=f"nested more than {200 - outside} levels deep"):
+        task_metadata.parse_for_graph(in_each_other(deepest + 1), outside)
+
+
+def test_brackets_in_texts_and_empty_lists_are_no_levels() -> None:
+    text = b'{"a\\"[[":"[[[\\\\","b":[[ ],{ }],"c":"{{{\\"{"}'
+    json_depth.check(text, json_depth.LIMIT - 2)
+    json_depth.check(b"", json_depth.LIMIT)
+    with pytest.raises(ValueError, match="nested more than 1 levels deep"):
+        json_depth.check(text, json_depth.LIMIT - 1)
