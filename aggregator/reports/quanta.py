@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.reading import causes
-from aggregator.schemas.execution import statuses, task_metadata
+from aggregator.schemas.execution import attempt_metadata, statuses
 from aggregator.schemas.graphs import addresses, nodes, provenance_graph
 from aggregator.storage import errors
 
@@ -193,7 +193,7 @@ def _convert(attempt: nodes.Attempt) -> _Attempt:
     return _Attempt(attempt.status, attempt.caveats, exception, usage)
 
 
-def _convert_usage(usage: task_metadata.ResourceUsage) -> _Usage | None:
+def _convert_usage(usage: attempt_metadata.ResourceUsage) -> _Usage | None:
     try:
         start = datetime.datetime.fromisoformat(usage.start)
     except ValueError:

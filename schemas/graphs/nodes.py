@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aggregator.schemas import printable
-from aggregator.schemas.execution import caveats, log_records, statuses, task_metadata
+from aggregator.schemas.execution import attempt_metadata, caveats, log_records, statuses, task_metadata
 
 COMPONENTS = ("datasets", "quanta", "logs", "metadata")
 """Multi-block members, in the order of the addresses in `ADDRESSES`."""
@@ -36,7 +36,7 @@ class Attempt(msgspec.Struct):
     """Bits of `aggregator.schemas.execution.caveats`, of a success."""
     exception: task_metadata.ExceptionInfo | None = None
     """What ended it, or was accepted as partial success."""
-    resource_usage: task_metadata.ResourceUsage | None = None
+    resource_usage: attempt_metadata.ResourceUsage | None = None
     """What it used."""
     previous_process_quanta: list[Id] = []
     """Quanta that ran earlier in the same process."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aggregator.schemas.execution import task_metadata
+from aggregator.schemas.execution import attempt_metadata, task_metadata
 from hypothesis import given
 
 from tests.unit.schemas import test_task_metadata
@@ -53,7 +53,7 @@ def test_the_reference_derives_the_same_resource_usage() -> None:
         theirs = resource_usage.QuantumResourceUsage.from_task_metadata(
             base.TaskMetadata(**test_task_metadata.builtins(metadata))
         )
-        found = task_metadata.resource_usage(metadata)
+        found = attempt_metadata.resource_usage(metadata)
         assert found is not None
         assert msgspec.structs.asdict(found) == json.loads(theirs.model_dump_json()), changes
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aggregator.schemas.execution import json_depth, task_metadata
+from aggregator.schemas.execution import attempt_metadata, json_depth, task_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -197,12 +197,12 @@ USAGE: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
 
 def test_resource_usage_is_derived_from_stages() -> None:
     for changes, wanted in USAGE:
-        found = task_metadata.resource_usage(quantum(**changes))
+        found = attempt_metadata.resource_usage(quantum(**changes))
         assert found is not None
         assert msgspec.structs.astuple(found) == wanted, changes
-    assert task_metadata.resource_usage(task_metadata.TaskMetadata()) is None
+    assert attempt_metadata.resource_usage(task_metadata.TaskMetadata()) is None
     naive = {f"{stage}Utc": ["2026-11-22T01:26:31.000001"] for stage in ("prep", "init", "start", "end")}
-    found = task_metadata.resource_usage(quantum(**naive))
+    found = attempt_metadata.resource_usage(quantum(**naive))
     assert found is not None
     assert found.start == "2026-11-22T01:26:31.000001"
 
@@ -224,13 +224,17 @@ def test_resource_usage_is_derived_from_stages() -> None:
 )
 def test_a_quantum_section_without_its_times_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
-        task_metadata.resource_usage(quantum(**changes))
+        attempt_metadata.resource_usage(quantum(**changes))
 
 
 def test_a_quantum_that_is_no_section_is_refused() -> None:
     for document in ({"scalars": {"quantum": 1}}, {"arrays": {"quantum": [1]}}):
         metadata = task_metadata.convert(document)
-        for derive in (task_metadata.resource_usage, task_metadata.caveats, task_metadata.listed_outputs):
+        for derive in (
+            attempt_metadata.resource_usage,
+            attempt_metadata.caveats,
+            attempt_metadata.listed_outputs,
+        ):
             with pytest.raises(ValueError, match="not a section"):
                 derive(metadata)
 
@@ -251,17 +255,17 @@ CAVEATS = [
 
 @pytest.mark.parametrize(("value", "bits"), CAVEATS)
 def test_caveats_are_bits(value: Any, bits: int | None) -> None:
-    assert task_metadata.caveats(quantum(caveats=value)) == bits
+    assert attempt_metadata.caveats(quantum(caveats=value)) == bits
 
 
 @pytest.mark.parametrize("value", [128, 255, -129, 1 << 70, "x", "1.5", math.inf, math.nan, {"scalars": {}}])
 def test_unknown_caveats_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
-        task_metadata.caveats(quantum(caveats=value))
+        attempt_metadata.caveats(quantum(caveats=value))
 
 
 def test_caveats_without_a_quantum_section_are_unknown() -> None:
-    assert task_metadata.caveats(task_metadata.TaskMetadata()) is None
+    assert attempt_metadata.caveats(task_metadata.TaskMetadata()) is None
 
 
 def annotated(failure: Any) -> task_metadata.TaskMetadata:
@@ -280,7 +284,7 @@ def test_the_failure_of_a_success_is_found() -> None:
         ({"scalars": scalars, "metadata": {"metadata": content}}, ("E", "went wrong", content["scalars"])),
         ({"arrays": {"type": ["D", "E"], "message": ["m"]}}, ("E", "m", {})),
     ]:
-        found = task_metadata.failure(annotated(failure), "clean")
+        found = attempt_metadata.failure(annotated(failure), "clean")
         assert found is not None
         assert (found.type_name, found.message, found.metadata) == wanted
     for failure in (
@@ -289,21 +293,21 @@ def test_the_failure_of_a_success_is_found() -> None:
         {"scalars": {"message": "m"}},
         {"arrays": {"type": [], "message": ["m"]}},
     ):
-        assert task_metadata.failure(annotated(failure), "clean") is None
-    assert task_metadata.failure(annotated({"scalars": scalars}), "measure") is None
+        assert attempt_metadata.failure(annotated(failure), "clean") is None
+    assert attempt_metadata.failure(annotated({"scalars": scalars}), "measure") is None
     for failure in ({"scalars": {"type": 1, "message": "m"}}, {"scalars": {**scalars, "metadata": 1}}):
         with pytest.raises(ValueError, match=r"."):
-            task_metadata.failure(annotated(failure), "clean")
+            attempt_metadata.failure(annotated(failure), "clean")
 
 
 def test_listed_outputs_are_texts() -> None:
-    assert task_metadata.listed_outputs(quantum(outputs=["a", "b"])) == ["a", "b"]
-    assert task_metadata.listed_outputs(quantum(outputs=[])) == []
-    assert task_metadata.listed_outputs(quantum(outputs="a")) == ["a"]
-    assert task_metadata.listed_outputs(quantum()) is None
-    assert task_metadata.listed_outputs(task_metadata.TaskMetadata()) is None
+    assert attempt_metadata.listed_outputs(quantum(outputs=["a", "b"])) == ["a", "b"]
+    assert attempt_metadata.listed_outputs(quantum(outputs=[])) == []
+    assert attempt_metadata.listed_outputs(quantum(outputs="a")) == ["a"]
+    assert attempt_metadata.listed_outputs(quantum()) is None
+    assert attempt_metadata.listed_outputs(task_metadata.TaskMetadata()) is None
     with pytest.raises(ValueError, match="not ids"):
-        task_metadata.listed_outputs(quantum(outputs=[1]))
+        attempt_metadata.listed_outputs(quantum(outputs=[1]))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1000])

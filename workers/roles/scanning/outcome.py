@@ -6,7 +6,14 @@ import re
 import uuid
 
 import msgspec
-from aggregator.schemas.execution import json_depth, lenient_values, log_records, statuses, task_metadata
+from aggregator.schemas.execution import (
+    attempt_metadata,
+    json_depth,
+    lenient_values,
+    log_records,
+    statuses,
+    task_metadata,
+)
 from aggregator.schemas.graphs import nodes, pipeline, predicted
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -93,7 +100,7 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
     return outcome
 
 
-def _is_of_attempt(log: log_records.Log, usage: task_metadata.ResourceUsage | None) -> bool:
+def _is_of_attempt(log: log_records.Log, usage: attempt_metadata.ResourceUsage | None) -> bool:
     """Return whether a log is certain to be of the successful attempt that metadata tells of.
 
     Metadata is written first. Until its own log is there, one of a failed attempt may be, so what the two say
@@ -125,7 +132,7 @@ class MetadataError(Exception):
 
 def _take_listed(outcome: Outcome, metadata: task_metadata.TaskMetadata, from_log: bool) -> None:
     try:
-        listed = task_metadata.listed_outputs(metadata)
+        listed = attempt_metadata.listed_outputs(metadata)
         outcome.listed = None if listed is None else [_dashed(text) for text in listed]
     except ValueError as exc:
         raise (LogError if from_log else MetadataError)(str(exc)) from exc
@@ -178,7 +185,7 @@ def _add_extra_metadata(
     # Each attempt lies in a list in an object; in a graph there are as many around it as around the last one.
     outside = max(2 * depth + 1, json_depth.ATTEMPTS)
     text, metadata = task_metadata.parse_for_graph(text, outside)
-    attempt.resource_usage = task_metadata.resource_usage(metadata)
+    attempt.resource_usage = attempt_metadata.resource_usage(metadata)
     outcome.metadata.append(text)
     return metadata
 
@@ -188,10 +195,10 @@ def _add_metadata(
 ) -> task_metadata.TaskMetadata:
     data, metadata = task_metadata.parse_for_graph(data)
     last.status = statuses.SUCCESSFUL
-    last.caveats = task_metadata.caveats(metadata)
+    last.caveats = attempt_metadata.caveats(metadata)
     # A success can still have the exception that its log told of, if it has none of its own.
-    last.exception = task_metadata.failure(metadata, task_label) or last.exception
-    last.resource_usage = task_metadata.resource_usage(metadata)
+    last.exception = attempt_metadata.failure(metadata, task_label) or last.exception
+    last.resource_usage = attempt_metadata.resource_usage(metadata)
     outcome.metadata.append(data)
     return metadata
 
