@@ -92,15 +92,7 @@ def ingest_graph(
         output_paths.check_all(outputs, request.protection)
         fault_points.reached("checked")
         steps = replacement.Replacement(request, stopping, batch_size, verify)
-        with provenance_graph.ProvenanceGraph(request.graph_path) as graph:
-            # What can't work has to be refused before anything is touched.
-            if not request.is_ingested:
-                ownership.check(request, graph)
-            steps.translator(graph, request.where)
-            n_files, n_configs = 2 * graph.header.n_quanta, len(graph.pipeline.tasks)
-        counted = ("ingested",) if request.is_ingested else ("forgotten", "ingested")
-        # Each of the graph's places is examined, and configs need no examination.
-        totals = {"examined": n_files * len(request.where), **dict.fromkeys(counted, n_files + n_configs)}
+        totals = _totals(request, steps)
         shown = progress.Progress(
             totals,
             began,
@@ -121,6 +113,25 @@ def ingest_graph(
             exc.summary = _sum_up(steps, shown, began)
             raise
     return done
+
+
+def _totals(request: ingestion_request.Request, steps: replacement.Replacement) -> dict[str, int]:
+    """Return how much there is to do of each kind, once nothing is in the way.
+
+    Raises
+    ------
+    RefusedError
+        If the graph is not of the repository, or can't stand in for its files.
+    """
+    with provenance_graph.ProvenanceGraph(request.graph_path) as graph:
+        # What can't work has to be refused before anything is touched.
+        if not request.is_ingested:
+            ownership.check(request, graph)
+        steps.translator(graph, request.where)
+        n_files, n_configs = 2 * graph.header.n_quanta, len(graph.pipeline.tasks)
+    counted = ("ingested",) if request.is_ingested else ("forgotten", "ingested")
+    # Each of the graph's places is examined, and configs need no examination.
+    return {"examined": n_files * len(request.where), **dict.fromkeys(counted, n_files + n_configs)}
 
 
 def _sum_up(

@@ -106,14 +106,14 @@ def check(
     repository.check_writeable()
     with contextlib.ExitStack() as open_things:
         source = open_things.enter_context(registry.open_repository(repository, writeable=True))
-        known = ingested_graphs.places(repository, source)
+        graphs = ingested_graphs.places(repository, source)
         run = output_run if header is None else header.output_run
         if run is None:
-            run = _find_run(repository, source, known, given)
+            run = _find_run(repository, source, graphs, given)
         _check_run(repository, source, run)
         dataset_id, mode = new_ids.new(), None
-        if run in known:
-            where = known[run]
+        if run in graphs:
+            where = graphs[run]
             if problem := ingested_graphs.absence(run, where):
                 raise errors.RefusedError(problem)
             [dataset_id] = source.datasets.graphs(run)
@@ -121,7 +121,7 @@ def check(
         else:
             where, mode = _plan(repository, source, run, dataset_id, given if header else None, transfer)
         return Request(
-            repository, source, run, dataset_id, where, run in known, given, mode, open_things.pop_all()
+            repository, source, run, dataset_id, where, run in graphs, given, mode, open_things.pop_all()
         )
 
 
@@ -146,35 +146,35 @@ def _read_header(path: str | None) -> pipeline.Header | None:
 def _find_run(
     repository: repository_config.RepositoryConfig,
     source: registry.Registry,
-    known: dict[str, ingested_graphs.Places],
+    recorded: dict[str, ingested_graphs.Places],
     given: str | None,
 ) -> str:
     """Return the run that is meant without a graph, or with the path of one that was moved from there."""
-    begun = graph_places.begun(repository, source, known)
-    graphs = {**known, **begun}
+    begun = graph_places.begun(repository, source, recorded)
+    graphs = {**recorded, **begun}
     if given is None:
         # One that is not recorded yet is what was left unfinished.
-        found = list(begun if len(begun) == 1 else graphs)
+        runs = list(begun if len(begun) == 1 else graphs)
     else:
         origins = {run: placement.origin(where[-1]) for run, where in graphs.items()}
-        found = [run for run, origin in origins.items() if origin == given]
-        if not found and list(origins.values()) == [None]:
+        runs = [run for run, origin in origins.items() if origin == given]
+        if not runs and list(origins.values()) == [None]:
             # Nothing tells where it was; but no other graph can be meant.
-            found = list(graphs)
-    if len(found) == 1:
-        return found[0]
+            runs = list(graphs)
+    if len(runs) == 1:
+        return runs[0]
     missing = "no provenance graph is given" if given is None else f"{given} does not exist"
-    runs = f"{', '.join(sorted(graphs)[:10])}{', ...' if len(graphs) > 10 else ''}"
-    advice = f"To go on with one that is in the repository, give its --output-run: {runs}." if graphs else ""
+    names = f"{', '.join(sorted(graphs)[:10])}{', ...' if len(graphs) > 10 else ''}"
+    advice = f"To go on with one that is in the repository, give its --output-run: {names}." if graphs else ""
     raise errors.RefusedError(
         f"{repository.path}: {missing}, and nothing tells which run's graph is meant. {advice}".rstrip()
     )
 
 
 def _check_run(repository: repository_config.RepositoryConfig, source: registry.Registry, run: str) -> None:
-    found = source.collections.find(run)
-    if found is None or found.type is not collection_rows.CollectionType.RUN:
-        what = "there is no run" if found is None else "is no RUN collection:"
+    row = source.collections.find(run)
+    if row is None or row.type is not collection_rows.CollectionType.RUN:
+        what = "there is no run" if row is None else "is no RUN collection:"
         raise errors.RefusedError(f"{repository.path}: {what} {run!r}. Aggregate its graph into it first.")
 
 

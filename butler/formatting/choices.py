@@ -98,5 +98,5 @@ def _from_library(storage_class: str, extension: str) -> file_formats.Format:
 @functools.cache
 def additions() -> dict[str, file_formats.Addition]:
     """Return the formats that other distributions add, by formatter class."""
-    found = [point.load() for point in importlib.metadata.entry_points(group=GROUP)]
-    return {addition.formatter: addition for addition in found}
+    formats = [point.load() for point in importlib.metadata.entry_points(group=GROUP)]
+    return {addition.formatter: addition for addition in formats}

@@ -74,8 +74,8 @@ class Named(Protocol):
 def failure(exc: BaseException) -> Failed:
     """Return an error as text; errors that are no AggregatorError name their class too."""
     details = "".join(traceback.format_exception(exc))
-    known: BaseException = errors.of_system(exc) if isinstance(exc, OSError) and exc.errno else exc
-    cause = str(known) if isinstance(known, errors.AggregatorError) else f"{type(exc).__name__}: {exc}"
+    error: BaseException = errors.of_system(exc) if isinstance(exc, OSError) and exc.errno else exc
+    cause = str(error) if isinstance(error, errors.AggregatorError) else f"{type(exc).__name__}: {exc}"
     exit_code = exc.exit_code if isinstance(exc, errors.AggregatorError) else 1
     return Failed(cause, exit_code, details)
 

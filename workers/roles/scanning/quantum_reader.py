@@ -148,27 +148,27 @@ class QuantumReader:
         log_dataset, metadata_dataset = outcome.special_outputs(quantum)
         log, metadata = self._files.read(log_dataset), self._files.read(metadata_dataset)
         try:
-            found = outcome.judge(quantum, log.data, metadata.data)
+            judgement = outcome.judge(quantum, log.data, metadata.data)
         except outcome.LogError as exc:
             raise execution_files.UnreadableError(log.path, str(exc)) from exc
         except outcome.MetadataError as exc:
             raise execution_files.UnreadableError(metadata.path, str(exc)) from exc
-        known = {log_dataset.dataset_id: log, metadata_dataset.dataset_id: metadata}
-        produced = {dataset_id for dataset_id, file in known.items() if file.data is not None}
+        files = {log_dataset.dataset_id: log, metadata_dataset.dataset_id: metadata}
+        produced = {dataset_id for dataset_id, file in files.items() if file.data is not None}
         unknown = []
-        if found.listed is None:
+        if judgement.listed is None:
             outputs = itertools.chain.from_iterable(quantum.outputs.values())
-            unknown = [dataset for dataset in outputs if dataset.dataset_id not in known]
+            unknown = [dataset for dataset in outputs if dataset.dataset_id not in files]
         else:
             predicted_ids = {d.dataset_id for datasets in quantum.outputs.values() for d in datasets}
-            strange = [dataset_id for dataset_id in found.listed if dataset_id not in predicted_ids]
+            strange = [dataset_id for dataset_id in judgement.listed if dataset_id not in predicted_ids]
             if strange:
                 path = log.path if metadata.data is None else metadata.path
                 raise execution_files.UnreadableError(path, f"lists output {strange[0]}, not predicted")
-            produced.update(found.listed)
+            produced.update(judgement.listed)
         framed = (
-            self._frame([outcome.quantum_block(quantum, found.attempts)]),
-            self._frame(found.logs_block()),
-            self._frame(found.metadata_block()),
+            self._frame([outcome.quantum_block(quantum, judgement.attempts)]),
+            self._frame(judgement.logs_block()),
+            self._frame(judgement.metadata_block()),
         )
-        return Reading(quantum, found.status, framed, produced, unknown, is_settled=found.is_settled)
+        return Reading(quantum, judgement.status, framed, produced, unknown, is_settled=judgement.is_settled)
