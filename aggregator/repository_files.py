@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_paths
-from aggregator.storage import local_files, uris
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a SQLite database's files."""
@@ -35,9 +34,13 @@ def protection(
     }
     if database := sqlite_urls.path(repository.database):
         files |= {f"{database}{end}": "the database of the repository" for end in _BESIDE}
-    roots = [store.root for store in repository.datastores if not uris.is_remote(store.root)]
-    directories = {os.path.join(root, run): f"where the files of run {run} are" for root in roots if run}
-    if any(map(local_files.is_taken, outputs)):
+    roots = [store.root for store in repository.datastores]
+    directories = {}
+    if run is not None:
+        directories = {
+            s.files.location(run): f"where the files of run {run} are" for s in repository.datastores
+        }
+    if any(map(output_paths.is_taken, outputs)):
         files |= _ingested_graphs(repository)
     return output_paths.Protection(files | _own_logs(), directories, roots)
 

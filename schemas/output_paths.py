@@ -10,8 +10,9 @@ import stat
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from aggregator.schemas import output_objects
 from aggregator.schemas.checkpoints import checkpoint
-from aggregator.storage import durable_files, errors, local_files
+from aggregator.storage import durable_files, errors, local_files, uris
 
 _HEAD_SIZE = 4096
 
@@ -80,6 +81,9 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
     RefusedError
         If it is a file of another kind, no regular file, one that is protected, or in a checkpoint.
     """
+    if uris.is_remote(path):
+        _check_object(path, kind, protection)
+        return
     path = os.path.abspath(path)
     # A link is replaced and not followed by most of what writes; both its ends count.
     for each in {_located(path), os.path.realpath(path)}:
@@ -102,10 +106,22 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
             if os.path.samestat(status, local_files.attempt(name, os.stat, name)):
                 raise _refusal(path, description)
     if not _is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
-        raise errors.RefusedError(
-            f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
-            "or move it away."
-        )
+        raise _foreign(path, kind)
+
+
+def _check_object(location: str, kind: Kind, protection: Protection) -> None:
+    """Refuse an object that is not to be written; only graphs are known there."""
+    if directory := output_objects.above(location, protection.directories):
+        raise errors.RefusedError(f"{location}: is in {directory[0]}, {directory[1]}. Choose another path.")
+    if description := output_objects.same(location, protection.files):
+        raise _refusal(location, description)
+    if output_objects.is_there(location) and not (kind is Kind.GRAPH and _is_provenance_graph(location)):
+        raise _foreign(location, kind)
+
+
+def is_taken(path: str) -> bool:
+    """Return whether there is something at a path or URI, be it a link that leads nowhere."""
+    return output_objects.is_there(path) if uris.is_remote(path) else local_files.is_taken(path)
 
 
 class Output:
@@ -256,6 +272,13 @@ def _check_place(path: str, directory: str, protection: Protection) -> None:
 
 def _refusal(path: str, description: str) -> errors.RefusedError:
     return errors.RefusedError(f"{path}: is {description}, which is not replaced. Choose another path.")
+
+
+def _foreign(path: str, kind: Kind) -> errors.RefusedError:
+    return errors.RefusedError(
+        f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
+        "or move it away."
+    )
 
 
 def _located(path: str) -> str:

@@ -44,6 +44,11 @@ class LocalStore(stores.Store):
     has_directories = True
     deleted_at_once = 128
 
+    def check_writeable(self) -> None:
+        """Refuse a directory that is missing, or that nothing can be written in."""
+        if not local_files.is_directory(self.root or "/") or not local_files.is_writeable(self.root or "/"):
+            raise errors.RefusedError(f"{self.root}: can't write there; the output's directory must exist")
+
     def location(self, key: str) -> str:
         """Return the path of a file."""
         return f"{self.root}/{key}"
@@ -185,6 +190,22 @@ class LocalStore(stores.Store):
     def identity(self) -> tuple[str, int, int]:
         """Return path, device and inode of the root."""
         return identity(self.root)
+
+    def place(self, key: str) -> tuple[str, ...]:
+        """Return the path without links."""
+        return (os.path.realpath(f"{self.root}/{key}"),)
+
+    def workplace(self, key: str, directory: str) -> str:
+        """Return the path itself: what is beside it can be renamed."""
+        return f"{self.root}/{key}"
+
+    def publish(self, source: str, key: str, look: Callable[[], object]) -> None:
+        """Rename a file."""
+        path = f"{self.root}/{key}"
+        look()
+        os.rename(source, path)
+        fault_points.reached("renamed")
+        durable_files.sync_directory(os.path.dirname(path))
 
     def check_adoption(self, source: str, key: str, mode: str) -> None:
         """Refuse hard links to other file systems."""

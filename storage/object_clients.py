@@ -142,6 +142,13 @@ def connect(root: str) -> Any:
     return made
 
 
+def server(root: str) -> str:
+    """Return what tells the server of a root from others."""
+    parts = uris.parse(root)
+    endpoint = s3_settings.read(parts.user, parts.authority).endpoint if parts.scheme in uris.S3 else None
+    return endpoint or parts.scheme
+
+
 def _s3(parts: uris.Root) -> Any:
     settings = s3_settings.read(parts.user, parts.authority)
     config: clients.S3Config = {

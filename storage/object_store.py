@@ -16,7 +16,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import obstore
-from aggregator.storage import errors, in_flight, leases, local_files, locks, object_clients, stores, uris
+from aggregator.storage import (
+    errors,
+    fault_points,
+    in_flight,
+    leases,
+    local_files,
+    locks,
+    object_clients,
+    stores,
+    uris,
+)
 from obstore import exceptions
 
 _TIMES = struct.Struct("<qq")
@@ -24,6 +34,12 @@ _TIMES = struct.Struct("<qq")
 
 _PART = 16 << 20
 """Bytes of a part of a large object."""
+
+_MOST_AT_ONCE = 4 * _PART
+"""Bytes of the largest object that is written by one request."""
+
+_PARTS_AT_ONCE = 4
+"""Parts under way; each takes its room in memory."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -166,14 +182,48 @@ class ObjectStore(stores.Store):
     def adopt(
         self, source: str, key: str, mode: str, tick: Callable[[], None], look: Callable[[], object]
     ) -> None:
-        """Upload a file, in parts if it is large."""
+        """Upload a file."""
+        self._upload(source, key, tick, look)
+
+    def place(self, key: str) -> tuple[str, ...]:
+        """Return server, bucket and path: several profiles may lead to one bucket."""
+        return object_clients.server(self.root), uris.parse(self.root).authority, self._path(key)
+
+    def workplace(self, key: str, directory: str) -> str:
+        """Return a path in the directory."""
+        return os.path.join(directory, os.path.basename(key))
+
+    def publish(self, source: str, key: str, look: Callable[[], object]) -> None:
+        """Upload a file, and remove it here."""
+        self._upload(source, key, lambda: None, look)
+        os.unlink(source)
+
+    def _upload(self, source: str, key: str, tick: Callable[[], None], look: Callable[[], object]) -> None:
+        """Upload a file, in parts if it is large; it appears with the last one, so that comes after the look.
+
+        What is not there is not replaced if it comes there meanwhile, unless it is large: few servers have a
+        condition for the last part.
+        """
         size = os.path.getsize(source)
-        tick()
-        look()
+        path = self._path(key)
         with self._written(key), open(source, "rb") as stream:
-            in_parts = size > 4 * _PART
-            obstore.put(self._client, self._path(key), stream, use_multipart=in_parts, chunk_size=_PART)
-        tick()
+            if size <= _MOST_AT_ONCE:
+                mode: obstore.PutMode = "overwrite" if self.mark(key) else "create"
+                look()
+                fault_points.reached("uploading")
+                obstore.put(self._client, path, stream.read(), mode=mode, use_multipart=False)
+            else:
+                parts = obstore.open_writer(
+                    self._client, path, buffer_size=_PART, max_concurrency=_PARTS_AT_ONCE
+                )
+                # It gives the parts back if there is an error.
+                with parts as writer:
+                    while piece := stream.read(_PART):
+                        writer.write(piece)
+                        tick()
+                    fault_points.reached("uploading")
+                    look()
+        fault_points.reached("uploaded")
         mark = self.mark(key)
         if mark is None or mark.size != size:
             raise errors.MachineError(self.location(key), "is not complete after it was uploaded")

@@ -42,7 +42,7 @@ def locate(location: str) -> tuple[stores.Store, str]:
         root, key = uris.split(location)
         return open_store(root), key
     directory, name = os.path.split(os.path.abspath(location))
-    return local_store.LocalStore(directory), name
+    return local_store.LocalStore(directory.rstrip("/")), name
 
 
 def open_file(location: str) -> random_access.RandomAccess:

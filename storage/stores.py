@@ -109,6 +109,16 @@ class Store(abc.ABC):
             If so; says why.
         """
 
+    def check_writeable(self) -> None:
+        """Refuse a root below which nothing can be written, as far as that shows before any work.
+
+        Raises
+        ------
+        RefusedError
+            If so; says why.
+        """
+        self.check()
+
     @abc.abstractmethod
     def location(self, key: str) -> str:
         """Return the path or URI of an object, for messages and for other programs."""
@@ -246,6 +256,41 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def identity(self) -> tuple[str, int, int]:
         """Return what tells the root from others: its place, and numbers of what is there now."""
+
+    @abc.abstractmethod
+    def place(self, key: str) -> tuple[str, ...]:
+        """Return what tells an object from others by whatever way they are named; its path comes last."""
+
+    @abc.abstractmethod
+    def workplace(self, key: str, directory: str) -> str:
+        """Return the path that the name of a file is made from which is going to be published as an object.
+
+        Parameters
+        ----------
+        key
+            Key of the object.
+        directory
+            A directory of this host that may be used, if the root is none.
+        """
+
+    @abc.abstractmethod
+    def publish(self, source: str, key: str, look: Callable[[], object]) -> None:
+        """Make a file of this host, complete and synced, an object in one step; replace what is there.
+
+        Parameters
+        ----------
+        source
+            The file, beside its `workplace`. It is gone afterwards.
+        key
+            Key of the object.
+        look
+            Called right before the object is replaced; what it raises prevents that.
+
+        Raises
+        ------
+        OSError
+            If it can't be written.
+        """
 
     @abc.abstractmethod
     def check_adoption(self, source: str, key: str, mode: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -93,6 +94,22 @@ class MemoryStore(stores.Store):
     def identity(self) -> tuple[str, int, int]:
         """Return root and id of this store."""
         return self.root, 0, id(self.objects)
+
+    def place(self, key: str) -> tuple[str, ...]:
+        """Return root and key."""
+        return self.root, key
+
+    def workplace(self, key: str, directory: str) -> str:
+        """Return a path in the directory."""
+        return os.path.join(directory, os.path.basename(key))
+
+    def publish(self, source: str, key: str, look: Callable[[], object]) -> None:
+        """Put the content of a file there, and remove that."""
+        with open(source, "rb") as stream:
+            data = stream.read()
+        look()
+        self.write(key, data, overwrite=True)
+        os.unlink(source)
 
     def check_adoption(self, source: str, key: str, mode: str) -> None:
         """Refuse links, which can't lead into memory."""

@@ -14,7 +14,7 @@ from aggregator.aggregation import checkpoints, configuration, crew
 from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, predicted
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, opening, uris
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,9 @@ def _check_paths(
         output_paths.check_directory(os.path.dirname(directory), output_paths.Protection())
         directories[directory] = "the checkpoint"
     protection = msgspec.structs.replace(
-        owned, files={**owned.files, graph.path: "the predicted graph"}, directories=directories
+        owned,
+        files={**owned.files, uris.absolute(graph.path): "the predicted graph"},
+        directories=directories,
     )
     for made in (log_directory if logs else None, profile_directory if profiles else None):
         if made is not None:
@@ -186,14 +188,13 @@ def _check_graph(graph: predicted.PredictedGraph) -> None:
 
 
 def _check_output(config: configuration.AggregatorConfig) -> str | None:
-    """Return where the graph goes, absolute; nothing if none is written."""
+    """Return where the graph goes, an absolute path or a URI; nothing if none is written."""
     if config.output_path is None:
         return None
     if config.incomplete:
         _log.warning("No graph is written in incomplete mode; the output path has no effect")
         return None
-    path = os.path.abspath(container.local_path(os.fspath(config.output_path)))
-    directory = os.path.dirname(path)
-    if not local_files.is_directory(directory) or not local_files.is_writeable(directory):
-        raise errors.RefusedError(f"{directory}: can't write there; the output's directory must exist")
+    given = os.fspath(config.output_path)
+    path = uris.absolute(given if uris.is_remote(given) else container.local_path(given))
+    opening.locate(path)[0].check_writeable()
     return path

@@ -241,6 +241,53 @@ class StoreSuite:
         with pytest.raises(OSError, match="graph"):
             store.make_durable("graph")
 
+    @pytest.mark.parametrize("size", [0, 7, 80 << 20])
+    def test_publishing_a_file(self, store: stores.Store, tmp_path: pathlib.Path, size: int) -> None:
+        store.write("some/graph", b"old", overwrite=False)
+        workplace = store.workplace("some/graph", str(tmp_path))
+        source = pathlib.Path(f"{workplace}.made")
+        data = os.urandom(1 << 20) * (size >> 20) or b"c" * size
+        source.write_bytes(data)
+        looks: list[bytes] = []
+
+        def look() -> None:
+            content = store.read("some/graph")
+            assert content is not None
+            looks.append(content.data)
+
+        store.publish(str(source), "some/graph", look)
+        assert looks == [b"old"]
+        content = store.read("some/graph")
+        assert content is not None
+        assert content.data == data
+        assert not source.exists()
+        assert [key for key, _ in store.list("")] == ["some/graph"]
+
+    @pytest.mark.parametrize("size", [7, 80 << 20])
+    @pytest.mark.parametrize("before", [None, b"old"])
+    def test_publishing_is_refused_at_the_last_moment(
+        self, store: stores.Store, tmp_path: pathlib.Path, size: int, before: bytes | None
+    ) -> None:
+        store.write("some/other", b"", overwrite=False)
+        if before is not None:
+            store.write("some/graph", before, overwrite=False)
+        source = pathlib.Path(f"{store.workplace('some/graph', str(tmp_path))}.made")
+        source.write_bytes(b"c" * size)
+
+        def refuse() -> None:
+            raise errors.RefusedError("no")
+
+        with pytest.raises(errors.RefusedError):
+            store.publish(str(source), "some/graph", refuse)
+        content = store.read("some/graph")
+        assert (content and content.data) == before
+        assert source.stat().st_size == size
+
+    def test_a_place_tells_objects_apart(self, store: stores.Store) -> None:
+        assert store.place("a/b") == store.place("a/b")
+        assert store.place("a/b") != store.place("a/c")
+        assert store.place("a/b")[-1].startswith(store.place("a")[-1] + "/")
+
     def test_locks(self, store: stores.Store) -> None:
         with store.lock("some/graph", "Wait."):
             with (
@@ -470,6 +517,14 @@ class TestS3Store(StoreSuite):
     def test_a_store_sees_nothing_beside_its_root(self, store: stores.Store, bucket: str) -> None:
         opening.open_store(f"s3://{bucket}").write("repo a2/b", b"", overwrite=False)
         assert list(store.list("")) == []
+
+    def test_a_profile_is_another_way_to_the_same_place(
+        self, store: stores.Store, bucket: str, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", s3.url)
+        assert opening.open_store(f"s3://site@{bucket}/repo%20a").place("b") == store.place("b")
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", "http://127.0.0.1:9")
+        assert opening.open_store(f"s3://site@{bucket}/repo%20a").place("b") != store.place("b")
 
     def test_locations(self, store: stores.Store, bucket: str) -> None:
         assert store.location("d#e/f g.json") == f"s3://{bucket}/repo%20a/d%23e/f%20g.json"

@@ -14,7 +14,9 @@ from typing import Any
 import click.testing
 import obstore
 import pytest
+import yaml
 from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import fault_points
 
 import aggregator
 from aggregator.command_line import main
@@ -314,3 +316,163 @@ def test_a_graph_that_can_not_be_fetched(
         done = aggregate(predicted.replace("s3://", "s3://count@"), executed, "--dry-run")
     assert done.exit_code == 1
     assert "access is denied" in done.output
+
+
+@pytest.fixture
+def output(bucket: str) -> str:
+    """Return where the provenance graph goes."""
+    return f"s3://{bucket}/results/prov%20%231.qg"
+
+
+def local_copy(server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "copy.qg"
+    path.write_bytes(obstore.get(server.client(bucket), "results/prov #1.qg").bytes().to_bytes())
+    return path
+
+
+@pytest.mark.parametrize("n_processes", ["1", "2"])
+def test_the_provenance_graph_goes_to_a_bucket(
+    predicted: str,
+    output: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    bucket: str,
+    tmp_path: pathlib.Path,
+    local_graph: pathlib.Path,
+    n_processes: str,
+) -> None:
+    for _ in range(2):
+        # The second time it replaces the first one.
+        done = aggregate(predicted, executed, "-o", output, "-j", n_processes)
+        assert done.exit_code == 0, done.output
+        assert f"provenance-report '{output}'" in done.output or output in done.output
+        assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+        assert os.listdir() == []
+        assert sorted(server.keys(bucket)) == ["results/prov #1.qg", "some runs/predicted.qg"]
+    assert command("show", output).exit_code == 0
+
+
+def test_what_is_not_replaced(
+    predicted: str,
+    graph: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = server.client(bucket)
+    obstore.put(client, "mine.qg", b"my thesis")
+    obstore.put(client, "empty.qg", b"")
+    monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", server.url)
+    before = {key: obstore.head(client, key)["e_tag"] for key in server.keys(bucket)}
+    for place, text in [
+        (predicted, "is the predicted graph"),
+        (predicted.replace("s3://", "s3://site@"), "is the predicted graph"),
+        (predicted.replace("%20", " "), "is the predicted graph"),
+        (f"s3://{bucket}/mine.qg", "is no provenance graph"),
+        (f"s3://{bucket}/empty.qg", "is no provenance graph"),
+        ("s3://no-such-bucket-anywhere/a.qg", "no such bucket"),
+        (f"s3://{bucket}", "names no file"),
+        (f"s3://{bucket}/", "names no file"),
+        (f"s3://key:verysecret@{bucket}/a.qg", "password"),
+        ("ftp://host/a.qg", "only local files"),
+    ]:
+        done = aggregate(predicted, executed, "-o", place)
+        assert (done.exit_code, text in done.output) == (2, True), (place, done.output)
+        assert "verysecret" not in done.output
+        assert os.listdir() == []
+    assert {key: obstore.head(client, key)["e_tag"] for key in server.keys(bucket)} == before
+
+
+def test_where_the_files_of_the_run_are(
+    predicted: str, executed: small_runs.SmallRun, bucket: str, server: object_servers.S3Server
+) -> None:
+    client = server.client(bucket)
+    for path in executed.run_directory.rglob("*"):
+        if path.is_file():
+            obstore.put(client, f"repo/{path.relative_to(executed.root)}", path.read_bytes())
+    shutil.rmtree(executed.root / "u")
+    config = yaml.safe_load((executed.root / "butler.yaml").read_text())
+    config["datastore"] |= {"root": f"s3://{bucket}/repo"}
+    (executed.root / "butler.yaml").write_text(yaml.safe_dump(config))
+    run_name = json.loads(command("status", predicted, "--format", "json").output)["run"]
+    done = aggregate(predicted, executed, "-o", f"s3://{bucket}/repo/{run_name}/some/prov.qg")
+    assert done.exit_code == 2
+    assert f"where the files of run {run_name} are" in done.output
+    assert aggregate(predicted, executed, "-o", f"s3://{bucket}/repo/prov.qg").exit_code == 0
+
+
+def test_it_comes_there_meanwhile(
+    predicted: str,
+    output: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put = obstore.put
+
+    def reached(point: str) -> None:
+        if point == "uploading":
+            put(server.client(bucket), "results/prov #1.qg", b"somebody's")
+
+    monkeypatch.setattr(fault_points, "reached", reached)
+    done = aggregate(predicted, executed, "-o", output)
+    assert done.exit_code == 1
+    content = obstore.get(server.client(bucket), "results/prov #1.qg").bytes().to_bytes()
+    assert content == b"somebody's"
+    assert output in done.output
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("point", ["output", "uploading", "uploaded"])
+def test_killed_while_it_is_put_there(
+    predicted: str,
+    output: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    bucket: str,
+    tmp_path: pathlib.Path,
+    local_graph: pathlib.Path,
+    point: str,
+    is_old: bool,
+) -> None:
+    old = graph_files.pack(tmp_path / "old.qg", graph_files.members(local_graph)).read_bytes()
+    client = server.client(bucket)
+    if is_old:
+        obstore.put(client, "results/prov #1.qg", old)
+    marker = tmp_path / "marker"
+    arguments = ["aggregate-graph", predicted, str(executed.root), "-o", output, "-j", "2"]
+    with kills.start(arguments, f"{point}:1", marker) as running:
+        kills.wait_for(marker, running)
+        kills.kill_group(running.pid)
+        running.communicate(timeout=kills.GONE_SECONDS)
+    if point == "uploaded":
+        assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+    elif is_old:
+        assert local_copy(server, bucket, tmp_path).read_bytes() == old
+    else:
+        assert server.keys(bucket) == ["some runs/predicted.qg"]
+    done = aggregate(predicted, executed, "-o", output)
+    assert done.exit_code == 0, done.output
+    assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+    assert os.listdir() == []
+
+
+def test_the_server_does_not_take_it(
+    predicted: str,
+    output: str,
+    executed: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    bucket: str,
+) -> None:
+    with object_servers.FaultyServer(server, lambda method, path: 403 * (method == "PUT")) as denying:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_denied", denying.url)
+        there = output.replace("s3://", "s3://denied@")
+        done = aggregate(predicted, executed, "-o", there)
+        assert done.exit_code == 1
+        assert f"{there}: can't write it (access is denied" in done.output
+    done = aggregate(predicted, executed, "-o", output)
+    assert done.exit_code == 0, done.output
+    assert os.listdir() == []

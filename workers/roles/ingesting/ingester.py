@@ -19,7 +19,7 @@ from aggregator.butler.registry import (
 from aggregator.schemas import messages, output_paths
 from aggregator.schemas.checkpoints import checkpoint, digest, ledger
 from aggregator.schemas.graphs import addresses
-from aggregator.storage import fault_points, local_files
+from aggregator.storage import fault_points
 from aggregator.workers import log_levels
 from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.ingesting import (
@@ -244,7 +244,7 @@ class Ingester:
         It may have been ingested where it lies since the run began.
         """
         path = self._setup.output_path
-        if path is not None and local_files.is_taken(path):
+        if path is not None and output_paths.is_taken(path):
             graphs = ingested_graphs.described(self._repository, self._registry)
             protection = msgspec.structs.replace(
                 self._setup.protection, files={**self._setup.protection.files, **graphs}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aggregator.schemas import messages, output_paths, verdicts
 from aggregator.schemas.checkpoints import checkpoint, dataset_part, digest
 from aggregator.schemas.graphs import addresses, blocks, container, nodes, reading_time
-from aggregator.storage import durable_files, fault_points, local_files, locks, partial_files
+from aggregator.storage import durable_files, fault_points, local_files, locks, opening, partial_files
 from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.writing import input_datasets, node_addresses, software_environment
 
@@ -38,7 +38,8 @@ class Writer:
             raise ValueError("no output path")
         self._setup = setup
         self._log = log
-        self._path = container.local_path(setup.output_path)
+        self._path = setup.output_path
+        self._store, self._key = opening.locate(self._path)
         self._layout = checkpoint.Layout(setup.checkpoint)
         self._graph = given_graph.open_graph(setup)
         self._codec = blocks.Codec(self._layout.read_dictionary(), setup.zstd_level)
@@ -49,7 +50,8 @@ class Writer:
         self._ids: dict[int, npt.NDArray[Any]] = {}
         self._sizes: dict[str, dict[int, npt.NDArray[Any]]] = {name: {} for name in _COLUMNS}
         try:
-            self._stream = partial_files.create(self._layout.partial_files, self._path)
+            workplace = self._store.workplace(self._key, setup.checkpoint)
+            self._stream = partial_files.create(self._layout.partial_files, workplace)
         except OSError as exc:
             text = f"{self._path}: can't write it ({exc.strerror})"
             raise local_files.refusal(self._path, exc, text) from exc
@@ -225,13 +227,15 @@ class Writer:
     def publish(self) -> messages.GraphWritten:
         """Move the file to its place."""
         fault_points.reached("output")
+        size = os.path.getsize(self._partial)
+        with durable_files.writing(self._path):
+            self._store.publish(self._partial, self._key, self._check_output)
+        self._published = True
+        return messages.GraphWritten(size)
+
+    def _check_output(self) -> None:
         locks.check(self._setup.ownership)
         output_paths.check_again(self._path, output_paths.Kind.GRAPH, self._setup.protection)
-        os.rename(self._partial, self._path)
-        fault_points.reached("renamed")
-        self._published = True
-        durable_files.sync_directory(os.path.dirname(self._path) or ".")
-        return messages.GraphWritten(os.path.getsize(self._path))
 
     def _write_single_blocks(self) -> None:
         header = msgspec.json.decode(self._graph.header_json)
