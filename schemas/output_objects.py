@@ -17,9 +17,8 @@ def same(location: str, protected: Mapping[str, str]) -> str | None:
     protected
         Descriptions by path or URI.
     """
-    place = _place(location)
     remote = ((name, description) for name, description in protected.items() if uris.is_remote(name))
-    return next((description for name, description in remote if _place(name) == place), None)
+    return next((description for name, description in remote if opening.is_same(name, location)), None)
 
 
 def above(location: str, directories: Mapping[str, str]) -> tuple[str, str] | None:

@@ -42,6 +42,7 @@ class LocalStore(stores.Store):
     """Its absolute path."""
 
     has_directories = True
+    has_links = True
     deleted_at_once = 128
 
     def check_writeable(self) -> None:
@@ -63,7 +64,7 @@ class LocalStore(stores.Store):
         try:
             if admit is not None:
                 admit(status.st_size)
-            return stores.Content(local_files.read_all(fd, status.st_size, path), _mark(status))
+            return stores.Content(local_files.read_all(fd, status.st_size, path), mark_of(status))
         finally:
             os.close(fd)
 
@@ -75,7 +76,7 @@ class LocalStore(stores.Store):
         except NotADirectoryError as exc:
             raise FileNotFoundError(*exc.args) from exc
         try:
-            if tag is not None and _mark(status).tag != tag:
+            if tag is not None and mark_of(status).tag != tag:
                 raise stores.ChangedError(path)
             with local_files.watched(path):
                 return durable_files.read_range(fd, start, length)
@@ -91,7 +92,7 @@ class LocalStore(stores.Store):
             return None
         if not stat.S_ISDIR(status.st_mode):
             local_files.check_regular(status)
-        return _mark(status)
+        return mark_of(status)
 
     def is_same(self, before: bytes, now: bytes) -> bool:
         """Return whether size and time are the same, and the inode, if it is on the same device."""
@@ -264,7 +265,8 @@ def identity(path: str) -> tuple[str, int, int]:
     return place, status.st_dev, status.st_ino
 
 
-def _mark(status: os.stat_result) -> stores.Mark:
+def mark_of(status: os.stat_result) -> stores.Mark:
+    """Return what the status of a file tells."""
     size, modified = status.st_size, status.st_mtime_ns
     time = modified
     if not -_HALF <= time < _HALF:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import obstore
@@ -40,6 +40,12 @@ _MOST_AT_ONCE = 4 * _PART
 
 _PARTS_AT_ONCE = 4
 """Parts under way; each takes its room in memory."""
+
+_FEWEST_LISTED = 20
+"""Objects that are looked for in a list, rather than one by one."""
+
+_MOST_OTHERS = 4
+"""Others that a list may have for each of those, until that is given up."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -139,7 +145,7 @@ class ObjectStore(stores.Store):
         done = stores.Deletion()
         chosen = []
         batch = list(keys)
-        for key, look in zip(batch, self.marks(batch), strict=True):
+        for key, look in zip(batch, self._looks(batch), strict=True):
             if isinstance(look, local_files.UnusableError):
                 done.failures.append(f"{self.location(key)} ({look})")
             elif look is not None and unchanged_since is not None and look.changed > unchanged_since:
@@ -157,6 +163,44 @@ class ObjectStore(stores.Store):
                     done.n_deleted += not problem
                     done.failures += [f"{self.location(key)} ({problem})"] if problem else []
         return done
+
+    def _looks(self, keys: Sequence[str]) -> Sequence[stores.Look]:
+        """Return what is known of objects that mostly are neighbours: a list tells of a thousand at once."""
+        if len(keys) < _FEWEST_LISTED:
+            return [*self.marks(keys)]
+        ordered = sorted(keys, key=str.encode)
+        listed: dict[str, stores.Mark] = {}
+        last, n_others = "", _MOST_OTHERS * len(keys)
+        asked = frozenset(keys)
+        for key, mark in self._neighbours(ordered[0], ordered[-1]):
+            last = key
+            if key in asked:
+                listed[key] = mark
+            elif (n_others := n_others - 1) < 0:
+                break
+        else:
+            return [listed.get(key) for key in keys]
+        beyond = [key for key in keys if key.encode() > last.encode()]
+        looks = dict(zip(beyond, self.marks(beyond), strict=True))
+        return [listed.get(key) or looks.get(key) for key in keys]
+
+    def _neighbours(self, first: str, last: str) -> Iterator[tuple[str, stores.Mark]]:
+        """Yield what a server lists from a key to another one."""
+        above = self._path("")
+        with self._explained(first):
+            pages = obstore.list(
+                self._client,
+                prefix=self._path(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)])),
+                # What is listed comes after this.
+                offset=f"{above}{first[:-1]}",
+                chunk_size=1000,
+            )
+            for page in pages:
+                for meta in page:
+                    key = meta["path"].removeprefix(above)
+                    if key.encode() > last.encode():
+                        return
+                    yield key, _mark(meta)
 
     def _delete(self, key: str) -> str:
         try:

@@ -1,8 +1,11 @@
 """From a root as it is configured to its store, and from the location of a file to the file."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 
-from aggregator.storage import errors, local_store, random_access, stores, uris
+from aggregator.storage import durable_files, errors, local_store, random_access, stores, uris
 
 
 def open_store(root: str) -> stores.Store:
@@ -43,6 +46,42 @@ def locate(location: str) -> tuple[stores.Store, str]:
         return open_store(root), key
     directory, name = os.path.split(os.path.abspath(location))
     return local_store.LocalStore(directory.rstrip("/")), name
+
+
+def is_there(location: str) -> bool:
+    """Return whether there is a file that can be used; raises MachineError if nobody knows."""
+    store, key = locate(location)
+    return store.is_there(key)
+
+
+def is_same(location: str, other: str) -> bool:
+    """Return whether two locations lead to one file, which exists if they are paths."""
+    if uris.is_remote(location) or uris.is_remote(other):
+        return _place(location) == _place(other)
+    return os.path.samefile(location, other)
+
+
+def _place(location: str) -> tuple[str, ...]:
+    store, key = locate(location)
+    return store.place(key)
+
+
+@contextlib.contextmanager
+def local_copy(location: str) -> Iterator[str]:
+    """Give the path of a file with the same content: its own, or that of a copy for as long as it is needed.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be fetched.
+    """
+    if not uris.is_remote(location):
+        yield location
+        return
+    with tempfile.TemporaryDirectory() as directory, open_file(location) as file:
+        path = os.path.join(directory, os.path.basename(locate(location)[1]))
+        durable_files.write_atomically(path, random_access.pieces(file), sync=False)
+        yield path
 
 
 def open_file(location: str) -> random_access.RandomAccess:

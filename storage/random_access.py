@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Final, Self
 
-from aggregator.storage import durable_files, errors, in_flight, local_files, stores
+from aggregator.storage import durable_files, errors, in_flight, local_files, local_store, stores
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class RandomAccess(abc.ABC):
     size: int
     """Its bytes when it was opened."""
 
-    tag: bytes = b""
-    """Tells an object of a store from others that had its place before (see `stores.Mark`)."""
+    tag: bytes
+    """Tells it from others that have its place before or afterwards (see `stores.Mark`)."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +92,8 @@ class LocalFile(RandomAccess):
     def __init__(self, path: str) -> None:
         self.name = path
         self._fd, status = local_files.open_with_status(path)
-        self.size = status.st_size
+        mark = local_store.mark_of(status)
+        self.size, self.tag = mark.size, mark.tag
 
     def close(self) -> None:
         """Close it."""
@@ -129,8 +130,7 @@ class StoredFile(RandomAccess):
         mark = store.mark(key)
         if mark is None:
             raise FileNotFoundError(2, "No such object", self.name)
-        self.size = mark.size
-        self.tag = mark.tag
+        self.size, self.tag = mark.size, mark.tag
         self._kept: collections.OrderedDict[int, bytes] = collections.OrderedDict()
 
     def close(self) -> None:

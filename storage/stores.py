@@ -97,6 +97,9 @@ class Store(abc.ABC):
     has_directories: bool = False
     """Whether there are directories, which stay when they are empty."""
 
+    has_links: bool = False
+    """Whether `adopt` can make links, so that it matters how an object came to its place."""
+
     deleted_at_once: int = 1000
     """How many keys `delete_many` deals best with."""
 

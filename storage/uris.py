@@ -91,6 +91,15 @@ def split(location: str) -> tuple[str, str]:
     return root.rstrip("/"), urllib.parse.unquote(name)
 
 
+def relative(location: str, root: str) -> str | None:
+    """Return the key of a remote file below a remote root; nothing if it is not below it, by their names."""
+    parts, above = parse(location), parse(root)
+    prefix = f"{above.prefix}/" if above.prefix else ""
+    if (parts.scheme, parts.user, parts.authority) != (above.scheme, above.user, above.authority):
+        return None
+    return parts.prefix.removeprefix(prefix) if parts.prefix.startswith(prefix) else None
+
+
 def absolute(location: str) -> str:
     """Return a path from the root of the file system on, or a remote URI in its usual form."""
     return normal(location) if is_remote(location) else os.path.abspath(location)

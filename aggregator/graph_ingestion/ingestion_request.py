@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from typing import Self
 
 from aggregator import ranges, repository_files
@@ -11,7 +10,7 @@ from aggregator.butler.registry import collection_rows, graph_places, ingested_g
 from aggregator.graph_ingestion import placement, places, transfers
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container, pipeline, provenance_graph
-from aggregator.storage import errors, local_files, uris
+from aggregator.storage import errors, opening, uris
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Request:
     """Whether it is ingested already; then the rest only has to be finished."""
 
     given: str | None
-    """Absolute path of the graph as given; it need not exist."""
+    """Absolute path, or URI, of the graph as given; it need not exist."""
 
     mode: str | None
     """How the graph gets to its place; nothing if it is there."""
@@ -95,14 +94,13 @@ def check(
             "transfer 'direct' can't work: datasets can only share a graph that is inside the repository."
         )
     ranges.COUNT.check("batch_size", batch_size)
-    given = None if uri is None else os.path.abspath(container.graph_path(uri))
+    given = None if uri is None else uris.absolute(container.graph_path(uri))
     header = _read_header(given)
     if header is not None and output_run not in (None, header.output_run):
         raise errors.RefusedError(
             f"{given}: is the graph of run {header.output_run!r}, not of {output_run!r}."
         )
     repository = repository_config.load(butler_path)
-    _check_local(repository)
     repository.check_writeable()
     with contextlib.ExitStack() as open_things:
         source = open_things.enter_context(registry.open_repository(repository, writeable=True))
@@ -125,19 +123,9 @@ def check(
         )
 
 
-def _check_local(repository: repository_config.RepositoryConfig) -> None:
-    """Refuse datastores that no graph can be read from."""
-    for store in repository.datastores:
-        if uris.is_remote(store.root):
-            raise errors.RefusedError(
-                f"{repository.path}: graphs can't be ingested into {store.root} by this version; use the "
-                "reference's command for that."
-            )
-
-
 def _read_header(path: str | None) -> pipeline.Header | None:
     """Return the header of a graph, nothing if it is not there."""
-    if path is None or not local_files.is_there(path):
+    if path is None or not opening.is_there(path):
         return None
     with provenance_graph.ProvenanceGraph(path) as graph:
         return graph.header
@@ -182,7 +170,7 @@ def _check_same(given: str | None, header: pipeline.Header | None, where: ingest
     """Refuse a graph if another one is ingested for its run."""
     if given is None or header is None:
         return
-    if os.path.samefile(given, where[0].file):
+    if opening.is_same(given, where[0].file):
         return
     with container.Container(given) as first, container.Container(where[0].file) as second:
         if first.fingerprint != second.fingerprint:

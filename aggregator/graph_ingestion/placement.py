@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import container
-from aggregator.storage import errors, leases, local_files
+from aggregator.storage import errors, leases, local_files, opening, uris
 
 _log = logging.getLogger(__name__)
 
@@ -21,14 +21,23 @@ def check(mode: str, source: str, where: ingested_graphs.Places, protection: out
     RefusedError
         If so; says why.
     """
-    directory = os.path.dirname(os.path.realpath(source))
-    if mode == "move" and not local_files.is_writeable(directory):
-        raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
+    _check_source(mode, source)
     for place in where:
         output_paths.check(place.file, output_paths.Kind.GRAPH, protection)
         _check_free(source, place)
     for place in where:
         place.store.files.check_adoption(source, place.recorded, mode)
+
+
+def _check_source(mode: str, source: str) -> None:
+    """Refuse a mode that does not suit where a graph is."""
+    if uris.is_remote(source):
+        if mode not in ("auto", "copy", "move"):
+            raise errors.RefusedError(f"{source}: can't be linked; copy or move it instead.")
+        return
+    directory = os.path.dirname(os.path.realpath(source))
+    if mode == "move" and not local_files.is_writeable(directory):
+        raise errors.RefusedError(f"{source}: can't be moved, {directory} is not writeable; copy it instead.")
 
 
 def _check_free(source: str, place: ingested_graphs.Place) -> None:
@@ -38,7 +47,7 @@ def _check_free(source: str, place: ingested_graphs.Place) -> None:
     repository with the same datastore.
     """
     target = place.file
-    if place.is_there and not (os.path.samefile(source, target) or _is_copy(source, target)):
+    if place.is_there and not _is_same(source, target):
         raise errors.RefusedError(
             f"{target}: is there already, and is another graph than {source}. The database does not know it: "
             "its ingestion was interrupted, or the database is older than the datastore, or another one. It "
@@ -108,8 +117,10 @@ def put(
             _check_free(source, place)
 
     files, key = place.address
-    with _explained(place.file):
-        files.adopt(source, key, mode, tick, look)
+    if not files.has_links and place.is_there and _is_copy(source, place.file):
+        return
+    with _explained(place.file), opening.local_copy(source) as path:
+        files.adopt(path, key, mode if path == source else "copy", tick, look)
 
 
 def make_durable(place: ingested_graphs.Place) -> None:
@@ -132,24 +143,42 @@ def origin(place: ingested_graphs.Place) -> str | None:
 
 
 def finish_move(source: str, target: str) -> bool:
-    """Remove a file that was moved, if it is still there; return whether it was.
+    """Remove a graph that was moved, if it is still there; return whether it was.
 
     Raises
     ------
     AggregatorError
         If it can't be removed.
     """
+    if uris.is_remote(source):
+        return _finish_remote_move(source, target)
     real = os.path.realpath(source)
     if not local_files.exists(real) or real == os.path.realpath(target):
         return False
     with _explained(real):
-        if not (os.path.samefile(real, target) or _is_copy(real, target)):
+        if not _is_same(real, target):
             _log.warning("%s: stays, since it is not the graph that was ingested", real)
             return False
         os.unlink(real)
         if os.path.islink(source):
             os.unlink(source)
     return True
+
+
+def _finish_remote_move(source: str, target: str) -> bool:
+    files, key = opening.locate(source)
+    if not files.is_there(key) or opening.is_same(source, target):
+        return False
+    if not _is_copy(source, target):
+        _log.warning("%s: stays, since it is not the graph that was ingested", source)
+        return False
+    if failures := files.delete_many([key]).failures:
+        raise errors.AggregatorError(f"{failures[0]}: can't be removed. Remove it.")
+    return True
+
+
+def _is_same(path: str, other: str) -> bool:
+    return opening.is_same(path, other) or _is_copy(path, other)
 
 
 def _is_copy(path: str, other: str) -> bool:

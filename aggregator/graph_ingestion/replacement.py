@@ -30,7 +30,7 @@ from aggregator.graph_ingestion import (
 )
 from aggregator.schemas import datastore_records
 from aggregator.schemas.graphs import addresses, backed_datasets, provenance_graph
-from aggregator.storage import errors, fault_points, leases, local_files
+from aggregator.storage import errors, fault_points, leases, local_files, opening
 from aggregator.workers.engines import memory
 
 _log = logging.getLogger(__name__)
@@ -93,11 +93,12 @@ class Replacement:
         self._report, self._claim = report, claim
         where = self._place()
         with contextlib.ExitStack() as stack:
+            self._examined = []
             for place in where:
                 # Each of them is going to be all that is left.
                 graph = stack.enter_context(provenance_graph.ProvenanceGraph(place.file))
                 translator, backed = self._examine(graph, where)
-            self._examined = [originals.written(place).tag for place in where]
+                self._examined.append(graph.file.tag)
             if not self._asked.is_ingested:
                 self._forget(backed)
                 self._ingest_graph(where)
@@ -382,7 +383,7 @@ class Replacement:
         """Remove the graph from where it was, if it was to be moved."""
         moved = placement.origin(place)
         given = self._asked.given
-        if moved is None and transfer == "move" and given is not None and local_files.exists(given):
+        if moved is None and transfer == "move" and given is not None and opening.is_there(given):
             moved = given
         if moved is not None and placement.finish_move(moved, place.file):
             _log.info("%s: is now %s", moved, place.file)

@@ -56,7 +56,7 @@ class Provenance:
         argument_types.check(Provenance.__init__, locals())
         self._graph = provenance_graph.ProvenanceGraph(_find_graph(location, run, registry))
         self.path = self._graph.path
-        self.n_bytes = self._graph.n_bytes
+        self.n_bytes = self._graph.file.size
         self.header = self._graph.header
         self.pipeline = self._graph.pipeline
         self._search = node_search.NodeSearch(self._graph)

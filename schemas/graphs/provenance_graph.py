@@ -15,7 +15,7 @@ from aggregator.schemas.graphs import (
     pipeline,
     reading_time,
 )
-from aggregator.storage import errors
+from aggregator.storage import errors, random_access
 
 T = TypeVar("T")
 
@@ -81,9 +81,9 @@ class ProvenanceGraph:
         return self._container.fingerprint
 
     @property
-    def n_bytes(self) -> int:
-        """Size of the file in bytes."""
-        return self._container.file.size
+    def file(self) -> random_access.RandomAccess:
+        """The file itself."""
+        return self._container.file
 
     @property
     def read_since(self) -> int | None:

@@ -551,6 +551,30 @@ class TestS3Store(StoreSuite):
         with pytest.raises(errors.RefusedError, match="no credentials"):
             opening.open_store(f"s3://{bucket}/without").read("a")
 
+    def test_many_are_deleted_by_few_requests(
+        self, bucket: str, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys = [f"d{i % 10}/é {i}" for i in range(2000)]
+        plain = opening.open_store(f"s3://{bucket}/repo")
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: plain.write(key, b"", overwrite=False), keys))
+        with object_servers.FaultyServer(s3, lambda method, path: 0) as counting:
+            monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
+            store = opening.open_store(f"s3://count@{bucket}/repo")
+            store.check()
+            before = counting.n_requests
+            assert store.delete_many([*sorted(keys)[:1000], "d3/missing"]).n_deleted == 1000
+            assert counting.n_requests - before <= 4
+        assert [key for key, _ in plain.list("")] == sorted(keys, key=str.encode)[1000:]
+
+    def test_few_are_deleted_among_many(self, store: stores.Store) -> None:
+        keys = [f"d/{i:04}" for i in range(1500)]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: store.write(key, b"", overwrite=False), keys))
+        done = store.delete_many([*keys[::60], "d/1499a", "d/0000a"])
+        assert (done.n_deleted, done.failures) == (25, [])
+        assert [key for key, _ in store.list("")] == [key for i, key in enumerate(keys) if i % 60]
+
     def test_links_are_refused(self, store: stores.Store) -> None:
         for mode in ("link", "symlink", "hardlink", "relsymlink"):
             with pytest.raises(errors.RefusedError, match="copy or move"):

@@ -162,9 +162,3 @@ def test_a_wrong_prefix(run: small_runs.SmallRun, bucket: str) -> None:
     with pytest.raises(aggregator.AggregatorError, match="not one file"):
         run.aggregate()
     assert not run.output.exists()
-
-
-def test_ingestion_of_graphs_is_refused(run: small_runs.SmallRun) -> None:
-    run.aggregate()
-    with pytest.raises(aggregator.RefusedError, match="can't be ingested into s3://"):
-        aggregator.ingest_graph(str(run.root), str(run.output))

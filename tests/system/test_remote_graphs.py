@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from aggregator.storage import fault_points
 
 import aggregator
 from aggregator.command_line import main
-from tests.helpers import graph_files, kills, object_servers, small_runs
+from tests.helpers import graph_files, kills, object_servers, small_runs, thinning
 
 
 @pytest.fixture(scope="module")
@@ -424,8 +425,10 @@ def test_it_comes_there_meanwhile(
     assert output in done.output
 
 
-@pytest.mark.parametrize("is_old", [False, True])
-@pytest.mark.parametrize("point", ["output", "uploading", "uploaded"])
+KILLS = list(itertools.product(["output", "uploading", "uploaded"], [False, True]))
+
+
+@pytest.mark.parametrize(("point", "is_old"), thinning.thinned(KILLS, KILLS[1:5:2]))
 def test_killed_while_it_is_put_there(
     predicted: str,
     output: str,
