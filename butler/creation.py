@@ -17,7 +17,7 @@ from aggregator.butler.databases import connections, database
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import managers, tables
 from aggregator.schemas import argument_types, output_paths
-from aggregator.storage import durable_files, errors, local_files
+from aggregator.storage import durable_files, errors, local_files, opening, uris
 
 DEFAULT_DATABASE: Final = f"sqlite:///{repository_config.ROOT_TAG}/gen3.sqlite3"
 """Database of a repository, unless another one is wanted."""
@@ -33,14 +33,14 @@ def create_repository(
     namespace: str | None = None,
     dimension_config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a repository: a directory with butler.yaml, and all tables in its database.
+    """Make a repository: a directory, or a place in a bucket, with butler.yaml, and tables in a database.
 
     On failure nothing is left behind, neither files nor tables.
 
     Parameters
     ----------
     root
-        Directory; made if it does not exist.
+        Directory, made if it does not exist; or a URI.
     database_url
         SQLAlchemy URL of the database, by default a SQLite file in the directory. It goes into butler.yaml,
         so it can't hold a password. A PostgreSQL database has to exist.
@@ -59,10 +59,8 @@ def create_repository(
         Raised if the directory can't be written to, or the database fails.
     """
     argument_types.check(create_repository, locals())
-    directory = os.path.abspath(yaml_files.local_path(os.fspath(root), "Butler repository"))
-    path = os.path.join(directory, "butler.yaml")
-    output_paths.check_directory(directory, output_paths.Protection())
-    output_paths.check_writeable(directory)
+    directory = _directory_of(os.fspath(root))
+    path = os.path.join(directory, yaml_files.REPOSITORY)
     _check_absent(path)
     url = database_url or DEFAULT_DATABASE
     _check_url(url, directory)
@@ -77,7 +75,7 @@ def create_repository(
         db.write(_Filling(schema, dimensions))
         try:
             _check_absent(path)
-            durable_files.write_atomically(path, [text.encode()])
+            _write(path, text.encode())
         except BaseException:
             db.write(schema.metadata.drop_all)
             raise
@@ -98,8 +96,29 @@ def compact_dimensions() -> dict[str, Any]:
     return content
 
 
+def _directory_of(root: str) -> str:
+    """Return the directory of a repository, or its URI; refuse one that can't be written."""
+    if uris.is_remote(root):
+        opening.open_store(root.rstrip("/")).check_writeable()
+        return root.rstrip("/")
+    directory = os.path.abspath(yaml_files.local_path(root, "Butler repository"))
+    output_paths.check_directory(directory, output_paths.Protection())
+    output_paths.check_writeable(directory)
+    return directory
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write the configuration, which makes the repository one."""
+    if not uris.is_remote(path):
+        durable_files.write_atomically(path, [content])
+        return
+    store, key = opening.locate(path)
+    with durable_files.writing(path):
+        store.write(key, content, overwrite=False)
+
+
 def _check_absent(path: str) -> None:
-    if local_files.is_taken(path):
+    if output_paths.is_taken(path):
         raise errors.RefusedError(f"{path}: there is a repository here already. Choose another directory.")
 
 
@@ -114,6 +133,11 @@ def _check_url(url: str, root: str) -> None:
                 f"{url}: which file this is would depend on where the repository is used. "
                 "Give an absolute path (sqlite:////...), or one that begins with "
                 f"{repository_config.ROOT_TAG}."
+            )
+        if repository_config.ROOT_TAG in url and uris.is_remote(root):
+            raise errors.RefusedError(
+                f"{root}: a SQLite database can't be in a bucket. Give a PostgreSQL database (--db), or a "
+                "file of this host (--db sqlite:////...)."
             )
         if path := sqlite_urls.path(repository_config.filled_in(url, root)):
             _check_characters(path)
@@ -190,6 +214,9 @@ def _butler_yaml(url: str, namespace: str | None) -> dict[str, Any]:
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[None]:
     """Make a directory; on failure remove it and those above that did not exist."""
+    if uris.is_remote(path):
+        yield
+        return
     made: list[str] = []
     try:
         missing = path

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-from aggregator.storage import durable_files, errors, local_store, random_access, stores, uris
+from aggregator.storage import durable_files, errors, local_files, local_store, random_access, stores, uris
 
 
 def open_store(root: str) -> stores.Store:
@@ -52,6 +52,36 @@ def is_there(location: str) -> bool:
     """Return whether there is a file that can be used; raises MachineError if nobody knows."""
     store, key = locate(location)
     return store.is_there(key)
+
+
+def exists(location: str) -> bool:
+    """Return whether there is anything at a location, only if that is certain.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be found out.
+    """
+    if uris.is_remote(location):
+        return is_there(location)
+    return local_files.exists(location)
+
+
+def read(location: str) -> bytes:
+    """Return the content of a file.
+
+    Raises
+    ------
+    FileNotFoundError, UnusableError, MachineError
+        As for `open_file`.
+    """
+    if not uris.is_remote(location):
+        return local_files.read(location)
+    store, key = locate(location)
+    content = store.read(key)
+    if content is None:
+        raise FileNotFoundError(2, "No such object", location)
+    return content.data
 
 
 def is_same(location: str, other: str) -> bool:

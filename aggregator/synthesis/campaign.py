@@ -14,7 +14,7 @@ from aggregator import ranges
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, summary_document
 from aggregator.schemas.graphs import blocks as block_format
-from aggregator.storage import errors
+from aggregator.storage import errors, uris
 from aggregator.synthesis import (
     chunk_workers,
     graph,
@@ -100,7 +100,7 @@ def synthesize(
     Parameters
     ----------
     root
-        Directory of the run; it becomes a repository, with the predicted graph in it.
+        Directory of the run, or a URI; it becomes a repository, with the predicted graph in it.
     options
         What the run shall be like.
     n_processes
@@ -126,12 +126,16 @@ def synthesize(
     with interruption.Interruption(cancellation) as stopping:
         # It goes on after whatever it was killed at, so one signal is enough.
         done = stopping.attempt(
-            lambda: _synthesize(os.path.abspath(root), options, n_processes, stopping, show)
+            lambda: _synthesize(_place(os.fspath(root)), options, n_processes, stopping, show)
         )
         if done is None:
             stopping.check()
             raise RuntimeError("given up without a signal")
         return done
+
+
+def _place(root: str) -> str:
+    return root.rstrip("/") if uris.is_remote(root) else os.path.abspath(root)
 
 
 def _synthesize(
@@ -161,8 +165,14 @@ def _synthesize(
             with show(totals, started) as shown:
                 _make_files(root, plan, held, n_processes, stopping, shown)
                 shown.phase("writing the graph")
-                path = os.path.join(root, GRAPH)
-                graph.write(path, options, plan.graph, plan.datasets, plan.pipeline_json, held.parts)
+                graph.write(
+                    os.path.join(root, GRAPH),
+                    options,
+                    plan.graph,
+                    plan.datasets,
+                    plan.pipeline_json,
+                    held.parts,
+                )
             held.finish(count(plan.graph, held.parts.read_fates()))
         return Campaign(root, held.counts or {}, time.monotonic() - started, shown.seconds)
 

@@ -9,6 +9,7 @@ import numpy as np
 from aggregator.butler.dimensions import universe
 from aggregator.schemas.graphs import addresses, predicted_writer
 from aggregator.schemas.graphs import pipeline as formats
+from aggregator.storage import durable_files, opening
 from aggregator.synthesis import (
     datasets,
     dimension_data,
@@ -116,7 +117,9 @@ def write(
     """
     dimensions = universe.Universe.from_config(msgspec.json.decode(pipeline_json)["dimensions"])
     chunks = graph.chunks()
-    with predicted_writer.PredictedWriter(path, held.read_dictionary(), LEVEL) as out:
+    store, key = opening.locate(path)
+    place = store.workplace(key, held.directory)
+    with predicted_writer.PredictedWriter(place, held.read_dictionary(), LEVEL) as out:
         out.single("header", msgspec.json.encode(header(options, graph)))
         out.single("pipeline_graph", pipeline_json)
         out.thin_graph(lambda: _quanta(graph, described), lambda: _edges(graph))
@@ -125,6 +128,9 @@ def write(
         out.quanta(held.read_blocks(chunk.number) for chunk in chunks)
         sizes = np.concatenate([held.read_sizes(chunk.number) for chunk in chunks])
         out.addresses(graph.quantum_ids(np.arange(graph.n_quanta)), sizes)
+    if place != path:
+        with durable_files.writing(path):
+            store.publish(place, key, lambda: None)
 
 
 def _quanta(

@@ -8,10 +8,17 @@ from typing import IO, Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.storage import durable_files, local_files
+from aggregator.storage import durable_files, local_files, uris
 
 _DIRECTORY: Final = ".synthesis"
-_NAME: Final = re.compile(r"dictionary|fates|inputs|part-\d{6,}")
+_NAME: Final = re.compile(r"dictionary|fates|inputs|part-\d{6,}|predicted\.qg")
+
+
+def state_directory(root: str) -> str:
+    """Return where the state of a synthesis is kept: in the run itself, or in the working directory."""
+    if not uris.is_remote(root):
+        return root
+    return os.path.abspath(f"{uris.split(root)[1]}.synthesis")
 
 
 class Parts:
@@ -24,7 +31,7 @@ class Parts:
     """
 
     def __init__(self, root: str) -> None:
-        self.directory = os.path.join(root, _DIRECTORY)
+        self.directory = os.path.join(state_directory(root), _DIRECTORY)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

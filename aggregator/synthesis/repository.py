@@ -11,8 +11,9 @@ from aggregator.butler import creation
 from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.butler.databases import database
 from aggregator.butler.registry import batch, registry
+from aggregator.schemas import output_paths
 from aggregator.schemas.graphs import pipeline as formats
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, uris
 from aggregator.synthesis import (
     datasets,
     dimension_data,
@@ -32,10 +33,10 @@ _DATABASE: Final = "gen3.sqlite3"
 
 def create(root: str, options: parameters.SynthesisParameters) -> None:
     """Make the repository unless it is there already."""
-    if local_files.is_taken(os.path.join(root, "butler.yaml")):
+    if output_paths.is_taken(os.path.join(root, "butler.yaml")):
         return
     leftover = os.path.join(root, _DATABASE)
-    if options.database is None and local_files.is_taken(leftover):
+    if not uris.is_remote(root) and options.database is None and local_files.is_taken(leftover):
         # Killed while making it: the configuration comes last.
         os.unlink(leftover)
     creation.create_repository(root, database_url=options.database, namespace=options.namespace)

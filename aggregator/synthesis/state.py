@@ -8,11 +8,11 @@ from typing import Any, Final, Self
 import msgspec
 
 from aggregator.schemas import output_paths
-from aggregator.storage import durable_files, errors, local_files, locks
+from aggregator.storage import durable_files, errors, local_files, locks, opening, uris
 from aggregator.synthesis import parameters, parts
 
 DESCRIPTION: Final = "synthesis.json"
-"""File in the repository with the parameters and, when all is done, the counts."""
+"""File beside the intermediate files with the parameters and, when all is done, the counts."""
 
 
 _ADVICE = "This run is being made; wait until that has finished."
@@ -37,15 +37,17 @@ class State:
     """
 
     def __init__(self, root: str, options: parameters.SynthesisParameters) -> None:
+        run, root = root, parts.state_directory(root)
         output_paths.check_directory(root, output_paths.Protection())
         output_paths.check_writeable(root)
         self._description = os.path.join(root, DESCRIPTION)
-        self.parts = parts.Parts(root)
+        self.parts = parts.Parts(run)
         self._options = options
         self.counts: dict[str, Any] | None = None
         content = _read(root, self._description)
         self._root, self._is_new, self._is_made = root, content is None, not local_files.is_directory(root)
         if content is None:
+            _check_empty(run)
             os.makedirs(root, exist_ok=True)
             self._describe(None, self._check_absent)
         elif content.get("parameters") != options.document():
@@ -90,6 +92,13 @@ class State:
         self._describe(counts)
         self.counts = counts
         self.parts.remove()
+
+
+def _check_empty(run: str) -> None:
+    """Refuse a place in a bucket where something is; a directory is looked at with its description."""
+    if uris.is_remote(run):
+        for _ in opening.open_store(run).list(""):
+            raise errors.RefusedError(f"{run}: is not empty. Choose another place.")
 
 
 def _read(root: str, path: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import hashlib
 
 from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.schemas.checkpoints import ledger
-from aggregator.storage import local_store
+from aggregator.storage import local_store, opening
 
 
 def describe(repository: repository_config.RepositoryConfig) -> str:
@@ -18,7 +18,7 @@ def describe(repository: repository_config.RepositoryConfig) -> str:
     repository
         Its configuration.
     """
-    places = [local_store.identity(repository.root)]
+    places = [opening.open_store(repository.root).identity()]
     places += [store.files.identity() for store in repository.datastores]
     path = sqlite_urls.path(repository.database)
     if path is not None:

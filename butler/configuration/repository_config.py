@@ -79,7 +79,7 @@ class RepositoryConfig:
     """File that the configuration was read from."""
 
     root: str
-    """Absolute path of the directory that ``<butlerRoot>`` stands for."""
+    """Absolute path, or URI, of the directory that ``<butlerRoot>`` stands for."""
 
     database: str = dataclasses.field(repr=False)
     """SQLAlchemy URL of the registry database; it may hold a password."""
@@ -197,8 +197,7 @@ class _Reader:
         self.path = path
         self.config = config
         self.directories = directories
-        root = yaml_files.local_path(config.get("root") or os.path.dirname(path), f"{path}: root")
-        self.root = os.path.abspath(root)
+        self.root = self._place(config.get("root") or os.path.dirname(path), "root")
 
     def defaults(self, name: str, file: str, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return a part of the configuration: shipped table < search path < the repository (``over``)."""
@@ -221,6 +220,10 @@ class _Reader:
         url = registry.get("db")
         if not isinstance(url, str):
             raise errors.RefusedError(f"{self.path}: 'registry: db' is {url!r}; it has to be a database URL.")
+        if ROOT_TAG in url and uris.is_remote(self.root):
+            raise errors.RefusedError(
+                f"{self.path}: 'registry: db' is {url}; a database can't be in a bucket. Name another place."
+            )
         url = filled_in(url, self.root)
         if "://" not in url:
             # What was wrong with it may be a password.
@@ -271,12 +274,12 @@ class _Reader:
         children = [yaml_files.section(child, "datastore") for child in config.get("datastores") or ()]
         return [store for child in children for store in self._datastores(child, constraints)]
 
-    def _place(self, root: str) -> str:
-        """Return a datastore's root as stores know it."""
+    def _place(self, root: str, what: str) -> str:
+        """Return a root as stores know it."""
         if uris.is_remote(root):
             uris.parse(root)
             return root.rstrip("/")
-        return os.path.abspath(yaml_files.local_path(root, f"{self.path}: datastore root"))
+        return os.path.abspath(yaml_files.local_path(root, f"{self.path}: {what}"))
 
     def _file_datastore(
         self, config: Mapping[str, Any], constraints: tuple[Mapping[str, Any], ...]
@@ -286,7 +289,7 @@ class _Reader:
                 raise errors.RefusedError(f"{self.path}: 'datastore: {key}' has to be a mapping.")
         try:
             root, table = config["root"], config["records"]["table"]
-            place = self._place(root.replace(ROOT_TAG, self.root))
+            place = self._place(root.replace(ROOT_TAG, self.root), "datastore root")
         except (KeyError, TypeError, AttributeError) as error:
             raise errors.RefusedError(
                 f"{self.path}: 'datastore: root' or 'datastore: records: table' is missing or malformed."

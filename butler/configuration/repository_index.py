@@ -7,31 +7,29 @@ from typing import Final
 
 import yaml
 from aggregator.butler.configuration import yaml_files
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, opening, uris
 
 _INDEX_FILE: Final = "DAF_BUTLER_REPOSITORY_INDEX"
 _INDEX_TEXT: Final = "DAF_BUTLER_REPOSITORIES"
 
 
 def find(location: str) -> str:
-    """Return the absolute path of a repository's configuration file.
+    """Return the absolute path, or URI, of a repository's configuration file.
 
     Parameters
     ----------
     location
-        An alias of the index, else a local path or ``file:`` URI of the file or its directory.
+        An alias of the index, else a path or URI of the file or its directory.
 
     Raises
     ------
     aggregator.storage.errors.RefusedError
-        There is no such repository, or it is remote.
+        There is no such repository, or it can't be reached.
     """
     index, problem = _read()
     target = index.get(location, location)
-    path = os.path.abspath(yaml_files.local_path(target, "Butler repository"))
-    if local_files.is_directory(path):
-        path = os.path.join(path, "butler.yaml")
-    if local_files.exists(path):
+    path = _configuration(target)
+    if opening.exists(path):
         return path
     aliases = (
         f"the repository index has {sorted(index)}" if index else f"there is no repository index{problem}"
@@ -40,6 +38,15 @@ def find(location: str) -> str:
         f"{path}: there is no Butler repository ({location!r} was given, and {aliases}). "
         "Give the directory with butler.yaml, that file, or an alias of the index."
     )
+
+
+def _configuration(target: str) -> str:
+    """Return where the configuration of a repository is, given that or the directory."""
+    if uris.is_remote(target):
+        is_file = target.endswith((".yaml", ".json"))
+        return uris.normal(target if is_file else f"{target.rstrip('/')}/{yaml_files.REPOSITORY}")
+    path = os.path.abspath(yaml_files.local_path(target, "Butler repository"))
+    return os.path.join(path, yaml_files.REPOSITORY) if local_files.is_directory(path) else path
 
 
 def _read() -> tuple[dict[str, str], str]:

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, opening
+
+REPOSITORY: Final = "butler.yaml"
+"""Name of a repository's configuration file in its directory."""
 
 INCLUDES: Final = "includeConfigs"
 """Key of the files that are merged under the mapping it stands in."""
@@ -108,7 +111,7 @@ def _parse(path: str) -> Any:
     if not path.endswith((".yaml", ".json")):
         raise errors.RefusedError(f"{path}: a configuration file has to be named *.yaml or *.json.")
     try:
-        content = local_files.read(path)
+        content = opening.read(path)
         if path.endswith(".json"):
             return json.loads(content)
         return _load(content, path)
@@ -146,7 +149,7 @@ class _Loader(_BaseLoader):  # type: ignore[misc]
     def _file(self, name: str) -> Any:
         path = os.path.join(self.directory, local_path(name, f"!include in {self.directory}"))
         try:
-            return _load(local_files.read(path), path)
+            return _load(opening.read(path), path)
         except (OSError, local_files.UnusableError) as error:
             raise errors.RefusedError(
                 f"{path}: the file named by !include can't be read ({local_files.reason(error)})."
@@ -174,6 +177,6 @@ def _find(name: str, path: str) -> str:
     """Look a file up where the program runs, then beside the including file."""
     local = local_path(name, f"{INCLUDES} in {path}")
     for directory in ("", os.path.dirname(path)):
-        if local_files.exists(candidate := os.path.join(directory, local)):
+        if opening.exists(candidate := os.path.join(directory, local)):
             return candidate
     raise errors.RefusedError(f"{path}: {INCLUDES} names {name}, which does not exist.")
