@@ -151,12 +151,11 @@ def server(root: str) -> str:
 
 def _s3(parts: uris.Root) -> Any:
     settings = s3_settings.read(parts.user, parts.authority)
-    config: clients.S3Config = {
-        "access_key_id": settings.key,
-        "secret_access_key": settings.secret,
-        "region": settings.region,
-        "virtual_hosted_style_request": False,
-    }
+    config: clients.S3Config = {"region": settings.region, "virtual_hosted_style_request": False}
+    if settings.metadata is None:
+        config |= {"access_key_id": settings.key, "secret_access_key": settings.secret}
+    elif settings.metadata:
+        config["metadata_endpoint"] = settings.metadata
     if settings.token is not None:
         config["session_token"] = settings.token
     if settings.endpoint is not None:

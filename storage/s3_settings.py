@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping
 
@@ -14,6 +15,10 @@ _PROFILE = "LSST_RESOURCES_S3_PROFILE_"
 _ENDPOINT = "S3_ENDPOINT_URL"
 _NO_VALIDATION = "LSST_DISABLE_BUCKET_VALIDATION"
 _REGION = "us-east-1"
+_METADATA = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+
+INSTANCE_CREDENTIALS = "AGGREGATOR_S3_INSTANCE_CREDENTIALS"
+"""Variable that, if not empty, lets the address be asked at which cloud machines hand out credentials."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Settings:
     token: str | None = dataclasses.field(default=None, repr=False)
     """Token of a session."""
 
+    metadata: str | None = None
+    """URL at which this machine hands out credentials, if there are none else and it may be asked; empty for
+    the usual one."""
+
 
 def read(profile: str, bucket: str, environment: Mapping[str, str] | None = None) -> Settings:
     """Return how to reach a bucket.
@@ -51,7 +60,7 @@ def read(profile: str, bucket: str, environment: Mapping[str, str] | None = None
     Raises
     ------
     RefusedError
-        If no credentials are to be found, or something can't be read. Instance metadata is never asked.
+        If no credentials are to be found, or something can't be read.
     """
     given = os.environ if environment is None else environment
     if ":" in bucket and given.get(_NO_VALIDATION, "").lower() in ("", "0", "f", "n", "false"):
@@ -66,13 +75,15 @@ def read(profile: str, bucket: str, environment: Mapping[str, str] | None = None
         # The name is that of a profile in the files, unless a variable has said all about it.
         name = profile if profile and not is_named else given.get("AWS_PROFILE", "")
         key, secret, token = _credentials(name, bool(profile) and not is_named, given)
-    if not key:
+    metadata = given.get(_METADATA, "") if not key and given.get(INSTANCE_CREDENTIALS) else None
+    if not key and metadata is None:
         raise errors.RefusedError(
             f"s3://{profile + '@' if profile else ''}{bucket}: no credentials. Set AWS_ACCESS_KEY_ID and "
-            f"AWS_SECRET_ACCESS_KEY, or {_PROFILE}<name>, or a profile in ~/.aws/credentials."
+            f"AWS_SECRET_ACCESS_KEY, or {_PROFILE}<name>, or a profile in ~/.aws/credentials; or give "
+            "--s3-instance-credentials on a cloud machine that has some."
         )
     region = given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or _REGION
-    return Settings(endpoint, region, key, secret, token)
+    return Settings(endpoint, region, key, secret, token, metadata)
 
 
 def _split(url: str) -> tuple[str | None, str, str]:
@@ -85,7 +96,16 @@ def _split(url: str) -> tuple[str | None, str, str]:
     netloc, slash, path = rest.partition("/")
     user, _, host = netloc.rpartition("@")
     key, _, secret = map(urllib.parse.unquote, user.partition(":"))
-    return f"{scheme}://{host}{slash}{path}".rstrip("/"), key, secret
+    endpoint = f"{scheme}://{host}{slash}{path}".rstrip("/")
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        is_url = scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or re.search(r"[^!-~]", endpoint):
+        # Nothing of it is shown, since what is wrong with it may be a secret.
+        raise errors.RefusedError(f"{_ENDPOINT} or {_PROFILE}*: is no URL of a server.")
+    return endpoint, key, secret
 
 
 def _credentials(name: str, is_asked: bool, given: Mapping[str, str]) -> tuple[str, str, str | None]:

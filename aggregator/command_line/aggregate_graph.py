@@ -78,6 +78,7 @@ _config = options.Fields(configuration.AggregatorConfig)
 )  # fmt: skip
 @options.summary
 @options.metrics
+@options.instance_credentials
 @options.defaults_file
 @click.pass_obj
 def aggregate_graph(

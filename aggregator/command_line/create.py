@@ -14,6 +14,7 @@ from aggregator.workers.engines import thread_pools
     "--dimension-config", "dimension_path", type=options.PATH, metavar="FILE",
     help="YAML or JSON file with the dimension universe [default: one for synthetic runs].",
 )  # fmt: skip
+@options.instance_credentials
 @options.defaults_file
 def create(repo: str, database: str | None, namespace: str | None, dimension_path: str | None) -> None:
     """Make an empty repository in the directory REPO."""

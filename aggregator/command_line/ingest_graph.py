@@ -28,6 +28,7 @@ from aggregator.workers.engines import thread_pools
 @options.progress
 @options.summary
 @options.metrics
+@options.instance_credentials
 @options.defaults_file
 @click.pass_obj
 def ingest_graph(

@@ -1,13 +1,14 @@
 """Options that several commands have, and defaults that are those of the values they become."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 from click import shell_completion
 
-from aggregator.storage import local_files
+from aggregator.storage import local_files, s3_settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What adds options to a command."""
@@ -85,6 +86,21 @@ def _load_file(context: click.Context, parameter: click.Parameter, value: str | 
 defaults_file = click.option(
     "-@", "--options-file", type=PATH, expose_value=False, is_eager=True, callback=_load_file,
     help="YAML file with defaults of these options, in a section named after the command.",
+)  # fmt: skip
+
+
+def _ask_machine(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Let this process, and those that it starts, ask the machine for credentials."""
+    if value and not context.resilient_parsing:
+        before = os.environ.get(s3_settings.INSTANCE_CREDENTIALS)
+        os.environ[s3_settings.INSTANCE_CREDENTIALS] = "1"
+        if before is None:
+            context.call_on_close(lambda: os.environ.pop(s3_settings.INSTANCE_CREDENTIALS, None))
+
+
+instance_credentials = click.option(
+    "--s3-instance-credentials", is_flag=True, expose_value=False, is_eager=True, callback=_ask_machine,
+    help="Ask the cloud machine for credentials, if none are given; it is never asked otherwise.",
 )  # fmt: skip
 
 

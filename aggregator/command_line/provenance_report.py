@@ -55,6 +55,7 @@ from aggregator.workers.engines import thread_pools
     "--exception-table/--no-exception-table", default=True, show_default=True,
     help="Print the numbers of exceptions by task and type.",
 )  # fmt: skip
+@options.instance_credentials
 @options.defaults_file
 @click.pass_obj
 def provenance_report(

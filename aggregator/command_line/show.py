@@ -56,6 +56,7 @@ _CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True,
     help="Text for people, or JSON.",
 )  # fmt: skip
+@options.instance_credentials
 @options.defaults_file
 @click.pass_obj
 def show(invocation: invocations.Invocation, /, graph_or_repo: str, run: str | None, **chosen: Any) -> None:

@@ -14,6 +14,7 @@ from aggregator.workers.engines import thread_pools
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="Text for people, or a JSON document.",
 )  # fmt: skip
+@options.instance_credentials
 @options.defaults_file
 def status(path: str, form: str) -> None:
     """Tell how far an aggregation is: what a checkpoint holds, or the one beside a graph, and who uses it."""

@@ -32,6 +32,7 @@ _run = options.Fields(parameters.SynthesisParameters)
 @options.namespace
 @options.bars
 @options.summary
+@options.instance_credentials
 @options.defaults_file
 @click.pass_context
 def synthesize(

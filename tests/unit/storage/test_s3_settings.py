@@ -34,6 +34,29 @@ def test_an_endpoint_with_keys_that_are_quoted() -> None:
     assert seen(s3_settings.read("", "b", {**KEYS, "S3_ENDPOINT_URL": ""})) == (None, "id", "secret", None)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://k:verysecret@host:9:9",
+        "ftp://host",
+        "https://k:verysecret@",
+        "https://k:s@ho st",
+        "http://h:x",
+    ],
+)
+def test_an_endpoint_that_is_none(url: str) -> None:
+    with pytest.raises(errors.RefusedError, match="no URL of a server") as raised:
+        s3_settings.read("", "b", {**KEYS, "S3_ENDPOINT_URL": url})
+    assert "verysecret" not in str(raised.value)
+
+
+def test_credentials_of_the_machine() -> None:
+    allowed = {"AGGREGATOR_S3_INSTANCE_CREDENTIALS": "1", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://m"}
+    assert s3_settings.read("", "b", allowed).metadata == "http://m"
+    assert s3_settings.read("", "b", {**allowed, **KEYS}).metadata is None
+    assert s3_settings.read("", "b", {"AGGREGATOR_S3_INSTANCE_CREDENTIALS": "1"}).metadata == ""
+
+
 def test_a_profile_of_the_environment() -> None:
     given = {
         **KEYS,
