@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,10 +18,9 @@ from aggregator.storage import (
     errors,
     fault_points,
     in_flight,
-    leases,
     local_files,
-    locks,
     object_clients,
+    remote_store,
     stores,
     uris,
 )
@@ -51,7 +48,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ObjectStore(stores.Store):
+class ObjectStore(remote_store.RemoteStore):
     """Objects of a bucket."""
 
     root: str
@@ -118,13 +115,6 @@ class ObjectStore(stores.Store):
                 return _mark(obstore.head(self._client, self._path(key)))
         except FileNotFoundError:
             return None
-
-    def is_there(self, key: str) -> bool:
-        """Return whether there is an object; where access is denied, nobody knows."""
-        try:
-            return self.mark(key) is not None
-        except local_files.UnusableError as exc:
-            raise errors.MachineError(self.location(key), str(exc)) from exc
 
     def list(self, prefix: str) -> Iterator[tuple[str, stores.Mark]]:
         """Yield what a server lists, in its order, which is that of bytes."""
@@ -212,35 +202,9 @@ class ObjectStore(stores.Store):
             return getattr(exc, "reason", str(exc))
         return ""
 
-    def identity(self) -> tuple[str, int, int]:
-        """Return the root; what is there has no number."""
-        return self.root, 0, 0
-
-    def check_adoption(self, source: str, key: str, mode: str) -> None:
-        """Refuse links."""
-        if mode not in ("auto", "copy", "move"):
-            raise errors.RefusedError(
-                f"{source}: can't be linked to {self.location(key)}; copy or move it there instead."
-            )
-
-    def adopt(
-        self, source: str, key: str, mode: str, tick: Callable[[], None], look: Callable[[], object]
-    ) -> None:
-        """Upload a file."""
-        self._upload(source, key, tick, look)
-
     def place(self, key: str) -> tuple[str, ...]:
         """Return server, bucket and path: several profiles may lead to one bucket."""
         return object_clients.server(self.root), uris.parse(self.root).authority, self._path(key)
-
-    def workplace(self, key: str, directory: str) -> str:
-        """Return a path in the directory."""
-        return os.path.join(directory, os.path.basename(key))
-
-    def publish(self, source: str, key: str, look: Callable[[], object]) -> None:
-        """Upload a file, and remove it here."""
-        self._upload(source, key, lambda: None, look)
-        os.unlink(source)
 
     def _upload(self, source: str, key: str, tick: Callable[[], None], look: Callable[[], object]) -> None:
         """Upload a file, in parts if it is large; it appears with the last one, so that comes after the look.
@@ -271,20 +235,6 @@ class ObjectStore(stores.Store):
         mark = self.mark(key)
         if mark is None or mark.size != size:
             raise errors.MachineError(self.location(key), "is not complete after it was uploaded")
-
-    def make_durable(self, key: str) -> None:
-        """Look whether an object is there: what a server has acknowledged is durable."""
-        if self.mark(key) is None:
-            raise FileNotFoundError(2, "No such object", self.location(key))
-
-    @contextlib.contextmanager
-    def lock(self, key: str, advice: str) -> Iterator[leases.Claim | None]:
-        """Lock an object for the processes of this host."""
-        name = hashlib.blake2b(self.location(key).encode(), digest_size=16).hexdigest()
-        path = os.path.join(tempfile.gettempdir(), f"aggregator-{os.getuid()}-{name}.lock")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with locks.take(self.location(key), fd, advice) as lock:
-            yield lock.claim
 
     @contextlib.contextmanager
     def _explained(self, key: str) -> Iterator[None]:

@@ -18,6 +18,11 @@ def open_store(root: str) -> stores.Store:
     """
     if not uris.is_remote(root):
         return local_store.LocalStore(root)
+    if uris.scheme(root) in uris.WEBDAV:
+        # Only who has remote files needs it.
+        from aggregator.storage import dav_store
+
+        return dav_store.DavStore(root)
     try:
         # Only who has remote files needs it.
         from aggregator.storage import object_store

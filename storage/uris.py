@@ -12,7 +12,8 @@ from aggregator.storage import errors
 
 S3 = frozenset({"s3"})
 GCS = frozenset({"gs"})
-REMOTE = S3 | GCS
+WEBDAV = frozenset({"http", "https", "dav", "davs"})
+REMOTE = S3 | GCS | WEBDAV
 """Schemes that there is a remote store for."""
 
 _UNQUOTED = "/~"

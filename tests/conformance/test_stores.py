@@ -8,12 +8,21 @@ import pathlib
 import pickle
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from aggregator.storage import errors, in_flight, local_files, local_store, opening, stores, testing
+from aggregator.storage import (
+    errors,
+    http_connections,
+    in_flight,
+    local_files,
+    local_store,
+    opening,
+    stores,
+    testing,
+)
 
-from tests.helpers import object_servers
+from tests.helpers import dav_servers, object_servers
 
 KEYS = [
     "plain.json",
@@ -38,6 +47,9 @@ class StoreSuite:
 
     writers_at_once = 8
 
+    impossible = ""
+    """Characters in names that the server of these tests does not take."""
+
     @pytest.fixture
     def fill(self, store: stores.Store) -> Callable[[Iterable[str]], None]:
         """Return what makes many objects, which have their keys as content."""
@@ -50,6 +62,8 @@ class StoreSuite:
 
     @pytest.mark.parametrize("key", KEYS)
     def test_what_is_written_is_read(self, store: stores.Store, key: str) -> None:
+        if set(self.impossible) & set(key):
+            pytest.skip(f"the server takes none of {self.impossible}")
         assert store.read(key) is None
         assert store.mark(key) is None
         store.write(key, b"content of " + key.encode(), overwrite=False)
@@ -64,14 +78,15 @@ class StoreSuite:
         assert list(store.list("")) == [(key, content.mark)]
 
     def test_neighbours_are_told_apart(self, store: stores.Store) -> None:
-        for key in KEYS:
+        keys = [key for key in KEYS if not set(self.impossible) & set(key)]
+        for key in keys:
             store.write(key, key.encode(), overwrite=False)
-        for key in KEYS:
+        for key in keys:
             content = store.read(key)
             assert content is not None
             assert content.data == key.encode()
-        assert store.delete_many(KEYS[:3]).n_deleted == 3
-        assert [key for key, _ in store.list("")] == sorted(KEYS[3:], key=str.encode)
+        assert store.delete_many(keys[:3]).n_deleted == 3
+        assert [key for key, _ in store.list("")] == sorted(keys[3:], key=str.encode)
 
     def test_an_empty_object(self, store: stores.Store) -> None:
         store.write("a/empty", b"", overwrite=False)
@@ -574,6 +589,101 @@ class TestS3Store(StoreSuite):
         done = store.delete_many([*keys[::60], "d/1499a", "d/0000a"])
         assert (done.n_deleted, done.failures) == (25, [])
         assert [key for key, _ in store.list("")] == [key for i, key in enumerate(keys) if i % 60]
+
+    def test_links_are_refused(self, store: stores.Store) -> None:
+        for mode in ("link", "symlink", "hardlink", "relsymlink"):
+            with pytest.raises(errors.RefusedError, match="copy or move"):
+                store.check_adoption("/a", "b", mode)
+
+
+@pytest.fixture(scope="module")
+def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dav_servers.DavServer]:
+    with dav_servers.running(tmp_path_factory.mktemp("dav")) as server:
+        yield server
+        http_connections.idle.close()
+
+
+class TestDavStore(StoreSuite):
+    """Files of a WebDAV server."""
+
+    # The server of these tests looks whether there is a file and moves another one there in two steps.
+    writers_at_once = 1
+    # It takes these in the target of a move for the end of the path.
+    impossible = "?;"
+
+    @pytest.fixture
+    def store(self, dav: dav_servers.DavServer) -> stores.Store:
+        dav.fault = lambda method, path: 0
+        return opening.open_store(dav.new_root())
+
+    @pytest.fixture
+    def root(self, store: stores.Store, dav: dav_servers.DavServer) -> pathlib.Path:
+        return dav.directory / store.root.rpartition("/")[2]
+
+    def test_lists_are_in_the_order_of_bytes(self, store: stores.Store) -> None:
+        keys = ["a-b", "a.b", "a0", "aé", "a/b-c/d", "a/b/c"]
+        for key in keys:
+            store.write(key, b"", overwrite=False)
+        assert [key for key, _ in store.list("")] == sorted(keys, key=str.encode)
+
+    def test_directories_are_not_deleted(self, store: stores.Store, root: pathlib.Path) -> None:
+        """With all that is in them."""
+        store.write("a/b/c", b"1", overwrite=False)
+        done = store.delete_many(["a/b", "a"])
+        assert done.n_deleted == 0
+        assert len(done.failures) == 2
+        assert (root / "a" / "b" / "c").read_bytes() == b"1"
+
+    def test_nothing_is_left_of_what_fails(
+        self, store: stores.Store, root: pathlib.Path, dav: dav_servers.DavServer
+    ) -> None:
+        store.write("a", b"1", overwrite=False)
+        dav.fault = lambda method, path: 403 if method == "MOVE" else 0
+        with pytest.raises((OSError, local_files.UnusableError)):
+            store.write("a", b"2", overwrite=True)
+        dav.fault = lambda method, path: 0
+        assert {path.name: path.read_bytes() for path in root.iterdir()} == {"a": b"1"}
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_denied(self, store: stores.Store, dav: dav_servers.DavServer, status: int) -> None:
+        dav.fault = lambda method, path: status
+        for look in (
+            lambda: store.read("a"),
+            lambda: store.mark("a"),
+            lambda: store.read_range("a", 0, 1),
+            lambda: list(store.list("")),
+        ):
+            with pytest.raises(local_files.UnusableError, match="denied"):
+                look()
+        with pytest.raises(errors.RefusedError, match="denied"):
+            store.check()
+        with pytest.raises(errors.MachineError):
+            store.is_there("a")
+
+    def test_a_server_in_trouble(
+        self, store: stores.Store, dav: dav_servers.DavServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http_connections, "_FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(http_connections, "_LONGEST_PAUSE", 0.002)
+        store.write("a", b"1", overwrite=False)
+        left = iter([503, 500, 429, 0])
+        dav.fault = lambda method, path: next(left, 0)
+        content = store.read("a")
+        assert content is not None
+        assert content.data == b"1"
+        dav.fault = lambda method, path: 503
+        for look in (lambda: store.read("a"), lambda: store.mark("a"), lambda: list(store.list(""))):
+            with pytest.raises(errors.MachineError, match="503"):
+                look()
+
+    def test_a_server_that_only_gives_files(self, store: stores.Store, dav: dav_servers.DavServer) -> None:
+        dav.fault = lambda method, path: 0 if method in ("GET", "HEAD") else 405
+        store.check()
+        with pytest.raises(errors.RefusedError, match="no WebDAV server"):
+            store.check_writeable()
+        with pytest.raises(errors.RefusedError, match="no WebDAV server"):
+            store.check_adoption("/a", "b", "copy")
+        assert store.read("missing") is None
 
     def test_links_are_refused(self, store: stores.Store) -> None:
         for mode in ("link", "symlink", "hardlink", "relsymlink"):
