@@ -106,13 +106,13 @@ def test_files_on_another_device(
     opened.clear()
     elsewhere = shutil.copytree(there, tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
-        original = local_store._mark
+        original = local_store.mark_of
 
         def on_another_device(status: Any) -> Any:
             size, modified, _, inode = local_store._TAG.unpack(original(status).tag)
             return original(status)._replace(tag=local_store._TAG.pack(size, modified, 12345, inode))
 
-        patch.setattr(local_store, "_mark", on_another_device)
+        patch.setattr(local_store, "mark_of", on_another_device)
         done = aggregate(case, elsewhere, dry_run=True)
         assert (opened, done.n_reused) == ([], 39)
         # The new inodes are known now.

@@ -56,14 +56,14 @@ def test_relative_path_is_resolved(tmp_path: pathlib.Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("how", ["file", "text"])
 def test_alias(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     repo = _write(tmp_path / "repo")
-    index = {"main": str(repo), "cloud": "s3://bucket/repo"}
+    index = {"main": str(repo), "cloud": "ftp://host/repo"}
     if how == "file":
         _write(tmp_path, index, "index.yaml")
         monkeypatch.setenv("DAF_BUTLER_REPOSITORY_INDEX", f"{tmp_path}/index.yaml")
     else:
         monkeypatch.setenv("DAF_BUTLER_REPOSITORIES", json.dumps(index))
     assert repository_config.load("main").root == str(repo)
-    with pytest.raises(errors.RefusedError, match=r"s3://bucket/repo is a s3:// location"):
+    with pytest.raises(errors.RefusedError, match=r"ftp://host/repo is a ftp:// location"):
         repository_config.load("cloud")
     with pytest.raises(errors.RefusedError, match=r"\['cloud', 'main'\]"):
         repository_config.load("mian")
@@ -111,7 +111,7 @@ def test_missing_repository(tmp_path: pathlib.Path) -> None:
         ("registry: {db: 'sqlite://'}", "no section 'datastore'"),
         ("", "no section 'datastore'"),
         ({"datastore": {"cls": "my.Datastore"}}, "'my.Datastore' is not supported"),
-        ({"datastore": {"root": "https://host/x"}}, "https://host/x is a https:// location"),
+        ({"datastore": {"root": "ftp://host/x"}}, "ftp://host/x is a ftp:// location"),
         ({"datastore": {"root": 5}}, "'datastore: root'"),
         ({"datastore": {"templates": "mine.yaml"}}, "'datastore: templates' has to be a mapping"),
         ({"datastore": {}, "registry": {"db": 3}}, "'registry: db' is 3"),

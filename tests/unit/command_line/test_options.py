@@ -58,7 +58,7 @@ def test_dictionary_and_level_are_used(sample: samples.Sample) -> None:
         ({"worker_log_level": "LOUD"}, "unknown log level 'LOUD'"),
         ({"log_status_interval": 0.0}, "log_status_interval"),
         ({"output_path": "/nowhere/at/all/out.qg"}, "/nowhere/at/all"),
-        ({"output_path": "s3://bucket/out.qg"}, "only local files"),
+        ({"output_path": "ftp://host/out.qg"}, "only local files"),
     ],
 )
 def test_options_that_cannot_work_are_refused(
