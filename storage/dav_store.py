@@ -183,7 +183,7 @@ class DavStore(remote_store.RemoteStore):
         except (ElementTree.ParseError, ValueError) as exc:
             raise errors.MachineError(self.location(key), f"the server's list is damaged ({exc})") from exc
 
-    def write(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
         """Write a file under another name, and move it."""
         if not overwrite and self.mark(key) is not None:
             raise FileExistsError(17, "There is a file already", self.location(key))

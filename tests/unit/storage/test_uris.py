@@ -58,7 +58,7 @@ def test_locations_are_quoted(key: str, quoted: str) -> None:
     [
         ("s3://b/a", True),
         ("gs://b", True),
-        ("davs://h/a", False),
+        ("davs://h/a", True),
         ("/a/b", False),
         ("file:///a", False),
         ("a://b", False),
