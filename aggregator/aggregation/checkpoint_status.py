@@ -46,6 +46,9 @@ class Status:
     last_run: last_run.LastRun | None
     """How it was used last; nothing if no run has come as far as scanning."""
 
+    has_graph: bool
+    """Whether there is something where the graph was to go."""
+
     def lines(self) -> list[str]:
         """Return it as text."""
         shards_done = f"{self.n_done} of {self.description.n_shards}"
@@ -107,8 +110,14 @@ class Status:
             "failed": f"not in use; the last run did not finish: {last and last.end}",
             "dry run": "not in use; the last run was a dry run and did all it was asked for",
             "incomplete": "not in use; the last run ingested what had succeeded, for a run that goes on",
-            "complete": f"complete; provenance graph: {(last and last.output) or 'none was asked for'}",
+            "complete": f"complete; provenance graph: {self._graph()}",
         }[self._state_name()]
+
+    def _graph(self) -> str:
+        """Return where the last run has put the graph."""
+        if self.last_run is None or self.last_run.output is None:
+            return "none was asked for"
+        return self.last_run.output + (", which is not there any more" if not self.has_graph else "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,6 +199,11 @@ def find(path: str) -> Status | Starting | WithoutCheckpoint:
         path = uris.normal(path) if uris.is_remote(path) else container.local_path(path)
         beside = checkpoints.directory_beside(path)
         if not local_files.is_directory(beside) or not _is_of(beside, path):
+            if not uris.is_remote(path) and not local_files.is_taken(path):
+                raise errors.RefusedError(
+                    f"{path}: is not there. A run that is complete has removed its checkpoint: give the "
+                    "provenance graph."
+                )
             return _read_graph(path)
         path = beside
     layout = checkpoint.Layout(path)
@@ -244,6 +258,7 @@ def read(directory: str) -> Status:
         last_activity=datetime.datetime.fromtimestamp(_last_activity(directory)),
         process=locks.holder(layout.lock),
         last_run=last,
+        has_graph=last is not None and last.output is not None and local_files.is_taken(last.output),
     )
 
 

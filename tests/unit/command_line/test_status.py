@@ -76,7 +76,17 @@ def test_status_after_success(sample: samples.Sample) -> None:
     text = invoke("status", sample.repo / "predicted.qg").stdout
     assert "there is no checkpoint" in text
     assert "complete and removed it" in text
-    assert "can't open" in invoke("status", sample.root / "nothing.qg", code=2).stderr
+    for name in ("nothing.qg", "old.checkpoint"):
+        assert "has removed its checkpoint" in invoke("status", sample.root / name, code=2).stderr
+
+
+def test_status_of_a_run_whose_graph_has_gone(sample: samples.Sample) -> None:
+    output = sample.root / "out.qg"
+    invoke(*aggregation(sample, "-o", str(output), "--keep-checkpoint"))
+    graph = sample.repo / "predicted.qg"
+    assert f"provenance graph: {output}\n" in invoke("status", graph).stdout
+    output.unlink()
+    assert f"provenance graph: {output}, which is not there any more\n" in invoke("status", graph).stdout
 
 
 def test_status_beside_the_output(sample: samples.Sample) -> None:
