@@ -40,7 +40,9 @@ class _Trap:
 
 
 @pytest.mark.parametrize(
-    "value", [_Trap(), np.array([_Trap()], dtype=object), print, io.BytesIO(), object], ids=repr
+    "value",
+    [_Trap(), np.array([_Trap()], dtype=object), print, io.BytesIO(), object],
+    ids=["object", "array", "function", "stream", "class"],
 )
 def test_other_pickles_are_never_run(value: Any, capsys: pytest.CaptureFixture[str]) -> None:
     data = pickle.dumps(value)
@@ -97,7 +99,9 @@ def test_texts_and_bytes(storage_class: str, extension: str, value: Any, data: b
 
 
 @pytest.mark.parametrize(
-    ("chosen", "value"), [(text_files.TextFormat(), b"a"), (text_files.BytesFormat(), "a")], ids=repr
+    ("chosen", "value"),
+    [(text_files.TextFormat(), b"a"), (text_files.BytesFormat(), "a")],
+    ids=["text", "bytes"],
 )
 def test_a_text_is_no_bytes(chosen: file_formats.Format, value: Any) -> None:
     with pytest.raises(TypeError, match="has to be"):
