@@ -149,6 +149,25 @@ class Synthesis(Details, frozen=True, kw_only=True):
     """Inputs and outputs of quanta."""
 
 
+class Execution(Details, frozen=True, kw_only=True):
+    """What `init-run`, `run` and `run-quanta` did."""
+
+    run: str
+    """The run."""
+    predicted_graph: str
+    """The predicted graph."""
+    repository: str
+    """The configuration of the repository."""
+    quanta: int
+    """Quanta that were to be executed."""
+    fates: dict[str, dict[str, int]]
+    """Quanta of each task by what became of them: `success`, `existing`, `failure`, `timeout`, `skipped`."""
+    init_outputs_written: int
+    """Init outputs written."""
+    init_outputs_kept: int
+    """Init outputs that were there."""
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """How a command ended, and what it did."""
 

@@ -15,10 +15,16 @@ PLACES = {
         "aggregator.command_line.ingest_graph",
         "Make a provenance graph a part of its repository, in place of files.",
     ),
+    "init-run": (
+        "aggregator.command_line.init_run",
+        "Write what a run has before its first quantum.",
+    ),
     "provenance-report": (
         "aggregator.command_line.provenance_report",
         "Report on the run in a provenance graph.",
     ),
+    "run": ("aggregator.command_line.run", "Execute the quanta of a graph."),
+    "run-quanta": ("aggregator.command_line.run_quanta", "Execute some quanta, as a batch job."),
     "show": ("aggregator.command_line.show", "Tell what a provenance graph knows."),
     "status": ("aggregator.command_line.status", "Tell how far an aggregation is."),
     "synthesize": (
@@ -28,7 +34,7 @@ PLACES = {
 }
 """Module and help of each command."""
 
-_WITH_PROGRESS = ("aggregate-graph", "ingest-graph", "synthesize")
+_WITH_PROGRESS = ("aggregate-graph", "ingest-graph", "run", "run-quanta", "synthesize")
 """Commands that show their progress."""
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _GRAPH = "provenance.qg"
 """Name of a graph, where none was given."""
 
-_RESUMABLE = frozenset({"aggregate-graph", "ingest-graph", "synthesize", "create"})
+_RESUMABLE = frozenset(
+    {"aggregate-graph", "ingest-graph", "synthesize", "create", "init-run", "run", "run-quanta"}
+)
 """Commands that go on where they were, or begin anew, if they are given again."""
 
 
@@ -94,6 +96,11 @@ def after_aggregation(command: Command, repository: str, done: "aggregation_summ
             command.other("ingest-graph", repository, done.graph_path), "to keep the graph in the repository"
         ),
     ]
+
+
+def after_execution(command: Command, graph: str, repository: str) -> list[Next]:
+    """Return what comes after an execution in which no quantum has failed."""
+    return [Next(command.other("aggregate-graph", graph, repository, "-o", _GRAPH), "to ingest the outputs")]
 
 
 def after_graph(command: Command, *place: str, failures: bool) -> list[Next]:

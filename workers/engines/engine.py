@@ -106,6 +106,10 @@ class Worker(abc.ABC):
         """
 
     @abc.abstractmethod
+    def kill(self) -> None:
+        """End the worker at once, whatever it is at; `Engine.wait` tells when it is gone."""
+
+    @abc.abstractmethod
     def busy_seconds(self) -> float:
         """Return for how long the worker has been at its oldest message; stops of processes don't count."""
 

@@ -46,6 +46,9 @@ class Worker(engine.Worker):
         self.outstanding.append(about)
         self._replies.append((self, outcome or outcomes.GivenUp()))
 
+    def kill(self) -> None:
+        """Do nothing: it is at nothing when anybody can ask for that."""
+
     def busy_seconds(self) -> float:
         """Return 0: nobody can look while it is at a message."""
         return 0.0

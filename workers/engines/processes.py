@@ -51,6 +51,10 @@ class Worker(engine.Worker):
         outcome: outcomes.Outcome = reply
         return outcome
 
+    def kill(self) -> None:
+        """Kill the process."""
+        self.process.kill()
+
     def busy_seconds(self) -> float:
         """Return for how long it has been at its oldest message.
 
@@ -108,6 +112,10 @@ class Engine(engine.Engine):
         for source in sorted(ready, key=lambda source: isinstance(source, int)):
             if source in self._watched:
                 self._look(self._watched[source], found.append)
+        # What a worker has started may hold its ends of pipes for long.
+        for worker in {} if ready else set(self._watched.values()):
+            if worker.how_it_ended() is not None:
+                self._look(worker, found.append)
         return found
 
     def _look(self, worker: Worker, note: Callable[[tuple[engine.Worker, outcomes.Outcome]], None]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import signal
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,10 @@ class Worker(engine.Worker):
             self._since = self._engine.seconds
         self.outstanding.append(about)
         self._messages.append(message)
+
+    def kill(self) -> None:
+        """End, before the next answer."""
+        self._fate = _Fate(0, outcomes.Killed(signal.SIGKILL))
 
     def busy_seconds(self) -> float:
         """Return for how long it has been at its oldest message, as the engine counts seconds."""

@@ -68,7 +68,7 @@ class OracleRun:
     """Name of the chain that shall hold the run."""
 
     manifest: dict[str, Any] = dataclasses.field(repr=False, compare=False)
-    """Quanta in order of execution with their outputs' paths (see `execution.manifest`)."""
+    """Quanta in order of execution with their outputs' paths (see `tests.helpers.oracle.execution`)."""
 
     marks: dict[str, list[str]] = dataclasses.field(repr=False, compare=False)
     """Ids of what is special, by what is special about it.

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-FOLDERS = ("aggregator", "benchmarks", "butler", "docs", "schemas", "storage", "tests", "workers")
-MOVED = ("butler", "schemas", "storage", "workers")
+MOVED = ("butler", "execution", "schemas", "storage", "workers")
 """Folders whose packages are within `aggregator`."""
+
+FOLDERS = ("aggregator", "benchmarks", "docs", "tests", *MOVED)
 
 OTHER = frozenset({"butler.yaml", "butler.cli", "aggregator.formats", "aggregator.UnreadableFile"})
 """No modules: a file of every repository, groups of entry points, an exception in graphs."""

@@ -17,8 +17,9 @@ LAYERS = [
     ["butler"],
     ["workers.engines"],
     ["workers"],
+    ["execution"],
     ["console", "ranges", "repository_files"],
-    ["aggregation", "graph_ingestion", "reading", "reports", "show", "synthesis"],
+    ["aggregation", "graph_ingestion", "reading", "reports", "running", "show", "synthesis"],
     [""],
     ["command_line", "__main__"],
 ]
@@ -28,6 +29,8 @@ DOUBLES = {
     # A module that is about the things in a package of that name, one layer above it.
     "checkpoints": {"aggregator.aggregation", "aggregator.schemas"},
     "configuration": {"aggregator.aggregation", "aggregator.butler"},
+    # What executes quanta, and the files that this leaves.
+    "execution": {"aggregator", "aggregator.schemas"},
     "registry": {"aggregator.butler.registry", "aggregator.butler"},
     "show": {"aggregator.command_line", "aggregator"},
     # What stands in for the implementations of an interface in tests.
@@ -41,7 +44,7 @@ DOUBLES = {
 def modules() -> dict[str, pathlib.Path]:
     """Return the files of all modules by name."""
     result = {}
-    for folder in ("aggregator", "butler", "schemas", "storage", "workers"):
+    for folder in ("aggregator", "butler", "execution", "schemas", "storage", "workers"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = list(path.relative_to(ROOT).with_suffix("").parts)
             if folder != "aggregator":

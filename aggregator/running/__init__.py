@@ -1,0 +1,1 @@
+"""Runs of predicted graphs: what executes them for a user, and tells of it."""

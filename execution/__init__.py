@@ -1,0 +1,1 @@
+"""Execution of quanta: tasks, and what runs them."""
