@@ -82,7 +82,7 @@ def test_what_was_lost_is_ingested_again(
             marker.write_text("")
             _, complaints = running.communicate(timeout=120)
         assert running.returncode == 0, complaints
-        assert ("ingested again" in complaints) is not point.startswith("graph")
+        assert ("offered again" in complaints) is not point.startswith("graph")
         assert case.content() == undisturbed
 
 

@@ -1,8 +1,6 @@
 """The ingester: brings accepted outputs into the database (aggregate-and-ingest.md section 3)."""
 
-import dataclasses
 import logging
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -28,32 +26,8 @@ from aggregator.workers.roles.ingesting import (
     dataset_rows,
     foreign_graphs,
     registrations,
+    tallies,
 )
-
-_NAMED: Final = 10
-"""Datasets that are named, of all that do not belong in the database."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Tally:
-    """What came of some batches, as in `messages.Ingested`."""
-
-    n_ingested: int = 0
-    n_skipped: int = 0
-    n_again: int = 0
-    conflicts: list[messages.Conflict] = dataclasses.field(default_factory=list)
-
-    def reply(self, lines: list[ledger.Line], stale: list[str]) -> messages.Ingested:
-        """Return it as a message."""
-        return messages.Ingested(
-            lines,
-            self.n_ingested,
-            self.n_skipped,
-            self.conflicts,
-            self.n_again,
-            n_stale=len(stale),
-            stale=stale[:_NAMED],
-        )
 
 
 class Ingester:
@@ -88,7 +62,7 @@ class Ingester:
         self._files: list[batch.File] = []
         self._lines: list[ledger.Line] = []
         self._n_datasets = 0
-        self._known: dict[int, ledger.Line] = {}
+        self._ledger: dict[int, ledger.Line] = {}
         # Verdicts of each shard, and the number of its datasets for those that the ledger tells of.
         self._taken: dict[int, bytes] = {}
         self._believed: dict[int, int] = {}
@@ -125,7 +99,7 @@ class Ingester:
         if not self._setup.dry_run:
             registrations.register(self._registry, self._setup, self._header, self._pipeline)
             # Whether it is true is found out before anything relies on it.
-            self._known = ledger.read(self._layout.ledger, self._place, self._run)
+            self._ledger = ledger.read(self._layout.ledger, self._place, self._run)
         return messages.Ready()
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
@@ -150,7 +124,7 @@ class Ingester:
             n_datasets=len(rows),
         )
         self._lines.append(line)
-        if self._known.get(opened.shard) == line:
+        if self._ledger.get(opened.shard) == line:
             self._believed[opened.shard] = len(rows)
             return
         self._n_datasets += len(rows)
@@ -174,14 +148,14 @@ class Ingester:
         self._lines, self._n_datasets = [], 0
         if self._setup.dry_run:
             return messages.Ingested(lines, n_datasets, 0, [])
-        tally = _Tally()
+        tally = tallies.Tally()
         self._write(tally)
         if self._registry.n_connections != self._n_connections:
             self._complete(tally)
         # With conflicts, all of the batch is offered again by the next run.
         return tally.reply([] if tally.conflicts else lines, [])
 
-    def _write(self, tally: _Tally) -> None:
+    def _write(self, tally: tallies.Tally) -> None:
         """Write the datasets that were gathered in one transaction, and count them."""
         datasets, files = self._datasets, self._files
         self._datasets, self._files = [], []
@@ -231,7 +205,7 @@ class Ingester:
         self._check_output()
         if self._setup.dry_run:
             return messages.Ingested([], 0, 0, [])
-        tally = _Tally()
+        tally = tallies.Tally()
         n_offered, present = self._complete(tally)
         # In incomplete mode, what is held now may be accepted again.
         if self._setup.incomplete or len(present) <= n_offered:
@@ -251,7 +225,7 @@ class Ingester:
             )
             output_paths.check_again(path, output_paths.Kind.GRAPH, protection)
 
-    def _complete(self, tally: _Tally) -> tuple[int, addresses.Ids]:
+    def _complete(self, tally: tallies.Tally) -> tuple[int, addresses.Ids]:
         """Offer again what was committed and is not in the database.
 
         Parameters
@@ -283,10 +257,10 @@ class Ingester:
         dataset_ids.complete(offer_missing, self._place, self._run, self._log.warning)
         return n_offered, present
 
-    def _offer_missing(self, present: addresses.Ids, tally: _Tally) -> tuple[int, int]:
+    def _offer_missing(self, present: addresses.Ids, tally: tallies.Tally) -> tuple[int, int]:
         """Commit what is missing; return the numbers of datasets that should be there, and of those."""
         n_offered = n_missing = 0
-        again = _Tally(conflicts=tally.conflicts)
+        again = tallies.Tally(conflicts=tally.conflicts)
         for shard, verdict in self._taken.items():
             with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
                 ids = opened.column("dataset.id")
