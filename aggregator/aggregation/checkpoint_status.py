@@ -14,6 +14,8 @@ from aggregator.schemas.checkpoints import checkpoint, digest, last_run, ledger,
 from aggregator.schemas.graphs import container, predicted, provenance_graph
 from aggregator.storage import errors, local_files, locks, uris
 
+_NOT_BEGUN = "no run has come as far as scanning. The same command goes on"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
@@ -105,7 +107,7 @@ class Status:
         last = self.last_run
         return {
             "running": f"running, in use by {self.process}",
-            "not begun": "not in use; no run has come as far as scanning. The same command goes on",
+            "not begun": f"not in use; {_NOT_BEGUN}",
             "killed": "not in use; the last run was killed. The same command goes on",
             "failed": f"not in use; the last run did not finish: {last and last.end}",
             "dry run": "not in use; the last run was a dry run and did all it was asked for",
@@ -128,15 +130,18 @@ class Starting:
     """Where the checkpoint is."""
 
     process: str
-    """Process that works on it."""
+    """Process that works on it; empty if it has gone."""
 
     def lines(self) -> list[str]:
         """Return it as text."""
-        return [f"{self.directory}: a run is starting, in use by {self.process}"]
+        if self.process:
+            return [f"{self.directory}: a run is starting, in use by {self.process}"]
+        return [f"{self.directory}: not in use; {_NOT_BEGUN}"]
 
     def document(self) -> status_document.Status:
         """Return it as programs read it."""
-        return status_document.Status(state="starting", process=self.process, checkpoint=self.directory)
+        state = "starting" if self.process else "not begun"
+        return status_document.Status(state=state, process=self.process or None, checkpoint=self.directory)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,7 +213,7 @@ def find(path: str) -> Status | Starting | WithoutCheckpoint:
         path = beside
     layout = checkpoint.Layout(path)
     process = locks.holder(layout.lock)
-    if process and not local_files.exists(layout.manifest):
+    if (process or local_files.exists(layout.lock)) and not local_files.exists(layout.manifest):
         return Starting(path, process)
     return read(path)
 

@@ -107,6 +107,12 @@ def test_status_of_a_run_that_is_starting(tmp_path: pathlib.Path) -> None:
     with checkpoints.Checkpoint(directory):
         [line] = checkpoint_status.find(directory).lines()
         assert line.startswith(f"{directory}: a run is starting, in use by process {os.getpid()}")
+    status = checkpoint_status.find(directory)
+    assert status.lines() == [
+        f"{directory}: not in use; no run has come as far as scanning. The same command goes on"
+    ]
+    assert (status.document().state, status.document().process) == ("not begun", None)
+    os.unlink(os.path.join(directory, "aggregation.lock"))
     with pytest.raises(errors.RefusedError, match="not a checkpoint"):
         checkpoint_status.find(directory)
 
