@@ -43,7 +43,7 @@ def accepted(value: Any, storage_class: str) -> Any:
     raise TypeError(f"it is of type {type(value).__name__}, and has to be of type {kind.__name__}")
 
 
-def converted(value: Any, stored: str, wanted: str) -> Any:
+def converted(value: Any, stored: str, target: str) -> Any:
     """Return the object of a storage class that one of another stands for.
 
     Parameters
@@ -52,27 +52,27 @@ def converted(value: Any, stored: str, wanted: str) -> Any:
         The object as its format returns it.
     stored
         Storage class that the dataset was written with.
-    wanted
-        Storage class that it is wanted in.
+    target
+        Storage class of the object that is returned.
 
     Raises
     ------
     ValueError
         If there is no conversion.
     """
-    kind = table_kinds.OF_STORAGE_CLASSES.get(wanted)
+    kind = table_kinds.OF_STORAGE_CLASSES.get(target)
     if kind is not None and table_kinds.of(value) is not None:
         # Only who has tables needs that library.
         from aggregator.butler.formatting import arrow_tables
 
         return arrow_tables.from_arrow(arrow_tables.to_arrow(value), kind)
-    if wanted in ("", stored):
+    if target in ("", stored):
         return value
-    if wanted == "StructuredDataDict" and stored == _METADATA:
+    if target == "StructuredDataDict" and stored == _METADATA:
         return _flattened(value)
-    if wanted in _TYPES and isinstance(value, _TYPES[wanted]):
+    if target in _TYPES and isinstance(value, _TYPES[target]):
         return value
-    raise ValueError(f"a dataset of storage class {stored} can't be had as {wanted}")
+    raise ValueError(f"a dataset of storage class {stored} can't be had as {target}")
 
 
 def _flattened(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,16 +107,16 @@ class Engine(engine.Engine):
         self._clock.tick()
         ready = connection.wait(list(self._watched), seconds)
         self._clock.tick()
-        found: list[tuple[engine.Worker, outcomes.Outcome]] = []
+        answers: list[tuple[engine.Worker, outcomes.Outcome]] = []
         # A pipe can hold replies of a process that is gone; they count.
         for source in sorted(ready, key=lambda source: isinstance(source, int)):
             if source in self._watched:
-                self._look(self._watched[source], found.append)
+                self._look(self._watched[source], answers.append)
         # What a worker has started may hold its ends of pipes for long.
         for worker in {} if ready else set(self._watched.values()):
             if worker.how_it_ended() is not None:
-                self._look(worker, found.append)
-        return found
+                self._look(worker, answers.append)
+        return answers
 
     def _look(self, worker: Worker, note: Callable[[tuple[engine.Worker, outcomes.Outcome]], None]) -> None:
         """Note what a worker has answered, and how it ended if it has."""

@@ -1,7 +1,6 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from aggregator.butler.datastores import catalog, datastore
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import predicted
 from aggregator.storage import in_flight, local_files, stores
+from aggregator.workers.roles.scanning import memory_budget
 
 _READ_AHEAD = 1 << 25
 """Bytes of files that are read ahead, at most. What does not fit is read when its turn comes."""
@@ -69,32 +69,6 @@ class _Search(NamedTuple):
     """Why it can't be read, or nobody can know whether it exists."""
 
 
-class _Room:
-    """Memory for what is read by several threads and has not been taken yet.
-
-    Parameters
-    ----------
-    size
-        Bytes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> None:
-        """Take some room; raise TooLargeError if there is not enough."""
-        with self._lock:
-            if size > self._left:
-                raise stores.TooLargeError
-            self._left -= size
-
-    def give_back(self, size: int) -> None:
-        """Give back what was taken."""
-        with self._lock:
-            self._left += size
-
-
 class ExecutionFiles:
     """Finds files of a repository.
 
@@ -115,7 +89,7 @@ class ExecutionFiles:
         self._looked: list[tuple[str, bytes]] = []
         self._reads: dict[str, in_flight.Job[tuple[_Search, int] | None]] = {}
         self._looks: dict[str, in_flight.Job[_Search]] = {}
-        self._room = _Room(_READ_AHEAD)
+        self._room = memory_budget.Budget(_READ_AHEAD)
 
     def take_looked(self) -> list[tuple[str, bytes]]:
         """Return what was looked at since the last call: the file's name and its tag.
@@ -150,7 +124,7 @@ class ExecutionFiles:
         self._reads.clear()
         self._looks.clear()
         self._looked.clear()
-        self._room = _Room(_READ_AHEAD)
+        self._room = memory_budget.Budget(_READ_AHEAD)
 
     def begin_reading(self, dataset: predicted.Dataset) -> None:
         """Begin what `read` waits for."""
@@ -258,7 +232,7 @@ class ExecutionFiles:
             looked.append((f"{file.store}:{key}", digest.MISSING))
         return _Search(File(store, key, None), looked)
 
-    def _read_ahead(self, places: Sequence[Place], room: _Room) -> tuple[_Search, int] | None:
+    def _read_ahead(self, places: Sequence[Place], room: memory_budget.Budget) -> tuple[_Search, int] | None:
         """Return what comes of reading, and the room that it takes; nothing if there is none."""
         taken = 0
 
