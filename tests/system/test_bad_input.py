@@ -159,7 +159,7 @@ def _as_nobody(case: kills.Case, *more: str) -> subprocess.CompletedProcess[str]
     """Aggregate as a user without privileges."""
     # That user may have no access to the libraries: aggregating another copy before imports all of them.
     code = (
-        "import difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
+        "import configparser, difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
         "config = aggregator.AggregatorConfig(mock_storage_classes=True, output_path=sys.argv[2] + '/o.qg')\n"
         "aggregator.aggregate_graph(sys.argv[2] + '/predicted.qg', sys.argv[2], config)\n"
         "os.setgid(65534); os.setuid(65534)\n"
@@ -399,7 +399,8 @@ def test_damaged_block_inside_the_graph_is_named(case: kills.Case) -> None:
     with predicted.PredictedGraph(str(case.run.predicted_path)) as graph:
         table = graph.address_table()
         offset = int(table.offsets[3, 0])
-        start, _ = graph._container._members["quantum_datasets.mb"]
+        header, _ = graph._container._members["quantum_datasets.mb"]
+        start = graph._container._begin("quantum_datasets.mb", header)
     with open(case.run.predicted_path, "r+b") as stream:
         stream.seek(start + offset + 20)
         stream.write(b"\xff" * 16)
@@ -426,7 +427,7 @@ def test_same_data_id_under_another_id_is_named_with_both_ids(case: kills.Case, 
     db.close()
     code, complaints = run(case)
     assert code == 1
-    assert "1 datasets could not be ingested" in complaints
+    assert "1 dataset could not be ingested" in complaints
     assert plain in complaints
     assert other in complaints
 

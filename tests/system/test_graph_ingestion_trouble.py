@@ -253,7 +253,7 @@ def as_nobody(
     """Run the command as somebody whom permissions stop."""
     # That user may have no access to the libraries: ingesting another graph before imports all of them.
     code = (
-        "import difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
+        "import configparser, difflib, os, sys, aggregator, aggregator.command_line.main as c\n"
         "aggregator.ingest_graph(sys.argv[1], sys.argv[2], transfer='copy')\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "c.main(['ingest-graph', *sys.argv[3:]])"
