@@ -155,6 +155,8 @@ class DavStore(remote_store.RemoteStore):
         except FileNotFoundError:
             return None
         self._check_read(key, answer)
+        if "content-length" not in answer.headers:
+            raise local_files.UnusableError("the server does not tell its size")
         return answer.mark()
 
     def list(self, prefix: str) -> Iterator[tuple[str, stores.Mark]]:
