@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import os
 import re
@@ -129,6 +128,9 @@ def _credentials(name: str, is_asked: bool, given: Mapping[str, str]) -> tuple[s
 def _section(path: str, name: str, before: str) -> Mapping[str, str]:
     if not local_files.is_there(path):
         return {}
+    # Most commands know this module for a name in it.
+    import configparser
+
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(local_files.read(path).decode())

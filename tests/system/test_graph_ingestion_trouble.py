@@ -49,7 +49,7 @@ def test_refused(aggregated_sample: samples.Sample) -> None:
             aggregated_sample, aggregated_sample.repo / "predicted.qg"
         ),
         "extension": lambda: sample_case.ingest(aggregated_sample, aggregated_sample.root / "expected.json"),
-        "local files": lambda: aggregator.ingest_graph(aggregated_sample.repo, "s3://bucket/graph.qg"),
+        "local files": lambda: aggregator.ingest_graph(aggregated_sample.repo, "ftp://host/graph.qg"),
     }.items():
         sample_case.unchanged(aggregated_sample, call, match)
     assert graph.exists()
