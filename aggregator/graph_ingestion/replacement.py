@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from aggregator.graph_ingestion import (
 )
 from aggregator.schemas import datastore_records
 from aggregator.schemas.graphs import addresses, backed_datasets, provenance_graph
-from aggregator.storage import errors, fault_points, leases, local_files, opening
+from aggregator.storage import errors, fault_points, leases, local_files, opening, stores
 from aggregator.workers.engines import memory
 
 _log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Replacement:
         for some in self._batches(backed, "forgotten"):
             ids = [each.dataset_id for each in some]
             self.summary.n_forgotten += self._registry.datasets.forget(
-                self._asked.run, ids, self._kept, self._is_resized
+                self._asked.run, ids, self._kept, self._resized_among
             )
             fault_points.reached("forgotten")
             self._tick()
@@ -313,7 +313,7 @@ class Replacement:
         ids = [dataset_id for dataset_id, _, _ in offered.datasets]
         if self._careful:
             self.summary.n_forgotten += self._registry.datasets.forget(
-                self._asked.run, ids, self._kept, self._is_resized
+                self._asked.run, ids, self._kept, self._resized_among
             )
             offered = dataclasses.replace(
                 offered,
@@ -337,17 +337,22 @@ class Replacement:
         self._refused.update(conflict.dataset_id for conflict in done.conflicts)
         return self._refused.union(self._resized).intersection(ids)
 
-    def _is_resized(self, dataset_id: str, records_table: str, path: str, size: int) -> bool:
-        """Return whether a dataset's file has another size than is recorded; then it is left alone."""
-        place = ingested_graphs.Place(self._stores[records_table], path)
-        try:
-            mark = place.mark()
-        except local_files.UnusableError:
-            # A link that leads nowhere has nothing to lose.
-            return False
-        resized = mark is not None and mark.size != size
-        if resized:
-            self._resized[dataset_id] = place.file
+    def _resized_among(self, records_table: str, files: Sequence[tuple[str, str, int]]) -> set[str]:
+        """Return the datasets whose files have another size than is recorded; they are left alone."""
+        resized = set()
+        by_store: dict[str, list[tuple[str, str, int]]] = {}
+        for dataset_id, path, size in files:
+            store, key = ingested_graphs.Place(self._stores[records_table], path).address
+            by_store.setdefault(store.root, []).append((dataset_id, key, size))
+        for root, some in by_store.items():
+            store = opening.open_store(root)
+            for (dataset_id, key, size), look in zip(
+                some, store.marks([key for _, key, _ in some]), strict=True
+            ):
+                # A link that leads nowhere has nothing to lose.
+                if isinstance(look, stores.Mark) and look.size != size:
+                    self._resized[dataset_id] = store.location(key)
+                    resized.add(dataset_id)
         return resized
 
     def _check_unchanged(self, where: ingested_graphs.Places) -> None:

@@ -1,15 +1,16 @@
 """Rows of datasets, deleted within a transaction while their files stay (butler-repository.md section 8)."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
 from aggregator.butler.registry import collection_rows, tables
 from aggregator.storage import fault_points
 
-Judgement = Callable[[str, str, str, int], bool]
-"""Tells from dataset id, table of file records, path and recorded size (bytes) whether a file is changed."""
+Judgement = Callable[[str, Sequence[tuple[str, str, int]]], Collection[str]]
+"""Is given the name of a table of file records, with dataset id, path and recorded bytes of some files;
+returns the ids of those that are changed."""
 
 
 def forget(
@@ -51,9 +52,10 @@ def forget(
     with _staged(registry, connection, ids) as stage:
         doomed = _existing(registry, connection, stage, run_id)
         for name, paths in kept.items():
-            for dataset_id, path, size in _with_paths(registry, connection, stage, name, paths):
-                if path in paths or (is_changed is not None and is_changed(dataset_id, name, path, size)):
-                    doomed.discard(dataset_id)
+            files = [tuple(row) for row in _with_paths(registry, connection, stage, name, paths)]
+            doomed.difference_update(dataset_id for dataset_id, path, _ in files if path in paths)
+            if is_changed is not None:
+                doomed.difference_update(is_changed(name, [file for file in files if file[1] not in paths]))
     if not doomed:
         return 0
     with _staged(registry, connection, doomed) as stage:
