@@ -255,11 +255,16 @@ def read(filename: str, dimensions: universe.Universe) -> quantum_provenance.Qua
     ------
     RefusedError
         If there is no such file, or it is another kind of file.
+    FormatError
+        If it is damaged.
     """
     with contextlib.closing(
         sqlite.Sqlite(filename, writeable=False, busy_timeout_ms=sqlite.BUSY_TIMEOUT_MS)
     ) as db:
-        return db.read(lambda connection: _read(db, connection, filename, dimensions))
+        try:
+            return db.read(lambda connection: _read(db, connection, filename, dimensions))
+        except (ValueError, LookupError) as exc:
+            raise errors.FormatError(filename, "", f"is damaged ({exc})") from exc
 
 
 def _read(

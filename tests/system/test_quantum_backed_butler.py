@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -286,6 +288,13 @@ def test_a_database_is_shipped(tmp_path: pathlib.Path) -> None:
     assert len(provenance.datastore_records["FileDatastore@<butlerRoot>"]) == 2
     assert len(provenance.available_inputs) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["repo", "shipped.sqlite3"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "shipped.sqlite3")) as connection, connection:
+        connection.execute("UPDATE qga_provenance SET dataset_id = 'x' WHERE kind = 'actual_inputs'")
+    with pytest.raises(errors.FormatError, match="is damaged"):
+        private_database.read(str(tmp_path / "shipped.sqlite3"), dimensions)
+    (tmp_path / "text").write_text("no database at all, but long enough to be looked at")
+    with pytest.raises(errors.RefusedError, match="text"):
+        private_database.read(str(tmp_path / "text"), dimensions)
 
 
 def test_a_killed_process_leaves_what_it_had_written(
