@@ -207,13 +207,15 @@ def test_a_component_is_missing(case: butlers.Case) -> None:
             each.get(parts.makeComponentRef("output"))
 
 
-@pytest.mark.parametrize("value", [{"summary": {}, "output": {}}, {"summary": {}, "output": {}, "data": 1}])
-def test_a_composite_is_written_as_a_whole_or_not_at_all(case: butlers.Case, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("data", "problem"), [({}, "has no component 'data'"), ({"data": 1}, "has to be of type list")]
+)
+def test_a_composite_is_written_as_a_whole_or_not_at_all(case: butlers.Case, data: Any, problem: str) -> None:
     butler, parts = case.tested(), case.ref(case.outputs["parts"])
     butler.put({"summary": {"a": 1}, "output": {"b": 2}, "data": [3]}, parts)
     again = case.tested()
-    with pytest.raises((RuntimeError, TypeError)):
-        again.put(value, parts)
+    with pytest.raises((RuntimeError, TypeError), match=problem):
+        again.put({"summary": {}, "output": {}, **data}, parts)
     assert again.get(parts) == {"summary": {"a": 1}, "output": {"b": 2}, "data": [3]}
 
 
