@@ -116,18 +116,18 @@ class Contents:
         value = self._decode(artifact, data, parameters)
         if component is None:
             return value, source
-        chosen = self._format(artifact)
-        classes = {**self._components.get(source, {}), **chosen.derived}
+        file_format = self._format(artifact)
+        classes = {**self._components.get(source, {}), **file_format.derived}
         if component not in classes:
             raise KeyError(f"storage class {source} has no component {component!r}")
-        return chosen.component(value, component), classes[component]
+        return file_format.component(value, component), classes[component]
 
     def _decode(self, artifact: artifacts.Artifact, data: bytes, parameters: Mapping[str, Any]) -> Any:
-        chosen = self._format(artifact)
-        if strange := sorted(set(parameters) - chosen.parameters):
+        file_format = self._format(artifact)
+        if strange := sorted(set(parameters) - file_format.parameters):
             raise KeyError(f"storage class {artifact.record.storage_class} has no parameter {strange[0]!r}")
         try:
-            return chosen.decode(data, parameters)
+            return file_format.decode(data, parameters)
         except (file_formats.ParameterError, errors.RefusedError):
             raise
         except Exception as error:

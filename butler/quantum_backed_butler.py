@@ -19,6 +19,7 @@ from aggregator.butler import (
     dataset_refs,
     limited_butler,
     private_database,
+    stored_datasets,
 )
 from aggregator.butler import quantum as quantum_module
 from aggregator.butler.formatting import dataset_provenance
@@ -74,10 +75,10 @@ class QuantumBackedButler(limited_butler.LimitedButler):
     ) -> None:
         self.dimensions = files.dimensions
         self._artifacts = files
-        self._contents = dataset_contents.Contents(files.storage_classes, unpickle=unpickle)
+        contents = dataset_contents.Contents(files.storage_classes, unpickle=unpickle)
+        self._datasets = stored_datasets.StoredDatasets(files, database, contents, dataset_types or {})
         self._database = database
         self._accesses = accesses.Accesses(predicted_inputs, predicted_outputs, database)
-        self._dataset_types = dict(dataset_types or {})
         self._strict = strict
         self._metrics = limited_butler.ButlerMetrics()
 
@@ -206,7 +207,7 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         self._check_storage_class(target)
         try:
             with self._metrics.getting():
-                value = self._read(ref, dict(parameters or {}), target)
+                value = self._datasets.read(ref, dict(parameters or {}), target)
         except FileNotFoundError:
             self._accesses.note_missing(ref.id)
             raise
@@ -247,12 +248,18 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         if self._database.rows([ref.id]):
             raise AlreadyPutError(f"{ref}: is written already; a quantum writes each output once.")
         with self._metrics.putting():
-            self._write(obj, ref, provenance or dataset_provenance.DatasetProvenance())
+            rows = self._datasets.write(obj, ref, provenance or dataset_provenance.DatasetProvenance())
+            self._accesses.note_written(ref.id)
+            try:
+                self._database.insert(rows)
+            except BaseException:
+                self._accesses.note_purged([ref.id])
+                raise
         return ref
 
     def stored_many(self, refs: Iterable[dataset_refs.DatasetRef]) -> dict[dataset_refs.DatasetRef, bool]:
         """Return for each of many datasets whether its files are there, all of them."""
-        looks = {ref: bool(files) for ref, files in self._present(refs).items()}
+        looks = {ref: bool(files) for ref, files in self._datasets.present(refs).items()}
         self._accesses.note_looks((ref.id, is_there) for ref, is_there in looks.items())
         return looks
 
@@ -261,11 +268,11 @@ class QuantumBackedButler(limited_butler.LimitedButler):
     ) -> dict[dataset_refs.DatasetRef, limited_butler.DatasetURIs]:
         """Return where the files of many datasets are; see `LimitedButler.get_many_uris`."""
         result = {}
-        for ref, files in self._present(refs).items():
+        for ref, files in self._datasets.present(refs).items():
             if files:
                 result[ref] = _uris(files, "")
             elif predict:
-                result[ref] = _uris(next(iter(self._predicted(ref)), []), "#predicted")
+                result[ref] = _uris(next(iter(self._datasets.predicted(ref)), []), "#predicted")
             elif not allow_missing:
                 raise FileNotFoundError(f"{ref}: has no files.")
         return result
@@ -296,7 +303,8 @@ class QuantumBackedButler(limited_butler.LimitedButler):
             if self._accesses.is_in(accesses.PREDICTED_INPUTS, ref.id) or (self._strict and not is_output):
                 raise ValueError(f"{ref}: is no output of the quantum, so it is not removed")
         if unstore:
-            self._remove(outputs)
+            self._datasets.remove(outputs)
+            self._database.delete([ref.id for ref in outputs])
         if purge:
             self._accesses.note_purged(ref.id for ref in outputs)
 
@@ -335,7 +343,9 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         for ref in refs:
             if not self._is_member(ref):
                 raise ValueError(f"{ref}: is neither input nor output of the quantum")
-            rows += [(file.datastore, file.record) for files in self._predicted(ref) for file in files]
+            rows += [
+                (file.datastore, file.record) for files in self._datasets.predicted(ref) for file in files
+            ]
         return private_database.by_datastore(self._artifacts.datastores, rows)
 
     def _is_member(self, ref: dataset_refs.DatasetRef) -> bool:
@@ -349,88 +359,6 @@ class QuantumBackedButler(limited_butler.LimitedButler):
     def _check_storage_class(self, name: str) -> None:
         if name != dataset_refs.AS_STORED and not self._artifacts.has_storage_class(name):
             raise KeyError(f"there is no storage class {name!r}")
-
-    def _storage_class(self, ref: dataset_refs.DatasetRef) -> str:
-        """Return the storage class that a dataset is stored with."""
-        kind = ref.datasetType
-        whole = kind.parent_storage_class if ref.isComponent() else kind.storage_class
-        return self._dataset_types.get(kind.parent, whole)
-
-    def _predicted(self, ref: dataset_refs.DatasetRef) -> list[list[artifacts.Artifact]]:
-        return self._artifacts.predicted(ref, self._storage_class(ref))
-
-    def _files(
-        self, refs: Iterable[dataset_refs.DatasetRef]
-    ) -> dict[dataset_refs.DatasetRef, list[list[artifacts.Artifact]]]:
-        """Return the files of datasets by datastore: those in records, or else those that are predicted."""
-        all_refs = list(refs)
-        rows: dict[uuid.UUID, list[private_database.Row]] = {}
-        for row in self._database.rows([ref.id for ref in all_refs]):
-            rows.setdefault(row[1].dataset_id, []).append(row)
-        return {
-            ref: self._artifacts.recorded(rows[ref.id]) if ref.id in rows else self._predicted(ref)
-            for ref in all_refs
-        }
-
-    def _present(
-        self, refs: Iterable[dataset_refs.DatasetRef]
-    ) -> dict[dataset_refs.DatasetRef, list[artifacts.Artifact]]:
-        """Return the files of datasets in the first datastore that has all of them; none if no one has."""
-        files = self._files(refs)
-        there = iter(artifacts.are_there(_flat(files.values())))
-        present: dict[dataset_refs.DatasetRef, list[artifacts.Artifact]] = {}
-        for ref, stores in files.items():
-            looks = [[next(there) for _ in each] for each in stores]
-            whole = [each for each, look in zip(stores, looks, strict=True) if all(look)]
-            present[ref] = whole[0] if whole else []
-        return present
-
-    def _read(self, ref: dataset_refs.DatasetRef, parameters: dict[str, Any], target: str) -> Any:
-        component = ref.datasetType.component
-        for files in self._files([ref])[ref]:
-            part = [file for file in files if component and file.record.component == component]
-            contents = [(file, data) for file in part or files if (data := file.read()) is not None]
-            if contents and len(contents) == len(part or files):
-                return self._contents.decode(contents, component, parameters, target)
-        raise FileNotFoundError(f"{ref}: has no files.")
-
-    def _write(
-        self,
-        obj: Any,
-        ref: dataset_refs.DatasetRef,
-        provenance: dataset_provenance.DatasetProvenance,
-    ) -> None:
-        storage_class = self._storage_class(ref)
-        files = [file for each in self._predicted(ref) for file in each]
-        if not files:
-            raise errors.RefusedError(f"{ref}: no datastore accepts it; see 'constraints' in butler.yaml.")
-        # All of it, before the first file is touched.
-        contents = self._contents.encode(obj, storage_class, files, provenance.keys(ref))
-        written: list[artifacts.Artifact] = []
-        try:
-            for file, data in zip(files, contents, strict=True):
-                checksum = self._artifacts.datastores[file.datastore].checksum
-                written.append(file.write(data, checksum=checksum))
-        except BaseException:
-            # With what is left of an earlier attempt, a part would look like the whole.
-            if written and len(files) > 1:
-                artifacts.delete(written)
-            raise
-        self._accesses.note_written(ref.id)
-        try:
-            self._database.insert([(file.datastore, file.record) for file in written])
-        except BaseException:
-            self._accesses.note_purged([ref.id])
-            raise
-
-    def _remove(self, refs: list[dataset_refs.DatasetRef]) -> None:
-        if failures := artifacts.delete(_flat(self._files(refs).values())):
-            raise errors.AggregatorError(f"Can't delete files of datasets: {'; '.join(failures)}.")
-        self._database.delete([ref.id for ref in refs])
-
-
-def _flat(files: Iterable[list[list[artifacts.Artifact]]]) -> list[artifacts.Artifact]:
-    return [file for stores in files for each in stores for file in each]
 
 
 def _uris(files: list[artifacts.Artifact], ending: str) -> limited_butler.DatasetURIs:

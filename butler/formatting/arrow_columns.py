@@ -100,19 +100,19 @@ def _fill_value(kind: pa.DataType) -> Any:
 
 
 def _length(name: str, array: Any, metadata: Mapping[bytes, bytes]) -> int:
-    told = metadata.get(f"{_LENGTHS[0]}{name}".encode())
-    if told is not None:
-        return int(told)
+    length = metadata.get(f"{_LENGTHS[0]}{name}".encode())
+    if length is not None:
+        return int(length)
     if not len(array):
         return _DEFAULT_LENGTH
     return max((len(value) for value in np.ma.getdata(array) if value), default=0)
 
 
 def _shape(name: str, kind: pa.DataType, metadata: Mapping[bytes, bytes]) -> tuple[int, ...]:
-    told = metadata.get(f"{_SHAPE}{name}".encode())
-    if told is None:
+    shape = metadata.get(f"{_SHAPE}{name}".encode())
+    if shape is None:
         return (kind.list_size,)
-    return tuple(int(part) for part in told.decode().strip("() ").split(",") if part.strip())
+    return tuple(int(part) for part in shape.decode().strip("() ").split(",") if part.strip())
 
 
 def is_string(kind: pa.DataType) -> bool:

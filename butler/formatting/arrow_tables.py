@@ -129,11 +129,11 @@ def _apply_header(result: Any, header: str) -> None:
     from astropy.table import meta
 
     document = meta.get_header_from_yaml(header.split("\n"))
-    told = {entry["name"]: entry for entry in document["datatype"]}
+    entries = {entry["name"]: entry for entry in document["datatype"]}
     for column in result.columns.values():
         for attribute in ("description", "format", "unit", "meta"):
-            if attribute in told.get(column.name, {}):
-                setattr(column, attribute, told[column.name][attribute])
+            if attribute in entries.get(column.name, {}):
+                setattr(column, attribute, entries[column.name][attribute])
     result.meta.update(document.get("meta") or {})
 
 

@@ -69,12 +69,12 @@ def choose(storage_class: str, extension: str, *, unpickle: bool = False) -> fil
     for addition in additions().values():
         if addition.extension == extension and storage_class in addition.storage_classes:
             return addition.format
-    chosen = _BY_STORAGE_CLASS.get((storage_class, extension)) or _BY_EXTENSION.get(extension)
-    if unpickle and isinstance(chosen, pickles.RefusedPickles):
+    file_format = _BY_STORAGE_CLASS.get((storage_class, extension)) or _BY_EXTENSION.get(extension)
+    if unpickle and isinstance(file_format, pickles.RefusedPickles):
         return pickles.PickleFormat()
-    if chosen is None and extension in _IN_LIBRARIES:
+    if file_format is None and extension in _IN_LIBRARIES:
         return _from_library(storage_class, extension)
-    return chosen or _BYTES
+    return file_format or _BYTES
 
 
 @functools.cache

@@ -53,17 +53,17 @@ class DatasetProvenance:
 
     def keys(self, ref: dataset_refs.DatasetRef) -> dict[str, Any]:
         """Return what is to be noted in the file of an output, by key and in order."""
-        told: dict[str, Any] = {"ID": str(ref.id), "RUN": ref.run, "DATASETTYPE": ref.datasetType.name}
-        told.update({f"DATAID.{name}": value for name, value in sorted(ref.dataId.required.items())})
+        notes: dict[str, Any] = {"ID": str(ref.id), "RUN": ref.run, "DATASETTYPE": ref.datasetType.name}
+        notes.update({f"DATAID.{name}": value for name, value in sorted(ref.dataId.required.items())})
         if self.quantum_id is not None:
-            told["QUANTUM"] = str(self.quantum_id)
-        told["N_INPUTS"] = len(self.inputs)
+            notes["QUANTUM"] = str(self.quantum_id)
+        notes["N_INPUTS"] = len(self.inputs)
         inputs = self.inputs.values() if len(self.inputs) <= _MOST_INPUTS else ()
         for number, each in enumerate(inputs):
             about = {"ID": str(each.id), "RUN": each.run, "DATASETTYPE": each.datasetType.name}
             about.update(self.extras.get(each.id, {}))
-            told.update({f"INPUT.{number}.{name}": _simple(value) for name, value in about.items()})
-        return {_PREFIX + name.upper(): value for name, value in told.items()}
+            notes.update({f"INPUT.{number}.{name}": _simple(value) for name, value in about.items()})
+        return {_PREFIX + name.upper(): value for name, value in notes.items()}
 
 
 def _simple(value: Any) -> Any:

@@ -81,11 +81,11 @@ class ParquetFormat(file_formats.Format):
 
 def _chosen(schema: pa.Schema, patterns: str | Iterable[str]) -> list[str]:
     """Return the columns that patterns are for, in their order, each once."""
-    there = [name for name in schema.names if not name.startswith("__")]
-    chosen: dict[str, None] = {}
+    names = [name for name in schema.names if not name.startswith("__")]
+    selection: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
+        matches = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
-            raise file_formats.ParameterError(f"there is no column {pattern!r}, only {', '.join(there)}")
-        chosen.update(dict.fromkeys(matches))
-    return list(chosen)
+            raise file_formats.ParameterError(f"there is no column {pattern!r}, only {', '.join(names)}")
+        selection.update(dict.fromkeys(matches))
+    return list(selection)
