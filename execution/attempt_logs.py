@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class EarlierLog:
     """A log in the place of a quantum's."""
 
     earlier: Sequence[log_records.Extra]
@@ -40,7 +40,7 @@ class LogFiles:
     def __init__(self, files: artifacts.Artifacts) -> None:
         self._files = files
 
-    def find(self, ref: dataset_refs.DatasetRef) -> Found | None:
+    def find(self, ref: dataset_refs.DatasetRef) -> EarlierLog | None:
         """Return what is in the place of a log; nothing if there is none.
 
         One that can't be parsed is kept beside, and counts as an attempt of which nothing else is known: a
@@ -61,7 +61,7 @@ class LogFiles:
                 log = log_records.parse(data)
             except ValueError as exc:
                 return self._unreadable(file, data, str(exc))
-            return Found(log_writer.earlier_attempts(log), bytes(log.records))
+            return EarlierLog(log_writer.earlier_attempts(log), bytes(log.records))
         return None
 
     def write(self, ref: dataset_refs.DatasetRef, content: bytes) -> None:
@@ -78,12 +78,12 @@ class LogFiles:
     def _artifacts(self, ref: dataset_refs.DatasetRef) -> list[artifacts.Artifact]:
         return [file for each in self._files.predicted(ref, ref.datasetType.storage_class) for file in each]
 
-    def _unreadable(self, file: artifacts.Artifact, data: bytes, problem: str) -> Found:
+    def _unreadable(self, file: artifacts.Artifact, data: bytes, problem: str) -> EarlierLog:
         kept = _keep(file, data)
         text = f"The log of an earlier attempt could not be read ({problem}); it is kept as {kept}"
         _log.warning("%s: %s", file.store.location(file.key), text)
         record = _record(text, logging.WARNING)
-        return Found([log_records.Extra(logs=msgspec.Raw(b"[%b]" % record))], b"[]")
+        return EarlierLog([log_records.Extra(logs=msgspec.Raw(b"[%b]" % record))], b"[]")
 
 
 def _keep(file: artifacts.Artifact, data: bytes) -> str:
@@ -157,12 +157,12 @@ def write_for_the_dead(
     text
         What became of its process.
     """
-    found = logs.find(ref)
-    if found is not None and records and _begins_with(found.records, records[0]):
+    log = logs.find(ref)
+    if log is not None and records and _begins_with(log.records, records[0]):
         return
     extra = log_records.Extra(exception=exception)
     everything = [*records, _record(text, logging.ERROR)]
-    logs.write(ref, log_writer.log_file(everything, extra, () if found is None else found.earlier))
+    logs.write(ref, log_writer.log_file(everything, extra, () if log is None else log.earlier))
 
 
 def _begins_with(records: bytes, first: bytes) -> bool:

@@ -79,8 +79,8 @@ class GraphContext:
     def block(self, address: Address) -> predicted.Quantum:
         """Return a quantum as it is in the graph."""
         offset, size = address
-        found, _ = next(self.graph.read_quanta(np.array([offset]), np.array([size])))
-        return found
+        quantum, _ = next(self.graph.read_quanta(np.array([offset]), np.array([size])))
+        return quantum
 
     def quantum(self, block: predicted.Quantum) -> quantum_module.Quantum:
         """Return a quantum with its datasets as its task sees them.

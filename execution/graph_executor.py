@@ -210,11 +210,11 @@ class QuantumGraphExecutor:
         if succeeded:
             return
         is_invalid = report.exit_code == task_errors.INVALID_EXIT_CODE
-        asked = is_invalid or report.exit_code == task_errors.REPEATABLE_EXIT_CODE
+        chooses_code = is_invalid or report.exit_code == task_errors.REPEATABLE_EXIT_CODE
         ends = is_invalid or self._policy.fail_fast
         if not self._is_stopping and ends:
             self._is_stopping = True
-            self.exit_code = report.exit_code if asked else errors.AggregatorError.exit_code
+            self.exit_code = report.exit_code if chooses_code else errors.AggregatorError.exit_code
             self._end_reason = f"the run was stopped when quantum {report.quantum_id} had failed"
         self.exit_code = self.exit_code or errors.AggregatorError.exit_code
 

@@ -174,10 +174,10 @@ def parse_config(text: str, label: str) -> dict[str, Any]:
 
 def _connections(task_class: Any, config: Any) -> dict[str, dict[str, Connection]]:
     if (function := getattr(task_class, "connections", None)) is not None:
-        found = function(config)
+        groups = function(config)
     else:
-        found = {group: getattr(task_class, group, {}) for group in _GROUPS}
-    return {group: dict(found.get(group, {})) for group in _GROUPS}
+        groups = {group: getattr(task_class, group, {}) for group in _GROUPS}
+    return {group: dict(groups.get(group, {})) for group in _GROUPS}
 
 
 def _multiple(connections: Mapping[str, Connection]) -> dict[str, bool]:

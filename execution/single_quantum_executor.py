@@ -187,8 +187,8 @@ class SingleQuantumExecutor:
         if self.options.skip_existing and there[attempt.metadata_ref]:
             return True
         log_ref = attempt.log_ref
-        if log_ref is not None and there[log_ref] and (found := self._logs.find(log_ref)) is not None:
-            attempt.earlier = found.earlier
+        if log_ref is not None and there[log_ref] and (log := self._logs.find(log_ref)) is not None:
+            attempt.earlier = log.earlier
         existing = [ref for ref, is_there in there.items() if is_there]
         if existing and not self.options.clobber_outputs:
             how_many = "All" if len(existing) == len(there) else "Some"

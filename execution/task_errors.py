@@ -109,10 +109,10 @@ def type_name(exc: BaseException) -> str:
     if public != whole:
         module, _, name = public.rpartition(".")
         try:
-            found: Any = getattr(importlib.import_module(module), name)
+            namesake: Any = getattr(importlib.import_module(module), name)
         except Exception:
             return whole
-        if found is not kind:
+        if namesake is not kind:
             return whole
     return public
 
