@@ -67,8 +67,8 @@ class Requests:
 
     def measure(self) -> None:
         """Have the next operations measured, if their result can change anything."""
+        # What was measured before counts: there may be few operations from one call to the next.
         self.is_measuring = self.at_once == 1 and not self._is_fixed
-        self._seconds.clear()
 
     def measured(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Return what an operation gives, and note what it took."""
@@ -80,6 +80,7 @@ class Requests:
             if len(self._seconds) >= _MEASURED:
                 self.is_measuring = False
                 seconds = sorted(self._seconds)[_MEASURED // 2]
+                self._seconds.clear()
                 if seconds > _LONG:
                     self.at_once = min(_MOST, max(_FEWEST, round(seconds / _EACH)))
 

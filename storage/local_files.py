@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from aggregator.storage import errors
@@ -118,9 +118,8 @@ def refusal(path: str, exc: OSError, text: str) -> errors.AggregatorError:
     return explain(exc, path) or errors.RefusedError(text)
 
 
-@contextlib.contextmanager
-def watched(path: str) -> Iterator[None]:
-    """Turn trouble of the machine while a file is used into an error that says so.
+def watched(path: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what an action on a file gives; trouble of the machine becomes an error that says so.
 
     Raises
     ------
@@ -128,7 +127,7 @@ def watched(path: str) -> Iterator[None]:
         If there is such trouble; other errors stay as they are.
     """
     try:
-        yield
+        return action(*args, **kwargs)
     except OSError as exc:
         if is_machine_trouble(exc):
             raise errors.MachineError(path, exc.strerror or str(exc)) from exc
@@ -162,8 +161,7 @@ def attempt(path: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs
             if isinstance(exc, UnicodeError):
                 raise trouble from exc
             time.sleep(pause)
-    with watched(path):
-        return action(*args, **kwargs)
+    return watched(path, action, *args, **kwargs)
 
 
 def open_file(path: str) -> int:

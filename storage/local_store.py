@@ -78,8 +78,7 @@ class LocalStore(stores.Store):
         try:
             if tag is not None and mark_of(status).tag != tag:
                 raise stores.ChangedError(path)
-            with local_files.watched(path):
-                return durable_files.read_range(fd, start, length)
+            return local_files.watched(path, durable_files.read_range, fd, start, length)
         except OSError as exc:
             raise local_files.UnusableError(f"can't read it ({exc.strerror})") from exc
         finally:

@@ -103,8 +103,7 @@ class LocalFile(RandomAccess):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes."""
-        with local_files.watched(self.name):
-            return durable_files.read_range(self._fd, offset, size)
+        return local_files.watched(self.name, durable_files.read_range, self._fd, offset, size)
 
 
 class StoredFile(RandomAccess):

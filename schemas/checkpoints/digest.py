@@ -255,8 +255,7 @@ class Digest:
         return head
 
     def _read(self, offset: int, size: int) -> bytes:
-        with local_files.watched(self.path):
-            return durable_files.read_range(self._fd, offset, size)
+        return local_files.watched(self.path, durable_files.read_range, self._fd, offset, size)
 
     def _section(self, name: str) -> bytes:
         offset, length, expected = self._sections[name]

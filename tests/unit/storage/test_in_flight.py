@@ -53,6 +53,15 @@ def test_slow_operations_go_side_by_side(n_threads: int) -> None:
     wait_for_threads(n_threads)
 
 
+def test_a_few_slow_operations_now_and_then_are_noticed() -> None:
+    """As in shards in which hardly anything has failed."""
+    with in_flight.Requests() as requests:
+        for _ in range(3):
+            assert requests.at_once == 1
+            list(requests.map(slow, range(2)))
+        assert requests.at_once >= 32
+
+
 def test_a_number_is_kept_whatever_they_take() -> None:
     with in_flight.Requests(1) as requests:
         idents = set(requests.map(lambda item: (slow(item), threading.get_ident())[1], range(20)))

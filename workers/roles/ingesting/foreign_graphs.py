@@ -13,8 +13,11 @@ from aggregator.schemas.graphs import pipeline, predicted
 from aggregator.storage import errors
 from aggregator.workers.roles import given_graph
 
+_FIRST: Final = 50
+"""Datasets that are looked up at first. Mostly these are all, since the first ones are in the database."""
+
 _TOGETHER: Final = 4000
-"""Datasets that are looked up at once. Mostly these are all, since the first ones are in the database."""
+"""Datasets that are looked up at once after that."""
 
 _QUANTA: Final = 500
 """Predicted quanta that are read at once."""
@@ -73,7 +76,9 @@ class Comparison:
         """Go through outputs until one is found that the run holds under its id."""
         taken: batch.Conflict | None = None
         datasets = (self._dataset(each) for each in outputs if each.dataset_type in self._types)
-        while some := list(itertools.islice(datasets, _TOGETHER)):
+        number = _FIRST
+        while some := list(itertools.islice(datasets, number)):
+            number = _TOGETHER
             result = self._registry.datasets.rehearse(self._run, batch.Batch(some, []))
             if result.n_skipped:
                 return Finding(True)
