@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aggregator.butler.registry import ingested_datasets
 from aggregator.storage import fault_points
 
 import aggregator
@@ -256,3 +257,15 @@ def test_outputs_that_the_database_lacks(case: Case, tmp_path: pathlib.Path, way
     else:
         (case.run.root / path).unlink()
     assert case.ingest().n_ingested == len(case.originals())
+
+
+@pytest.mark.ordering("O1")
+@pytest.mark.parametrize("small_template", ["sqlite"], indirect=True)
+def test_files_are_left_alone_as_long_as_the_database_lacks_their_batch(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One dataset of a batch stands for all of them; without it nothing is deleted."""
+    before = {path for path in case.originals() if path.exists()}
+    monkeypatch.setattr(ingested_datasets.Datasets, "some_backed_ids", lambda *_: set())
+    aggregator.ingest_graph(case.run.root, case.graph)
+    assert {path for path in case.originals() if path.exists()} == before
