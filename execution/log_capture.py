@@ -42,8 +42,12 @@ class Capture(logging.Handler):
         text = log_writer.dump(document)
         self.records.append(text)
         if self._spool is not None:
-            self._spool.write(text + b"\n")
-            self._spool.flush()
+            try:
+                self._spool.write(text + b"\n")
+                self._spool.flush()
+            except OSError:
+                # Only a process that is killed now would need it.
+                self._spool = None
 
 
 @contextlib.contextmanager

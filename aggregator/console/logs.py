@@ -1,11 +1,11 @@
 """The log of the command line (options of the reference's `butler` command)."""
 
-import datetime
 import json
 import logging
 from collections.abc import Mapping, Sequence
 
 from aggregator.schemas import output_paths
+from aggregator.schemas.execution import log_writer
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
 
@@ -103,19 +103,5 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
-        document = {
-            "name": record.name,
-            "asctime": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(),
-            "message": record.getMessage(),
-            "levelno": record.levelno,
-            "levelname": record.levelname,
-            "filename": record.filename,
-            "pathname": record.pathname,
-            "lineno": record.lineno,
-            "funcName": record.funcName,
-            "process": record.process,
-            "processName": record.processName,
-            "exc_info": self.formatException(record.exc_info) if record.exc_info else None,
-            "MDC": self._labels,
-        }
-        return json.dumps({name: value for name, value in document.items() if value is not None})
+        trace = self.formatException(record.exc_info) if record.exc_info else None
+        return json.dumps(log_writer.record_document(record, self._labels, trace))

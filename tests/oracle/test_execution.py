@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aggregator.execution import graph_context, graph_quanta, init_outputs, single_quantum_executor
 
 import aggregator
 from aggregator.running import graph_run
@@ -124,6 +125,80 @@ def test_one_retries_what_the_other_has_begun(tmp_path: pathlib.Path, first_is_o
     tries = [each[3] for each in ours["quanta"].values() if len(each[3]) > 1]
     failed = ("FAILED", ("ValueError", "told to fail"))
     assert tries == [[failed, failed, ("SUCCESSFUL", None)]]
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_inputs_that_are_not_there(tmp_path: pathlib.Path, records: bool) -> None:
+    # One of the quanta after these two has too few inputs left, another one still has enough.
+    modes = {"1/2": "nowork", "1/3": "nowork"}
+    case = real_runs.make(tmp_path / "case", modes, records=records)
+    [raw] = case.root.glob("in/raw/**/raw_*_2_D1_in.yaml")
+    raw.unlink()
+    theirs, ours = case.copy(tmp_path / "theirs" / "repo"), case.copy(tmp_path / "ours" / "repo")
+    failures = real_runs.execute_by_reference(theirs)
+    assert execute(ours, in_process=True) == (1 if records else 0)
+    found, expected = (_types_only(aggregated(each)) for each in (ours, theirs))
+    difference.assert_same(found, expected, "provenance")
+    assert len(failures) == records
+    caveats = {(each[0], each[2]) for each in found["quanta"].values()}
+    assert ("join", 15) in caveats
+    assert (("step", 15) in caveats) != records
+
+
+def _types_only(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the texts of exceptions."""
+    quanta = {
+        quantum_id: (*each[:3], [(status, exception and exception[0]) for status, exception in each[3]])
+        for quantum_id, each in outcome["quanta"].items()
+    }
+    return {**outcome, "quanta": quanta}
+
+
+FOUND = {
+    "nothing": (),
+    "metadata": ("x_one", "x_two", "step_log"),
+    "some outputs": ("x_two", "step_metadata"),
+    "everything": None,
+}
+"""What to delete after a success; nothing of it, or everything before it."""
+
+
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("found", FOUND)
+def test_existing_outputs(tmp_path: pathlib.Path, found: str, flags: tuple[bool, bool]) -> None:
+    case = real_runs.make(tmp_path / "case", visits=1, detectors=1, labels=("step",))
+    if found != "nothing":
+        assert execute(case, in_process=True) == 0
+        for name in FOUND[found] or ():
+            for path in (case.root / real_runs.RUN / name).rglob("*.*"):
+                path.unlink()
+    theirs, ours = case.copy(tmp_path / "theirs" / "repo"), case.copy(tmp_path / "ours" / "repo")
+    before = _contents(ours)
+    failures = real_runs.execute_by_reference(theirs, skip_existing=flags[0], clobber_outputs=flags[1])
+    options = single_quantum_executor.Options(skip_existing=flags[0], clobber_outputs=flags[1])
+    with graph_context.GraphContext(str(ours.graph), str(ours.root)) as context:
+        init_outputs.write(context)
+        [data] = graph_quanta.GraphQuanta(context)
+        quantum = context.quantum(context.block(data.quantum))
+        executor = single_quantum_executor.SingleQuantumExecutor(
+            context.files, options, dataset_types=context.dataset_types
+        )
+        try:
+            executor.execute(context.task("step"), quantum)
+        except single_quantum_executor.ExistingOutputsError:
+            assert failures
+            assert _contents(ours) == before
+        else:
+            assert not failures
+    assert (_contents(ours) == before) == (_contents(theirs) == before)
+    difference.assert_same(_files(ours), _files(theirs), "files")
+
+
+def _contents(case: real_runs.Case) -> dict[str, bytes]:
+    """Return the content of the files of quanta."""
+    files = [path for path in (case.root / real_runs.RUN).rglob("*_*") if path.is_file()]
+    kept = [path for path in files if not {"packages", "step_config", "x_schema"} & set(path.parts)]
+    return {str(path.relative_to(case.root)): path.read_bytes() for path in kept}
 
 
 def _files(case: real_runs.Case) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def make(
     visits: int = 2,
     detectors: int = 3,
     labels: tuple[str, ...] = tuple(PIPELINE),
+    records: bool = True,
     **config: Any,
 ) -> Case:
     """Make a repository and a graph.
@@ -65,6 +66,8 @@ def make(
         How many there are.
     labels
         Tasks of the pipeline.
+    records
+        Whether quanta have the records of overall inputs.
     **config
         Other options of `StepTask`.
     """
@@ -77,7 +80,7 @@ def make(
     graph = pipeline.to_graph(registry=butler.registry)
     builder = AllDimensionsQuantumGraphBuilder(graph, butler, input_collections=["in"], output_run=RUN)
     case = Case(root)
-    builder.finish(attach_datastore_records=True).write(str(case.graph))
+    builder.finish(attach_datastore_records=records).write(str(case.graph))
     return case
 
 
