@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from aggregator.storage import (
     durable_files,
     errors,
     fault_points,
+    in_flight,
     leases,
     local_files,
     local_transfers,
@@ -29,9 +29,6 @@ _HALF = 1 << 63
 
 _SETTLED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR)
 """Errors of removing a directory that has something in it, is gone, or is none."""
-
-_THREADS = 8
-"""Threads that look at directories: most of the time is waiting for the file system."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,18 +168,18 @@ class LocalStore(stores.Store):
         """Remove a tree as far as it is empty, level by level."""
         levels, n_left, n_removed = [[f"{self.root}/{directory}"]], 0, 0
         stuck: list[str] = []
-        with concurrent.futures.ThreadPoolExecutor(_THREADS, "prune") as pool:
+        with in_flight.Requests() as requests:
             while levels[-1]:
                 tick()
                 below = []
-                for directories, n_there, refused in pool.map(_look, _portions(levels[-1])):
+                for directories, n_there, refused in requests.map(_look, levels[-1]):
                     below += directories
                     n_left += n_there
                     stuck += refused
                 levels.append(below)
             for level in reversed(levels):
                 tick()
-                for n_gone, refused in pool.map(_remove, _portions(level)):
+                for n_gone, refused in requests.map(_remove, level):
                     n_removed += n_gone
                     stuck += refused
         return stores.Pruning(n_removed, n_left, stuck)
@@ -292,39 +289,29 @@ def _entries(path: str) -> list[tuple[str, bool]]:
     return sorted(entries, key=lambda entry: os.fsencode(entry[0]))
 
 
-def _portions(paths: Sequence[str]) -> list[Sequence[str]]:
-    size = LocalStore.deleted_at_once
-    return [paths[begin : begin + size] for begin in range(0, len(paths), size)]
+def _look(path: str) -> tuple[list[str], int, list[str]]:
+    """Return directories in a directory, the number of other entries, and why nobody can look for any."""
+    directories, n_files = [], 0
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    n_files += 1
+    except (FileNotFoundError, NotADirectoryError):
+        # One that is not there, or is none, needs no removal.
+        pass
+    except OSError as exc:
+        return directories, n_files, [f"{path}: can't look into it ({exc.strerror})"]
+    return directories, n_files, []
 
 
-def _look(paths: Sequence[str]) -> tuple[list[str], int, list[str]]:
-    """Return directories in directories, the number of other entries, and where none can be looked for."""
-    directories, n_files, refused = [], 0, []
-    for path in paths:
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(entry.path)
-                    else:
-                        n_files += 1
-        except (FileNotFoundError, NotADirectoryError):
-            # One that is not there, or is none, needs no removal.
-            pass
-        except OSError as exc:
-            refused.append(f"{path}: can't look into it ({exc.strerror})")
-    return directories, n_files, refused
-
-
-def _remove(paths: Sequence[str]) -> tuple[int, list[str]]:
-    """Remove directories that are empty; return how many, and which the system refuses to remove."""
-    n_removed, refused = 0, []
-    for path in paths:
-        try:
-            os.rmdir(path)
-            n_removed += 1
-        except OSError as exc:
-            # What has something in it, or is gone, is as it shall be.
-            if exc.errno not in _SETTLED:
-                refused.append(f"{path}: can't remove it ({exc.strerror})")
-    return n_removed, refused
+def _remove(path: str) -> tuple[int, list[str]]:
+    """Remove a directory if it is empty; return how many that were, and why the system refuses it."""
+    try:
+        os.rmdir(path)
+    except OSError as exc:
+        # What has something in it, or is gone, is as it shall be.
+        return 0, [] if exc.errno in _SETTLED else [f"{path}: can't remove it ({exc.strerror})"]
+    return 1, []
