@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 LIMIT = 200
 """Lists and objects within each other, empty ones not counted, that the reference's reader takes."""
 
@@ -29,6 +27,9 @@ def check(document: bytes, outside: int = 0) -> None:
     ValueError
         If the reference could not read it.
     """
+    # The log of a command, which is set up before any library may start threads, imports this module.
+    import numpy as np
+
     codes = np.frombuffer(_EMPTY.sub(b"0", _STRING.sub(b"0", document)), dtype=np.uint8)
     steps = np.zeros(len(codes), dtype=np.int32)
     steps[(codes == ord("[")) | (codes == ord("{"))] = 1
