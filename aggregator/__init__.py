@@ -2,8 +2,9 @@
 
 `aggregate_graph` is the main job, with options in an `AggregatorConfig`. `ingest_graph` lets the provenance
 graph take the place of the files whose content it holds. `Provenance` reads a provenance graph back.
-`create_repository` and `synthesize` make repositories and runs to try things in. All errors that explain
-themselves are `AggregatorError`; see docs/python.md.
+`execute` runs the quanta of a predicted graph, after `init_run` has prepared the run. `create_repository` and
+`synthesize` make repositories and runs to try things in. All errors that explain themselves are
+`AggregatorError`; see docs/python.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aggregator.graph_ingestion.ingest import ingest_graph
     from aggregator.graph_ingestion.ingestion_summary import IngestionSummary
     from aggregator.reading.provenance import Provenance
+    from aggregator.running.execution_summary import ExecutionSummary
+    from aggregator.running.graph_run import ExecutionError, RunConfig, execute, init_run
     from aggregator.schemas.execution.statuses import Status
     from aggregator.storage.errors import (
         AggregatorError,
@@ -38,6 +41,8 @@ __all__ = [
     "AggregatorError",
     "Campaign",
     "Cancellation",
+    "ExecutionError",
+    "ExecutionSummary",
     "FatalWorkerError",
     "FormatError",
     "HeldError",
@@ -48,12 +53,15 @@ __all__ = [
     "ProgressUpdate",
     "Provenance",
     "RefusedError",
+    "RunConfig",
     "Status",
     "Summary",
     "SynthesisParameters",
     "aggregate_graph",
     "create_repository",
+    "execute",
     "ingest_graph",
+    "init_run",
     "synthesize",
 ]
 
@@ -67,6 +75,8 @@ _MODULES = {
     "aggregator.graph_ingestion.ingest": ("ingest_graph",),
     "aggregator.graph_ingestion.ingestion_summary": ("IngestionSummary",),
     "aggregator.reading.provenance": ("Provenance",),
+    "aggregator.running.execution_summary": ("ExecutionSummary",),
+    "aggregator.running.graph_run": ("ExecutionError", "RunConfig", "execute", "init_run"),
     "aggregator.schemas.execution.statuses": ("Status",),
     "aggregator.storage.errors": (
         "AggregatorError",

@@ -83,7 +83,9 @@ class RunConfig:
     """Seconds between progress messages where no bars are shown; 60 by default."""
 
 
-def init_run(graph_path: str, repository: str) -> execution_summary.ExecutionSummary:
+def init_run(
+    graph_path: str | os.PathLike[str], repository: str | os.PathLike[str]
+) -> execution_summary.ExecutionSummary:
     """Write what a run has before its first quantum; what is there is kept.
 
     Parameters
@@ -101,15 +103,18 @@ def init_run(graph_path: str, repository: str) -> execution_summary.ExecutionSum
         If something can't be written.
     """
     argument_types.check(init_run, locals())
-    with graph_context.GraphContext(graph_path, repository) as context, errors.explained():
+    with (
+        graph_context.GraphContext(os.fspath(graph_path), os.fspath(repository)) as context,
+        errors.explained(),
+    ):
         done = _empty(context)
         _init(context, done)
     return done
 
 
 def execute(
-    graph_path: str,
-    repository: str,
+    graph_path: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
     config: RunConfig,
     *,
     ids: Collection[uuid.UUID] | None = None,
@@ -151,10 +156,10 @@ def execute(
         raise errors.RefusedError(
             "A quantum can be ended after a time in a worker process only: leave one out."
         )
-    began = time.monotonic()
+    began, repository = time.monotonic(), os.fspath(repository)
     with (
         interruption.Interruption(cancellation) as stopping,
-        graph_context.GraphContext(graph_path, repository) as context,
+        graph_context.GraphContext(os.fspath(graph_path), repository) as context,
     ):
         protection = repository_files.protection(context.config, context.graph.header.output_run)
         output_paths.check_all(outputs, protection)

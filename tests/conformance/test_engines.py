@@ -449,15 +449,16 @@ class TestProcesses(Conformance, EndingWorkers):
         assert os.environ["OMP_NUM_THREADS"] == "8"
 
     def test_workers_say_nothing_themselves(
-        self, engine: engine_module.Engine, start: Any, capfd: pytest.CaptureFixture[str]
+        self,
+        engine: engine_module.Engine,
+        start: Any,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        handler = logging.StreamHandler(sys.stderr)
-        logging.getLogger().addHandler(handler)
-        try:
-            start("first").send("log", "")
-            collect(engine, 1)
-        finally:
-            logging.getLogger().removeHandler(handler)
+        # Commands that were tested in this process have left theirs.
+        monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
+        start("first").send("log", "")
+        collect(engine, 1)
         assert capfd.readouterr().err == "first: look here\n"
 
 

@@ -117,6 +117,12 @@ def wait_for(marker: pathlib.Path, running: Any, seconds: float = 60.0) -> int:
     return int(marker.read_text())
 
 
+def workers() -> list[str]:
+    """Return the command lines of worker processes that this process has left."""
+    lines = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    return [line for line in lines if "spawn_main" in line]
+
+
 def session(leader: int) -> list[psutil.Process]:
     """Return the living processes of a session."""
     found = []

@@ -20,7 +20,7 @@ from aggregator.schemas.execution import log_records
 
 import aggregator
 from aggregator.running import execution_summary, graph_run
-from tests.helpers import plain_runs
+from tests.helpers import kills, plain_runs
 
 N_QUANTA = 60
 FATES = quantum_attempts.Fate
@@ -181,8 +181,7 @@ def test_all_ends_with_the_first_failure(
     marks.mkdir()
     run.tell({"isr": {**others, _key(data): mode if in_process else f"later {mode}"}}, str(marks))
     assert execute(run, in_process=in_process, fail_fast=True)[0] == code
-    left = [" ".join(child.cmdline()) for child in psutil.Process().children()]
-    assert [line for line in left if "resource_tracker" not in line] == []
+    assert kills.workers() == []
     with_logs = {path.name.rpartition("_log_")[0] for path in logs(run)}
     assert with_logs <= {"isr"}
     kinds = {exception(path) for path in logs(run)} - {None}

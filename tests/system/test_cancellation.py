@@ -2,16 +2,15 @@
 
 import pathlib
 
-import psutil
 import pytest
 
 import aggregator
-from tests.helpers import small_runs
+from tests.helpers import kills, small_runs
 
 
 def test_a_synthesis_in_processes_is_cancelled_and_goes_on(tmp_path: pathlib.Path) -> None:
     small_runs.check_cancelled_synthesis(tmp_path / "run", n_processes=2)
-    assert _workers() == []
+    assert kills.workers() == []
 
 
 def test_an_aggregation_in_processes_is_cancelled_and_goes_on(tmp_path: pathlib.Path) -> None:
@@ -26,14 +25,8 @@ def test_an_aggregation_in_processes_is_cancelled_and_goes_on(tmp_path: pathlib.
         aggregator.aggregate_graph(
             run.predicted, run.root, config, on_progress=cancel, cancellation=cancellation
         )
-    assert _workers() == []
+    assert kills.workers() == []
     assert not run.output.exists()
     done = run.aggregate(n_processes=2)
     assert done.n_reused > 0
     assert run.output.exists()
-
-
-def _workers() -> list[str]:
-    """Return the worker processes that are left."""
-    lines = [" ".join(child.cmdline()) for child in psutil.Process().children()]
-    return [line for line in lines if "spawn_main" in line]
