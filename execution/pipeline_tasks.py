@@ -16,26 +16,13 @@ from aggregator.schemas.graphs import task_definitions
 
 
 class PipelineTask(tasks.Task):
-    """A task of the middleware.
-
-    Parameters
-    ----------
-    task
-        The task itself.
-    """
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
+    """A task of the middleware."""
 
     def run(
         self, context: Any, inputs: connected_refs.ConnectedRefs, outputs: connected_refs.ConnectedRefs
     ) -> None:
         """Run a quantum."""
         self._task.runQuantum(context, inputs, outputs)
-
-    def init_output(self, connection: str) -> Any:
-        """Return the attribute of the connection's name."""
-        return getattr(self._task, connection)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata of the task and of those below it."""

@@ -72,18 +72,14 @@ class PlainTask(tasks.Task):
     """
 
     def __init__(self, label: str, task: Any) -> None:
+        super().__init__(task)
         self._label = label
-        self._task = task
 
     def run(
         self, context: Any, inputs: connected_refs.ConnectedRefs, outputs: connected_refs.ConnectedRefs
     ) -> None:
         """Run a quantum."""
         self._task.run_quantum(context, inputs, outputs)
-
-    def init_output(self, connection: str) -> Any:
-        """Return the attribute of the connection's name."""
-        return getattr(self._task, connection)
 
     def metadata(self) -> dict[str, Any]:
         """Return what the instance has noted, if anything."""

@@ -12,7 +12,16 @@ from aggregator.schemas.graphs import task_definitions
 
 
 class Task(abc.ABC):
-    """A task that can be run; made for one quantum."""
+    """A task that can be run; made for one quantum.
+
+    Parameters
+    ----------
+    task
+        The task itself, an instance of its class.
+    """
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
 
     @abc.abstractmethod
     def run(
@@ -20,9 +29,9 @@ class Task(abc.ABC):
     ) -> None:
         """Run a quantum: read its inputs and write its outputs through a `quantum_context.QuantumContext`."""
 
-    @abc.abstractmethod
     def init_output(self, connection: str) -> Any:
-        """Return the object for a connection for outputs of the initialisation."""
+        """Return the object for a connection for outputs of the initialisation: the attribute of its name."""
+        return getattr(self._task, connection)
 
     @abc.abstractmethod
     def metadata(self) -> dict[str, Any]:

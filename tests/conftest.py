@@ -39,9 +39,6 @@ hypothesis.settings.load_profile("usual")
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in FOLDERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    # Commands inherit what is ignored: SIGHUP below nohup, SIGINT in the background of a script.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import psutil
@@ -28,12 +28,8 @@ REPEATABLE = "aggregator.execution.task_errors.Repeatable"
 
 
 @pytest.fixture(autouse=True)
-def _log_level() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.INFO)
-    yield
-    root.setLevel(before)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture(scope="module")

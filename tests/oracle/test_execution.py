@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,12 +23,8 @@ MODES = (
 
 
 @pytest.fixture(autouse=True)
-def _log_level() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.INFO)
-    yield
-    root.setLevel(before)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture(scope="module")

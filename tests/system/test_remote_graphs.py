@@ -9,7 +9,6 @@ import pathlib
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import click.testing
@@ -24,21 +23,15 @@ from aggregator.command_line import main
 from tests.helpers import graph_files, kills, object_servers, small_runs, thinning
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[object_servers.S3Server]:
-    with object_servers.running() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def environment(server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environment.items():
+def environment(s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
-def bucket(server: object_servers.S3Server) -> str:
-    return server.new_bucket()
+def bucket(s3: object_servers.S3Server) -> str:
+    return s3.new_bucket()
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +51,9 @@ def local_graph(finished: small_runs.SmallRun) -> pathlib.Path:
 
 
 @pytest.fixture
-def graph(server: object_servers.S3Server, bucket: str, local_graph: pathlib.Path) -> str:
+def graph(s3: object_servers.S3Server, bucket: str, local_graph: pathlib.Path) -> str:
     """Return the URI of a provenance graph."""
-    obstore.put(server.client(bucket), "some runs/prov.qg", local_graph.read_bytes())
+    obstore.put(s3.client(bucket), "some runs/prov.qg", local_graph.read_bytes())
     return f"s3://{bucket}/some%20runs/prov.qg"
 
 
@@ -106,20 +99,20 @@ def test_a_quantum_with_everything(graph: str, local_graph: pathlib.Path) -> Non
 
 
 def test_one_object_and_not_the_whole_of_it(
-    graph: str, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, local_graph: pathlib.Path
+    graph: str, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, local_graph: pathlib.Path
 ) -> None:
     with provenance_graph.ProvenanceGraph(str(local_graph)) as opened:
         quantum = next(opened.quanta()).quantum_id
-    with object_servers.FaultyServer(server, lambda method, path: 0) as counting:
+    with object_servers.FaultyServer(s3, lambda method, path: 0) as counting:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
         with aggregator.Provenance(graph.replace("s3://", "s3://count@")) as provenance:
             assert provenance.quantum(quantum).quantum_id == quantum
         assert counting.n_bytes < local_graph.stat().st_size / 4
 
 
-def test_it_is_replaced_while_it_is_read(graph: str, server: object_servers.S3Server, bucket: str) -> None:
+def test_it_is_replaced_while_it_is_read(graph: str, s3: object_servers.S3Server, bucket: str) -> None:
     with aggregator.Provenance(graph) as provenance:
-        obstore.put(server.client(bucket), "some runs/prov.qg", b"other content")
+        obstore.put(s3.client(bucket), "some runs/prov.qg", b"other content")
         with pytest.raises(aggregator.AggregatorError, match="replaced or removed") as raised:
             list(provenance.quanta())
     assert raised.value.exit_code == 1
@@ -143,10 +136,8 @@ def test_what_is_no_graph(graph: str, bucket: str, location: str, code: int, tex
     assert "verysecret" not in answer.output
 
 
-def test_access_is_denied(
-    graph: str, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with object_servers.FaultyServer(server, lambda method, path: 403 * path.endswith(".qg")) as denying:
+def test_access_is_denied(graph: str, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_servers.FaultyServer(s3, lambda method, path: 403 * path.endswith(".qg")) as denying:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_denied", denying.url)
         answer = command("show", graph.replace("s3://", "s3://denied@"))
     assert answer.exit_code == 2
@@ -167,10 +158,10 @@ def executed(finished: small_runs.SmallRun, tmp_path: pathlib.Path, monkeypatch:
 
 
 @pytest.fixture
-def predicted(executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str) -> str:
+def predicted(executed: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str) -> str:
     """Return the URI of its predicted graph."""
     path = executed.root.parent / "predicted.qg"
-    obstore.put(server.client(bucket), "some runs/predicted.qg", path.read_bytes())
+    obstore.put(s3.client(bucket), "some runs/predicted.qg", path.read_bytes())
     return f"s3://{bucket}/some%20runs/predicted.qg"
 
 
@@ -197,11 +188,11 @@ def test_the_predicted_graph_is_remote(
 def test_it_is_fetched_once(
     predicted: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     monkeypatch: pytest.MonkeyPatch,
     local_graph: pathlib.Path,
 ) -> None:
-    with object_servers.FaultyServer(server, lambda method, path: 0) as counting:
+    with object_servers.FaultyServer(s3, lambda method, path: 0) as counting:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
         counted = predicted.replace("s3://", "s3://count@")
         assert aggregate(counted, executed, "--dry-run").exit_code == 0
@@ -220,7 +211,7 @@ def test_it_is_fetched_once(
 
 
 def test_status_of_remote_graphs(
-    predicted: str, graph: str, executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str
+    predicted: str, graph: str, executed: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str
 ) -> None:
     assert "there is no checkpoint" in command("status", predicted).output
     known = command("status", graph, "--format", "json")
@@ -228,7 +219,7 @@ def test_status_of_remote_graphs(
     assert aggregate(predicted, executed, "--dry-run").exit_code == 0
     # Another graph of this name has nothing to do with the checkpoint that is here.
     data = (executed.root.parent / "predicted.qg").read_bytes()
-    obstore.put(server.client(bucket), "other/predicted.qg", data)
+    obstore.put(s3.client(bucket), "other/predicted.qg", data)
     other = command("status", f"s3://{bucket}/other/predicted.qg", "--format", "json")
     assert json.loads(other.output)["state"] == "unknown"
 
@@ -236,7 +227,7 @@ def test_status_of_remote_graphs(
 def test_another_object_in_its_place(
     predicted: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     local_graph: pathlib.Path,
@@ -244,7 +235,7 @@ def test_another_object_in_its_place(
     assert aggregate(predicted, executed, "--dry-run").exit_code == 0
     before = {path.name: path.read_bytes() for path in pathlib.Path("predicted.qg.checkpoint").iterdir()}
     other = small_runs.make(tmp_path / "other", 60)
-    obstore.put(server.client(bucket), "some runs/predicted.qg", other.predicted.read_bytes())
+    obstore.put(s3.client(bucket), "some runs/predicted.qg", other.predicted.read_bytes())
     done = aggregate(predicted, executed, "-o", str(executed.output))
     assert done.exit_code == 2
     assert "is another object than the one that" in done.output
@@ -254,14 +245,14 @@ def test_another_object_in_its_place(
     after.pop("last-run.json")
     assert after == before
     data = (tmp_path / "predicted.qg").read_bytes()
-    obstore.put(server.client(bucket), "some runs/predicted.qg", data)
+    obstore.put(s3.client(bucket), "some runs/predicted.qg", data)
     done = aggregate(predicted, executed, "-o", str(executed.output))
     assert done.exit_code == 0, done.output
     assert fingerprint(executed.output) == fingerprint(local_graph)
 
 
 def test_fresh_begins_with_the_other_object(
-    predicted: str, executed: small_runs.SmallRun, server: object_servers.S3Server, bucket: str
+    predicted: str, executed: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str
 ) -> None:
     assert aggregate(predicted, executed, "--dry-run").exit_code == 0
     # The same content by another way has another ETag.
@@ -270,7 +261,7 @@ def test_fresh_begins_with_the_other_object(
         executed.root.parent / "again.qg", graph_files.members(executed.root.parent / "predicted.qg")
     )
     assert other.read_bytes() != data
-    obstore.put(server.client(bucket), "some runs/predicted.qg", other.read_bytes())
+    obstore.put(s3.client(bucket), "some runs/predicted.qg", other.read_bytes())
     assert aggregate(predicted, executed, "--dry-run").exit_code == 2
     done = aggregate(predicted, executed, "--dry-run", "--fresh")
     assert done.exit_code == 0, done.output
@@ -301,7 +292,7 @@ def test_killed_while_it_is_fetched(
 def test_a_graph_that_can_not_be_fetched(
     predicted: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads = []
@@ -312,7 +303,7 @@ def test_a_graph_that_can_not_be_fetched(
         reads.append(path)
         return 403 if len(reads) > 1 else 0
 
-    with object_servers.FaultyServer(server, deny) as counting:
+    with object_servers.FaultyServer(s3, deny) as counting:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
         done = aggregate(predicted.replace("s3://", "s3://count@"), executed, "--dry-run")
     assert done.exit_code == 1
@@ -325,9 +316,9 @@ def output(bucket: str) -> str:
     return f"s3://{bucket}/results/prov%20%231.qg"
 
 
-def local_copy(server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path) -> pathlib.Path:
+def local_copy(s3: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path) -> pathlib.Path:
     path = tmp_path / "copy.qg"
-    path.write_bytes(obstore.get(server.client(bucket), "results/prov #1.qg").bytes().to_bytes())
+    path.write_bytes(obstore.get(s3.client(bucket), "results/prov #1.qg").bytes().to_bytes())
     return path
 
 
@@ -336,7 +327,7 @@ def test_the_provenance_graph_goes_to_a_bucket(
     predicted: str,
     output: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     local_graph: pathlib.Path,
@@ -347,9 +338,9 @@ def test_the_provenance_graph_goes_to_a_bucket(
         done = aggregate(predicted, executed, "-o", output, "-j", n_processes)
         assert done.exit_code == 0, done.output
         assert f"provenance-report '{output}'" in done.output or output in done.output
-        assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+        assert fingerprint(local_copy(s3, bucket, tmp_path)) == fingerprint(local_graph)
         assert os.listdir() == []
-        assert sorted(server.keys(bucket)) == ["results/prov #1.qg", "some runs/predicted.qg"]
+        assert sorted(s3.keys(bucket)) == ["results/prov #1.qg", "some runs/predicted.qg"]
     assert command("show", output).exit_code == 0
 
 
@@ -357,15 +348,15 @@ def test_what_is_not_replaced(
     predicted: str,
     graph: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    client = server.client(bucket)
+    client = s3.client(bucket)
     obstore.put(client, "mine.qg", b"my thesis")
     obstore.put(client, "empty.qg", b"")
-    monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", server.url)
-    before = {key: obstore.head(client, key)["e_tag"] for key in server.keys(bucket)}
+    monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", s3.url)
+    before = {key: obstore.head(client, key)["e_tag"] for key in s3.keys(bucket)}
     for place, text in [
         (predicted, "is the predicted graph"),
         (predicted.replace("s3://", "s3://site@"), "is the predicted graph"),
@@ -382,13 +373,13 @@ def test_what_is_not_replaced(
         assert (done.exit_code, text in done.output) == (2, True), (place, done.output)
         assert "verysecret" not in done.output
         assert os.listdir() == []
-    assert {key: obstore.head(client, key)["e_tag"] for key in server.keys(bucket)} == before
+    assert {key: obstore.head(client, key)["e_tag"] for key in s3.keys(bucket)} == before
 
 
 def test_where_the_files_of_the_run_are(
-    predicted: str, executed: small_runs.SmallRun, bucket: str, server: object_servers.S3Server
+    predicted: str, executed: small_runs.SmallRun, bucket: str, s3: object_servers.S3Server
 ) -> None:
-    client = server.client(bucket)
+    client = s3.client(bucket)
     for path in executed.run_directory.rglob("*"):
         if path.is_file():
             obstore.put(client, f"repo/{path.relative_to(executed.root)}", path.read_bytes())
@@ -407,7 +398,7 @@ def test_it_comes_there_meanwhile(
     predicted: str,
     output: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -415,12 +406,12 @@ def test_it_comes_there_meanwhile(
 
     def reached(point: str) -> None:
         if point == "uploading":
-            put(server.client(bucket), "results/prov #1.qg", b"somebody's")
+            put(s3.client(bucket), "results/prov #1.qg", b"somebody's")
 
     monkeypatch.setattr(fault_points, "reached", reached)
     done = aggregate(predicted, executed, "-o", output)
     assert done.exit_code == 1
-    content = obstore.get(server.client(bucket), "results/prov #1.qg").bytes().to_bytes()
+    content = obstore.get(s3.client(bucket), "results/prov #1.qg").bytes().to_bytes()
     assert content == b"somebody's"
     assert output in done.output
 
@@ -433,7 +424,7 @@ def test_killed_while_it_is_put_there(
     predicted: str,
     output: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     local_graph: pathlib.Path,
@@ -441,7 +432,7 @@ def test_killed_while_it_is_put_there(
     is_old: bool,
 ) -> None:
     old = graph_files.pack(tmp_path / "old.qg", graph_files.members(local_graph)).read_bytes()
-    client = server.client(bucket)
+    client = s3.client(bucket)
     if is_old:
         obstore.put(client, "results/prov #1.qg", old)
     marker = tmp_path / "marker"
@@ -451,14 +442,14 @@ def test_killed_while_it_is_put_there(
         kills.kill_group(running.pid)
         running.communicate(timeout=kills.GONE_SECONDS)
     if point == "uploaded":
-        assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+        assert fingerprint(local_copy(s3, bucket, tmp_path)) == fingerprint(local_graph)
     elif is_old:
-        assert local_copy(server, bucket, tmp_path).read_bytes() == old
+        assert local_copy(s3, bucket, tmp_path).read_bytes() == old
     else:
-        assert server.keys(bucket) == ["some runs/predicted.qg"]
+        assert s3.keys(bucket) == ["some runs/predicted.qg"]
     done = aggregate(predicted, executed, "-o", output)
     assert done.exit_code == 0, done.output
-    assert fingerprint(local_copy(server, bucket, tmp_path)) == fingerprint(local_graph)
+    assert fingerprint(local_copy(s3, bucket, tmp_path)) == fingerprint(local_graph)
     assert os.listdir() == []
 
 
@@ -466,11 +457,11 @@ def test_the_server_does_not_take_it(
     predicted: str,
     output: str,
     executed: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     monkeypatch: pytest.MonkeyPatch,
     bucket: str,
 ) -> None:
-    with object_servers.FaultyServer(server, lambda method, path: 403 * (method == "PUT")) as denying:
+    with object_servers.FaultyServer(s3, lambda method, path: 403 * (method == "PUT")) as denying:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_denied", denying.url)
         there = output.replace("s3://", "s3://denied@")
         done = aggregate(predicted, executed, "-o", there)

@@ -22,15 +22,9 @@ from tests.helpers import graph_files, kills, object_servers, small_runs, thinni
 FATES = {"failed": 0.05, "blocked": 0.05, "retried": 0.05, "caveats": 0.1, "aborted": 0.05}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[object_servers.S3Server]:
-    with object_servers.running() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def environment(server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environment.items():
+def environment(s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
 
 
@@ -54,17 +48,17 @@ def expected(aggregated: small_runs.SmallRun, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def bucket(server: object_servers.S3Server) -> str:
-    return server.new_bucket()
+def bucket(s3: object_servers.S3Server) -> str:
+    return s3.new_bucket()
 
 
 @pytest.fixture
 def run(
-    aggregated: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
+    aggregated: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
 ) -> small_runs.SmallRun:
     """Return the run with its files in a bucket."""
     moved = small_runs.copy(aggregated, tmp_path / "run")
-    client = server.client(bucket)
+    client = s3.client(bucket)
     for key in files(moved):
         obstore.put(client, f"some repo/{key}", (moved.root / key).read_bytes())
     shutil.rmtree(moved.root / "u")
@@ -103,29 +97,29 @@ def ingest(run: small_runs.SmallRun, *options: str, graph: str | None = "") -> c
     return command("ingest-graph", str(run.root), *given, *options, "--no-interactive-status")
 
 
-def left(server: object_servers.S3Server, bucket: str) -> list[str]:
+def left(s3: object_servers.S3Server, bucket: str) -> list[str]:
     """Return the files of the run in the bucket."""
-    return [key.removeprefix("some repo/") for key in server.keys(bucket) if key.startswith("some repo/")]
+    return [key.removeprefix("some repo/") for key in s3.keys(bucket) if key.startswith("some repo/")]
 
 
-def check(run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any) -> None:
+def check(run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any) -> None:
     assert rows(run) == expected[0]
-    assert sorted(left(server, bucket)) == expected[1]
+    assert sorted(left(s3, bucket)) == expected[1]
 
 
 @pytest.mark.parametrize("mode", ["copy", "move", "auto"])
 def test_it_is_as_with_local_files(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any, mode: str
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any, mode: str
 ) -> None:
     done = ingest(run, "--transfer", mode)
     assert done.exit_code == 0, done.output
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
     assert run.output.exists() == (mode != "move")
     shown = command("show", str(run.root), "--failed")
     assert shown.exit_code == 0, shown.output
     again = ingest(run, "--output-run", next(iter(_runs(run))), graph=None)
     assert again.exit_code == 0, again.output
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
     refused = command("aggregate-graph", str(run.predicted), str(run.root), "--dry-run")
     assert refused.exit_code == 2
     assert "holds its provenance graph already (s3://" in refused.output
@@ -140,10 +134,10 @@ def _runs(run: small_runs.SmallRun) -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
 def test_the_graph_is_in_another_bucket(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any, mode: str
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any, mode: str
 ) -> None:
-    elsewhere = server.new_bucket()
-    obstore.put(server.client(elsewhere), "a b/prov.qg", run.output.read_bytes())
+    elsewhere = s3.new_bucket()
+    obstore.put(s3.client(elsewhere), "a b/prov.qg", run.output.read_bytes())
     run.output.unlink()
     done = ingest(run, "--transfer", mode, graph=f"s3://{elsewhere}/a b/prov.qg")
     if mode == "symlink":
@@ -151,59 +145,59 @@ def test_the_graph_is_in_another_bucket(
         assert "can't be linked" in done.output
         return
     assert done.exit_code == 0, done.output
-    check(run, server, bucket, expected)
-    assert server.keys(elsewhere) == ([] if mode == "move" else ["a b/prov.qg"])
+    check(run, s3, bucket, expected)
+    assert s3.keys(elsewhere) == ([] if mode == "move" else ["a b/prov.qg"])
 
 
 def test_the_graph_is_in_its_datastore_already(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any
 ) -> None:
-    obstore.put(server.client(bucket), "some repo/graphs/a b.qg", run.output.read_bytes())
+    obstore.put(s3.client(bucket), "some repo/graphs/a b.qg", run.output.read_bytes())
     done = ingest(run, "--transfer", "auto", graph=f"s3://{bucket}/some%20repo/graphs/a%20b.qg")
     assert done.exit_code == 0, done.output
-    kept = set(left(server, bucket))
+    kept = set(left(s3, bucket))
     assert "graphs/a b.qg" in kept
     assert kept - {"graphs/a b.qg"} == {key for key in expected[1] if "run_provenance" not in key}
 
 
 def test_a_remote_graph_into_local_files(
     aggregated: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     expected: Any,
 ) -> None:
     run = small_runs.copy(aggregated, tmp_path / "run")
-    obstore.put(server.client(bucket), "prov.qg", run.output.read_bytes())
+    obstore.put(s3.client(bucket), "prov.qg", run.output.read_bytes())
     done = ingest(run, graph=f"s3://{bucket}/prov.qg")
     assert done.exit_code == 0, done.output
     assert (rows(run), files(run)) == expected
-    assert server.keys(bucket) == []
+    assert s3.keys(bucket) == []
 
 
 def test_another_graph_in_its_place(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any
 ) -> None:
     [place] = [key for key in expected[1] if "run_provenance" in key]
     members = graph_files.members(run.output)
     other = graph_files.pack(run.root.parent / "other.qg", {**members, "more": b"1"})
-    obstore.put(server.client(bucket), f"some repo/{place}", other.read_bytes())
-    before = server.keys(bucket)
+    obstore.put(s3.client(bucket), f"some repo/{place}", other.read_bytes())
+    before = s3.keys(bucket)
     done = ingest(run)
     assert done.exit_code == 2
     assert "is another graph than" in done.output
-    assert server.keys(bucket) == before
-    obstore.put(server.client(bucket), f"some repo/{place}", b"my thesis")
+    assert s3.keys(bucket) == before
+    obstore.put(s3.client(bucket), f"some repo/{place}", b"my thesis")
     assert ingest(run).exit_code == 2
     # A copy of it will do.
-    obstore.put(server.client(bucket), f"some repo/{place}", run.output.read_bytes())
+    obstore.put(s3.client(bucket), f"some repo/{place}", run.output.read_bytes())
     assert ingest(run).exit_code == 0
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
 
 
 def test_what_can_not_be_deleted_is_named(
     run: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
     expected: Any,
@@ -211,7 +205,7 @@ def test_what_can_not_be_deleted_is_named(
     def deny(method: str, path: str) -> int:
         return 403 if "delete" in path.partition("?")[2] or method == "DELETE" else 0
 
-    with object_servers.FaultyServer(server, deny) as denying:
+    with object_servers.FaultyServer(s3, deny) as denying:
         monkeypatch.setenv("S3_ENDPOINT_URL", denying.url)
         done = ingest(run)
     assert done.exit_code == 1
@@ -219,45 +213,45 @@ def test_what_can_not_be_deleted_is_named(
     assert "access is denied" in done.output
     assert run.output.exists()
     assert rows(run) == expected[0]
-    assert len(left(server, bucket)) > len(expected[1])
-    monkeypatch.setenv("S3_ENDPOINT_URL", server.url)
+    assert len(left(s3, bucket)) > len(expected[1])
+    monkeypatch.setenv("S3_ENDPOINT_URL", s3.url)
     done = ingest(run)
     assert done.exit_code == 0, done.output
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
 
 
 def test_what_has_changed_since_is_kept(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, expected: Any
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any
 ) -> None:
-    log = next(key for key in left(server, bucket) if "_log" in key)
-    client = server.client(bucket)
+    log = next(key for key in left(s3, bucket) if "_log" in key)
+    client = s3.client(bucket)
     data = obstore.get(client, f"some repo/{log}").bytes().to_bytes()
     obstore.put(client, f"some repo/{log}", data.replace(b"INFO", b"info"))
     done = ingest(run)
     assert done.exit_code == 1
     assert "are not what the graph was made from" in done.output
-    assert log in left(server, bucket)
+    assert log in left(s3, bucket)
     obstore.delete(client, f"some repo/{log}")
     assert ingest(run).exit_code == 0
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
 
 
 def test_the_graph_is_replaced_meanwhile(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path
 ) -> None:
     """Nothing is deleted for a graph that nobody has read."""
-    before = left(server, bucket)
+    before = left(s3, bucket)
     marker = tmp_path / "marker"
     arguments = ["ingest-graph", str(run.root), str(run.output)]
     with kills.start(arguments, "examined:1", marker) as running:
         kills.wait_for(marker, running)
-        [place] = [key for key in server.keys(bucket) if "run_provenance" in key]
-        obstore.put(server.client(bucket), place, b"my thesis")
+        [place] = [key for key in s3.keys(bucket) if "run_provenance" in key]
+        obstore.put(s3.client(bucket), place, b"my thesis")
         marker.write_text("")
         _, complaints = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "replaced or removed" in complaints or "was changed by somebody else" in complaints
-    assert set(before) <= set(left(server, bucket))
+    assert set(before) <= set(left(s3, bucket))
 
 
 POINTS = [
@@ -271,21 +265,21 @@ POINTS = [
 )
 def test_killed_and_started_again(
     run: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     expected: Any,
     point: str,
 ) -> None:
-    originals = set(left(server, bucket))
+    originals = set(left(s3, bucket))
     marker = tmp_path / "marker"
     arguments = ["ingest-graph", str(run.root), str(run.output), "--batch-size", "60"]
     with kills.start(arguments, f"{point}:1", marker) as running:
         kills.wait_for(marker, running)
         kills.kill_group(running.pid)
         running.communicate(timeout=kills.GONE_SECONDS)
-    gone = originals - set(left(server, bucket))
-    placed = [key for key in server.keys(bucket) if "run_provenance" in key]
+    gone = originals - set(left(s3, bucket))
+    placed = [key for key in s3.keys(bucket) if "run_provenance" in key]
     if gone:
         # Whatever is gone is in the graph, and known to be there.
         [place] = placed
@@ -296,13 +290,13 @@ def test_killed_and_started_again(
         assert placed == []
     done = ingest(run, "--batch-size", "60") if run.output.exists() else ingest(run, graph=None)
     assert done.exit_code == 0, done.output
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
     assert not run.output.exists()
 
 
 def test_two_at_once(
     run: small_runs.SmallRun,
-    server: object_servers.S3Server,
+    s3: object_servers.S3Server,
     bucket: str,
     tmp_path: pathlib.Path,
     expected: Any,
@@ -316,14 +310,14 @@ def test_two_at_once(
         marker.write_text("")
         running.communicate(timeout=60)
     assert running.returncode == 0
-    check(run, server, bucket, expected)
+    check(run, s3, bucket, expected)
 
 
 def test_the_graph_in_its_place_is_whole(
-    run: small_runs.SmallRun, server: object_servers.S3Server, bucket: str, aggregated: small_runs.SmallRun
+    run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, aggregated: small_runs.SmallRun
 ) -> None:
     assert ingest(run).exit_code == 0
-    [place] = [key for key in server.keys(bucket) if "run_provenance" in key]
+    [place] = [key for key in s3.keys(bucket) if "run_provenance" in key]
     with (
         provenance_graph.ProvenanceGraph(f"s3://{bucket}/{place}") as remote,
         provenance_graph.ProvenanceGraph(os.fspath(aggregated.output)) as local,
