@@ -6,9 +6,12 @@ import logging
 import os
 from collections.abc import Iterable
 
+import msgspec
+
 from aggregator.butler.configuration import repository_config, sqlite_urls
 from aggregator.butler.registry import ingested_graphs
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
+from aggregator.workers import log_handlers
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a SQLite database's files."""
@@ -43,6 +46,33 @@ def protection(
     if any(map(output_paths.is_taken, outputs)):
         files |= _ingested_graphs(repository)
     return output_paths.Protection(files | _own_logs(), directories, roots)
+
+
+def joined(protections: Iterable[output_paths.Protection]) -> output_paths.Protection:
+    """Return what must stay as it is of several repositories."""
+    result = output_paths.Protection()
+    for each in protections:
+        result = output_paths.Protection(
+            {**result.files, **each.files},
+            {**result.directories, **each.directories},
+            [*result.roots, *each.roots],
+        )
+    return result
+
+
+def check_logs(protection: output_paths.Protection) -> None:
+    """Refuse to log to what must stay as it is: when a log was chosen, nobody knew of the repository.
+
+    Raises
+    ------
+    RefusedError
+        If a file that this process logs to, or is going to, is of that.
+    """
+    # What else the process logs to is not of our making.
+    logs = [h.baseFilename for h in logging.getLogger().handlers if isinstance(h, log_handlers.LogFile)]
+    others = {path: text for path, text in protection.files.items() if path not in logs}
+    for path in logs:
+        output_paths.check(path, output_kinds.Kind.LOG, msgspec.structs.replace(protection, files=others))
 
 
 def _own_logs() -> dict[str, str]:

@@ -15,22 +15,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from aggregator.schemas.checkpoints import ledger
+from aggregator.schemas.checkpoints import ledger, manifest
 from aggregator.schemas.graphs import provenance_graph
+from aggregator.storage import errors
 
 from aggregator.synthesis import campaign, parameters
-
-_CODE = """
-import dataclasses, json, sys
-import aggregator
-given = json.loads(sys.argv[1])
-config = aggregator.AggregatorConfig(**given["config"])
-done = aggregator.aggregate_graph(given["predicted"], given["root"], config)
-json.dump({f.name: getattr(done, f.name) for f in dataclasses.fields(done) if f.name != "counts"}, sys.stdout)
-"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,8 +42,15 @@ class Run:
     counts: dict[str, Any]
     """What is in it."""
 
-    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
     """Variables that aggregations have besides those of this process."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that aggregations have."""
+        # What is installed is compiled; to compile it all again takes as long as the rest of a start.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return kept | self.variables
 
     @property
     def files(self) -> pathlib.Path:
@@ -100,30 +100,41 @@ class Run:
                     database += _hash(repr((table, row)).encode())
         return nodes % (1 << 128), database % (1 << 128)
 
-    def _command(self, config: dict[str, Any]) -> list[str]:
-        config = {"output_path": str(self.output)} | config
-        given = {"predicted": str(self.predicted), "root": str(self.root), "config": config}
-        return [sys.executable, "-c", _CODE, json.dumps(given)]
+    def _command(self, options: Sequence[str]) -> list[str]:
+        program = [sys.executable, "-m", "aggregator", "aggregate-graph", str(self.predicted), str(self.root)]
+        return [*program, "-o", str(self.output), *options]
 
-    def aggregate(self, **config: Any) -> dict[str, Any]:
-        """Aggregate it in a process of its own; return the summary, with the wall time seen from outside."""
+    def aggregate(self, *options: str) -> dict[str, Any]:
+        """Aggregate it with options of the command; return its summary, and what it took.
+
+        That is seen from outside: wall time (``wall``) and CPU time of all processes (``cpu``), both in s.
+        """
+        summary = self.root.with_suffix(".summary.json")
         started = time.monotonic()
-        done = subprocess.run(
-            self._command(config), check=True, stdout=subprocess.PIPE, env=os.environ | self.environment
+        command = [*self._command(options), "--summary-json", str(summary)]
+        running = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.environment
         )
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result | {"wall": time.monotonic() - started}
+        assert running.stderr is not None
+        said = running.stderr.read()
+        _, status, usage = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        if running.returncode:
+            raise subprocess.CalledProcessError(running.returncode, command, stderr=said)
+        result: dict[str, Any] = json.loads(summary.read_text())["done"]
+        return result | {"wall": time.monotonic() - started, "cpu": usage.ru_utime + usage.ru_stime}
 
-    def kill(self, share: float, **config: Any) -> float:
+    def kill(self, share: float, *options: str) -> float:
         """Kill all processes of an aggregation when a share of the shards is committed; return the share.
 
         A shard is committed when the ledger says that its outputs are in the database.
         """
         running = subprocess.Popen(
-            self._command(config),
+            self._command(options),
             start_new_session=True,
             stdout=subprocess.DEVNULL,
-            env=os.environ | self.environment,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
         )
         checkpoint = pathlib.Path(f"{self.predicted}.checkpoint")
         done, total = 0, 1
@@ -132,10 +143,9 @@ class Run:
             if running.poll() is not None:
                 raise RuntimeError("it was complete before it could be killed; take more quanta")
             try:
-                manifest = json.loads((checkpoint / "manifest.json").read_text())
-            except (OSError, ValueError):
+                total = manifest.read(str(checkpoint / "manifest.json")).n_shards
+            except errors.AggregatorError:
                 continue
-            total = 1 - (-manifest["n_quanta"] // manifest["shard_size"])
             done = len(ledger.read_all(str(checkpoint / "ledger")))
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()

@@ -54,7 +54,7 @@ def measure(run: campaigns.Run, level: int) -> dict[str, dict[str, float]]:
     with aggregation_request.check(str(run.predicted), str(run.root), config) as asked:
         prepared = clock.take("preparation", lambda: preparation.prepare(asked))
         division, setup = prepared.division, prepared.setup
-        judge = judgement.Judge(division.edges, len(division.ids), incomplete=False)
+        judge = judgement.Judge(division.producers, division.starts, incomplete=False)
         scans, writes, ingests = (
             scanner.Scanner(setup, log),
             writer.Writer(setup, log),

@@ -31,15 +31,16 @@ def roles(peaks: dict[str, int]) -> dict[str, int]:
 def measure(run: campaigns.Run, given: argparse.Namespace) -> dict[str, Any]:
     """Return the medians of some measurements of a run."""
     full, again = [], []
+    options = ["-j", str(given.processes)]
     for _ in range(given.repeat):
         run.reset()
-        full.append(run.aggregate(n_processes=given.processes))
+        full.append(run.aggregate(*options))
         print(f"{run.quanta} quanta: {full[-1]['wall']:.1f} s, {full[-1]['phases']}", flush=True)
         if given.resume:
             undisturbed = run.content()
             run.reset()
-            share = run.kill(KILLED_AT, n_processes=given.processes)
-            again.append(run.aggregate(n_processes=given.processes))
+            share = run.kill(KILLED_AT, *options)
+            again.append(run.aggregate(*options))
             if run.content() != undisturbed:
                 raise AssertionError("the run that was killed ended in another way than the undisturbed one")
             print(
@@ -55,8 +56,8 @@ def measure(run: campaigns.Run, given: argparse.Namespace) -> dict[str, Any]:
         "peak_mb": {
             name: max(roles(f["peaks"])[name] for f in full) / 1e6 for name in roles(full[0]["peaks"])
         },
-        "graph_mb": full[0]["graph_size"] / 1e6,
-        "datasets_ingested": full[0]["n_ingested"],
+        "graph_mb": full[0]["provenance_graph_size"] / 1e6,
+        "datasets_ingested": full[0]["datasets_ingested"],
     }
     if again:
         result["restart_s"] = statistics.median(each["wall"] for each in again)

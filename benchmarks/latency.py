@@ -13,7 +13,6 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-from typing import Any
 
 from benchmarks import campaigns, measure
 from tests.helpers.oracle import reference
@@ -45,9 +44,10 @@ class Case:
         return f"{self.tool}, {self.delay:g} ms, -j {self.processes}{requests}"
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Options of the aggregation."""
-        return {"n_processes": self.processes, "n_requests": self.requests}
+    def options(self) -> list[str]:
+        """Options of the command."""
+        given = ["-j", str(self.processes)]
+        return given if self.requests is None else [*given, "--requests", str(self.requests)]
 
 
 def compile_library(directory: pathlib.Path) -> pathlib.Path:
@@ -57,34 +57,34 @@ def compile_library(directory: pathlib.Path) -> pathlib.Path:
     return library
 
 
-def slow_environment(library: pathlib.Path, run: campaigns.Run, delay: float) -> dict[str, str]:
-    """Return variables that make the files of a run slow, but neither graphs, database nor checkpoint."""
+def slow_variables(library: pathlib.Path, files: pathlib.Path, delay: float) -> dict[str, str]:
+    """Return variables that make what is below a directory slow: not graphs, database and checkpoint."""
     return {
         "LD_PRELOAD": str(library),
         "SLOW_FILES_MICROSECONDS": str(round(1000 * delay)),
-        "SLOW_FILES_BELOW": str(run.files),
+        "SLOW_FILES_BELOW": str(files),
     }
 
 
 def take(case: Case, run: campaigns.Run, library: pathlib.Path) -> dict[str, float]:
     """Return what a case takes once."""
-    slow = dataclasses.replace(run, environment=slow_environment(library, run, case.delay))
+    slow = dataclasses.replace(run, variables=slow_variables(library, run.files, case.delay))
     run.reset()
     if case.tool == "reference":
         command = reference.command(
             run.predicted, run.root, "--no-mock-storage-classes", "-j", str(case.processes), "-o", run.output
         )
-        environment = reference.environment() | slow.environment
+        environment = reference.environment() | slow.variables
         log = run.root.with_suffix(".log")
         taken = measure.measure(command, cwd=_SOURCE.parent, env=environment, log=log)
         return {"wall_s": taken.wall, "cpu_s": taken.cpu}
     if case.tool == "restart":
-        run.kill(KILLED_AT, **case.config)
+        run.kill(KILLED_AT, *case.options)
     if case.tool == "settled":
-        run.aggregate(incomplete=True, **case.config)
-        done = slow.aggregate(incomplete=True, **case.config)
+        run.aggregate("--incomplete", *case.options)
+        done = slow.aggregate("--incomplete", *case.options)
     else:
-        done = slow.aggregate(**case.config)
+        done = slow.aggregate(*case.options)
     return {"wall_s": done["wall"], "cpu_s": done["cpu"], "starting_s": done["phases"]["starting"]}
 
 

@@ -19,7 +19,9 @@ static struct timespec pause_for;
 __attribute__((constructor)) static void prepare(void) {
     const char *microseconds = getenv("SLOW_FILES_MICROSECONDS");
     long each = microseconds ? atol(microseconds) : 0;
-    below = each > 0 ? getenv("SLOW_FILES_BELOW") : NULL;
+    const char *directory = each > 0 ? getenv("SLOW_FILES_BELOW") : NULL;
+    /* A copy, as some programs write their title over their environment. */
+    below = directory ? strdup(directory) : NULL;
     length = below ? strlen(below) : 0;
     pause_for.tv_sec = each / 1000000;
     pause_for.tv_nsec = each % 1000000 * 1000;

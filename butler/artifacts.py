@@ -14,10 +14,23 @@ from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import datastore, formatters
 from aggregator.butler.dimensions import records, universe
 from aggregator.schemas import datastore_records
-from aggregator.storage import durable_files, errors, local_files, opening, stores, uris
+from aggregator.storage import durable_files, errors, fault_points, local_files, opening, stores, uris
 
 CHECKSUM_SIZE: Final = 64
 """Bytes of the BLAKE2b digest that the reference records."""
+
+
+class TakenError(errors.AggregatorError):
+    """Another process has written a file in the meantime.
+
+    Parameters
+    ----------
+    location
+        The file.
+    """
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"{location}: another process has written it in the meantime; it stays as it is.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +84,7 @@ class Artifact:
             raise self.problem(f"has {len(content.data)} bytes; {size} were written")
         return content.data
 
-    def write(self, data: bytes, *, checksum: bool) -> Artifact:
+    def write(self, data: bytes, *, checksum: bool, overwrite: bool = True) -> Artifact:
         """Write it, synced and in one step; what was there is replaced then, and stays if that fails.
 
         Parameters
@@ -80,6 +93,8 @@ class Artifact:
             Its content.
         checksum
             Whether to record a checksum.
+        overwrite
+            Whether to replace what is there, if that is something else.
 
         Returns
         -------
@@ -88,14 +103,22 @@ class Artifact:
 
         Raises
         ------
+        TakenError
+            If something is there that is not to be replaced.
         AggregatorError
             If it can't be written.
         """
         with durable_files.writing(self.store.location(self.key)):
-            self.store.write(self.key, data, overwrite=True, durable=True)
+            try:
+                self.store.write(self.key, data, overwrite=overwrite, durable=True)
+            except FileExistsError:
+                # A server may have taken it at the first try, and told so at the second one.
+                if overwrite or (there := self.read()) is None or there != data:
+                    raise TakenError(self.store.location(self.key)) from None
+        fault_points.reached("written")
         digest = hashlib.blake2b(data, digest_size=CHECKSUM_SIZE).hexdigest() if checksum else None
         record = dataclasses.replace(self.record, file_size=len(data), checksum=digest)
-        return dataclasses.replace(self, record=record, is_recorded=True)
+        return Artifact(self.store, self.key, self.datastore, record, is_recorded=True)
 
     def problem(self, text: str) -> errors.FormatError:
         """Return the error for what is wrong with it."""
@@ -192,8 +215,9 @@ class Artifacts:
         return list(files.values())
 
 
-def are_there(artifacts: Sequence[Artifact]) -> list[bool]:
-    """Return for each file whether it is there; many are looked for at a time where that takes long.
+def marks(artifacts: Sequence[Artifact]) -> list[stores.Mark | None]:
+    """Return for each file what is known of it, nothing if it is not there; many at a time where that takes
+    long.
 
     Raises
     ------
@@ -205,14 +229,19 @@ def are_there(artifacts: Sequence[Artifact]) -> list[bool]:
     by_store: dict[str, list[int]] = {}
     for index, artifact in enumerate(artifacts):
         by_store.setdefault(artifact.store.root, []).append(index)
-    there = [False] * len(artifacts)
+    there: list[stores.Mark | None] = [None] * len(artifacts)
     for indices in by_store.values():
         store = artifacts[indices[0]].store
         for index, look in zip(indices, store.marks(artifacts[i].key for i in indices), strict=True):
             if isinstance(look, local_files.UnusableError):
                 raise artifacts[index].problem(str(look))
-            there[index] = look is not None
+            there[index] = look
     return there
+
+
+def are_there(artifacts: Sequence[Artifact]) -> list[bool]:
+    """Return for each file whether it is there; raises as `marks`."""
+    return [mark is not None for mark in marks(artifacts)]
 
 
 def _place(store: stores.Store, path: str) -> tuple[stores.Store, str]:

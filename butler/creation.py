@@ -32,6 +32,7 @@ def create_repository(
     database_url: str | None = None,
     namespace: str | None = None,
     dimension_config: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a repository: a directory, or a place in a bucket, with butler.yaml, and tables in a database.
 
@@ -49,6 +50,8 @@ def create_repository(
     dimension_config
         Configuration of the dimension universe (section 2), by default the one for synthetic runs
         (`compact_dimensions`).
+    settings
+        What butler.yaml says besides, section by section (section 1), such as file templates.
 
     Raises
     ------
@@ -65,7 +68,8 @@ def create_repository(
     url = database_url or DEFAULT_DATABASE
     _check_url(url, directory)
     dimensions = _parse(compact_dimensions() if dimension_config is None else dimension_config)
-    text = yaml.safe_dump(_butler_yaml(url, namespace), sort_keys=False)
+    content = yaml_files.merge(_butler_yaml(url, namespace), settings or {})
+    text = yaml.safe_dump(content, sort_keys=False)
     with (
         _directory(directory),
         _database(repository_config.filled_in(url, directory), namespace) as db,

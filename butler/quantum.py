@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from aggregator.butler import dataset_refs
 from aggregator.butler.datastores import catalog
@@ -86,7 +86,8 @@ class QuantumReader:
             for kind in source.dataset_types
         }
         self._init = {
-            each.task_label: (self._refs(each.inputs), each.datastore_records) for each in init_quanta
+            each.task_label: (self._refs(each.inputs), datastore_records.parse(each.datastore_records, place))
+            for each in init_quanta
         }
 
     def quantum(self, block: predicted.Quantum) -> Quantum:
@@ -97,12 +98,21 @@ class QuantumReader:
         FormatError
             If it does not fit to the pipeline.
         """
+        init_inputs, records = self._init.get(block.task_label, ({}, {}))
+        return self._make(block, self.data_id(block), init_inputs, records)
+
+    def data_id(self, block: predicted.Quantum) -> dataset_refs.DataId:
+        """Return the data ID of a regular quantum.
+
+        Raises
+        ------
+        FormatError
+            If it does not fit to the pipeline.
+        """
         group = self._task_groups.get(block.task_label)
         if group is None:
             raise errors.FormatError(self._place, "", f"has no task {block.task_label!r}; build it again")
-        init_inputs, records = self._init.get(block.task_label, ({}, {}))
-        data_id = dataset_refs.DataId(group, catalog.decode_values(block.data_coordinate))
-        return self._make(block, data_id, init_inputs, [records, block.datastore_records])
+        return dataset_refs.DataId(group, catalog.decode_values(block.data_coordinate))
 
     def init_quantum(self, block: predicted.Quantum) -> Quantum:
         """Return an init quantum.
@@ -112,19 +122,18 @@ class QuantumReader:
         FormatError
             If it does not fit to the pipeline.
         """
-        return self._make(block, self._empty, {}, [block.datastore_records])
+        return self._make(block, self._empty, {}, {})
 
     def _make(
         self,
         block: predicted.Quantum,
         data_id: dataset_refs.DataId,
         init_inputs: Refs,
-        documents: Sequence[Mapping[str, object]],
+        init_records: datastore_records.Records,
     ) -> Quantum:
-        records: dict[str, frozenset[datastore_records.FileRecord]] = {}
-        for document in documents:
-            for name, rows in datastore_records.parse(document, self._place).items():
-                records[name] = records.get(name, frozenset()) | rows
+        records = datastore_records.parse(block.datastore_records, self._place)
+        for name, rows in init_records.items():
+            records[name] = records.get(name, frozenset()) | rows
         return Quantum(
             uuid.UUID(block.quantum_id),
             block.task_label,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
@@ -19,6 +20,7 @@ from aggregator.butler import (
     dataset_refs,
     limited_butler,
     private_database,
+    retrieved_files,
     stored_datasets,
 )
 from aggregator.butler import quantum as quantum_module
@@ -79,6 +81,10 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         self._datasets = stored_datasets.StoredDatasets(files, database, contents, dataset_types or {})
         self._database = database
         self._accesses = accesses.Accesses(predicted_inputs, predicted_outputs, database)
+        self.replaces = True
+        """Whether `put` replaces files that are there."""
+        self.taken: list[dataset_refs.DatasetRef] = []
+        """Datasets that could not be put, since another process has."""
         self._strict = strict
         self._metrics = limited_butler.ButlerMetrics()
 
@@ -234,10 +240,12 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         *,
         provenance: dataset_provenance.DatasetProvenance | None = None,
     ) -> dataset_refs.DatasetRef:
-        """Write a dataset; see `LimitedButler.put`. Files of an earlier attempt are replaced.
+        """Write a dataset; see `LimitedButler.put`. Files of an earlier attempt are replaced by default.
 
         Raises
         ------
+        TakenError
+            If there is a file that is not to be replaced.
         NotPredictedError
             If it is no output of the quantum.
         AlreadyPutError
@@ -248,7 +256,12 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         if self._database.rows([ref.id]):
             raise AlreadyPutError(f"{ref}: is written already; a quantum writes each output once.")
         with self._metrics.putting():
-            rows = self._datasets.write(obj, ref, provenance or dataset_provenance.DatasetProvenance())
+            notes = provenance or dataset_provenance.DatasetProvenance()
+            try:
+                rows = self._datasets.write(obj, ref, notes, overwrite=self.replaces)
+            except artifacts.TakenError:
+                self.taken.append(ref)
+                raise
             self._accesses.note_written(ref.id)
             try:
                 self._database.insert(rows)
@@ -263,6 +276,16 @@ class QuantumBackedButler(limited_butler.LimitedButler):
         self._accesses.note_looks((ref.id, is_there) for ref, is_there in looks.items())
         return looks
 
+    def remove_parts(self, refs: Iterable[dataset_refs.DatasetRef]) -> None:
+        """Remove the files of outputs that are not there as a whole.
+
+        Raises
+        ------
+        AggregatorError
+            If some can't be deleted.
+        """
+        self._datasets.remove(self._datasets.parts(refs))
+
     def get_many_uris(
         self, refs: Iterable[dataset_refs.DatasetRef], predict: bool = False, allow_missing: bool = False
     ) -> dict[dataset_refs.DatasetRef, limited_butler.DatasetURIs]:
@@ -276,6 +299,80 @@ class QuantumBackedButler(limited_butler.LimitedButler):
             elif not allow_missing:
                 raise FileNotFoundError(f"{ref}: has no files.")
         return result
+
+    def retrieve_artifacts(
+        self,
+        refs: Iterable[dataset_refs.DatasetRef],
+        destination: str,
+        transfer: str = "auto",
+        preserve_path: bool = True,
+        overwrite: bool = False,
+    ) -> list[str]:
+        """Bring the files of datasets to a local directory; see `retrieved_files.retrieve`.
+
+        Parameters
+        ----------
+        refs
+            The datasets, no components of some.
+        destination
+            The directory, with a slash at its end if it does not exist.
+        transfer
+            How: "auto", "copy", "link", "hardlink", "symlink" or "relsymlink".
+        preserve_path
+            Whether their paths are those in the datastore.
+        overwrite
+            Whether to replace files that are there.
+
+        Returns
+        -------
+        paths
+            Where the files are.
+        """
+        place = retrieved_files.directory(destination, self.get_datastore_roots().values())
+        indexed = retrieved_files.retrieve(
+            self._whole(refs),
+            place,
+            self.dimensions,
+            mode=transfer,
+            preserve_path=preserve_path,
+            overwrite=overwrite,
+        )
+        return [os.path.join(place, name) for name in indexed]
+
+    def retrieve_artifacts_zip(
+        self, refs: Iterable[dataset_refs.DatasetRef], destination: str, overwrite: bool = True
+    ) -> str:
+        """Write an archive of the files of datasets into a local directory, and return its path.
+
+        Parameters
+        ----------
+        refs
+            The datasets, at least one, no components of some.
+        destination
+            The directory, with a slash at its end if it does not exist.
+        overwrite
+            Whether to replace an archive of the same files.
+        """
+        files = self._whole(refs)
+        if not files:
+            raise ValueError("there are no datasets to make an archive of")
+        place = retrieved_files.directory(destination, self.get_datastore_roots().values())
+        return retrieved_files.archive(files, place, self.dimensions, overwrite=overwrite)
+
+    def _whole(
+        self, refs: Iterable[dataset_refs.DatasetRef]
+    ) -> dict[dataset_refs.DatasetRef, list[artifacts.Artifact]]:
+        """Return the files of datasets that are there as a whole."""
+        chosen = list(refs)
+        for ref in chosen:
+            self._check_membership(ref)
+            if ref.isComponent():
+                raise ValueError(f"{ref}: files of a component alone are not retrieved")
+        files = self._datasets.present(chosen)
+        for ref, each in files.items():
+            if not each:
+                raise FileNotFoundError(f"{ref}: has no files.")
+        return files
 
     def markInputUnused(self, ref: dataset_refs.DatasetRef) -> None:
         """Note that a dataset was read, or a handle made for it, and nothing depends on it."""

@@ -37,10 +37,15 @@ class StoredDatasets:
         self._database = database
         self._contents = contents
         self._storage_classes = storage_classes
+        self._predictions: dict[dataset_refs.DatasetRef, list[list[artifacts.Artifact]]] = {}
 
     def predicted(self, ref: dataset_refs.DatasetRef) -> list[list[artifacts.Artifact]]:
         """Return the files that a dataset is predicted to have, by datastore."""
-        return self._artifacts.predicted(ref, self._storage_class(ref))
+        # Outputs are looked for before they are written.
+        files = self._predictions.get(ref)
+        if files is None:
+            files = self._predictions[ref] = self._artifacts.predicted(ref, self._storage_class(ref))
+        return files
 
     def present(
         self, refs: Iterable[dataset_refs.DatasetRef]
@@ -80,8 +85,17 @@ class StoredDatasets:
                 return self._contents.decode(contents, component, parameters, target)
         raise FileNotFoundError(f"{ref}: has no files.")
 
+    def parts(self, refs: Iterable[dataset_refs.DatasetRef]) -> list[dataset_refs.DatasetRef]:
+        """Return those of some datasets that are made of several files."""
+        return [ref for ref in refs if len(_flat([self.predicted(ref)])) > 1]
+
     def write(
-        self, obj: Any, ref: dataset_refs.DatasetRef, provenance: dataset_provenance.DatasetProvenance
+        self,
+        obj: Any,
+        ref: dataset_refs.DatasetRef,
+        provenance: dataset_provenance.DatasetProvenance,
+        *,
+        overwrite: bool,
     ) -> list[private_database.Row]:
         """Write a dataset, all of it or nothing, and return the records of its files.
 
@@ -93,11 +107,15 @@ class StoredDatasets:
             The dataset.
         provenance
             What went into it.
+        overwrite
+            Whether to replace files that are there.
 
         Raises
         ------
         RefusedError
             If no datastore accepts it.
+        TakenError
+            If a file is there that is not to be replaced.
         AggregatorError
             If it can't be written.
         """
@@ -110,7 +128,10 @@ class StoredDatasets:
         try:
             for file, data in zip(files, contents, strict=True):
                 checksum = self._artifacts.datastores[file.datastore].checksum
-                complete.append(file.write(data, checksum=checksum))
+                complete.append(file.write(data, checksum=checksum, overwrite=overwrite))
+        except artifacts.TakenError:
+            # What is there may be another's.
+            raise
         except BaseException:
             # With what is left of an earlier attempt, a part would look like the whole.
             artifacts.delete(complete)

@@ -7,7 +7,9 @@ import dataclasses
 import itertools
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
+from typing import IO
 
 import msgspec
 from aggregator.butler import artifacts, dataset_refs
@@ -64,6 +66,20 @@ class LogFiles:
             return EarlierLog(log_writer.earlier_attempts(log), bytes(log.records))
         return None
 
+    def tells_of_failure(self, ref: dataset_refs.DatasetRef) -> bool:
+        """Return whether what is in the place of a log is the log of a failed attempt.
+
+        Raises
+        ------
+        MachineError
+            If the machine is in trouble.
+        """
+        for file in self._artifacts(ref):
+            if (data := file.read()) is not None:
+                with contextlib.suppress(ValueError):
+                    return log_records.parse(data).extra.exception is not None
+        return False
+
     def write(self, ref: dataset_refs.DatasetRef, content: bytes) -> None:
         """Write a log, without a butler, in place of what is there.
 
@@ -102,11 +118,13 @@ def _keep(file: artifacts.Artifact, data: bytes) -> str:
 
 def _record(text: str, level: int) -> bytes:
     record = logging.LogRecord(__name__, level, __file__, 1, text, None, None, "write")
-    return log_writer.dump(log_writer.record_document(record, {}, None))
+    return log_writer.record_text(record, {}, None)
 
 
 class Spool:
     """A directory where the records of running attempts are, until their logs are written.
+
+    Each process that executes has one file in it, of the attempt that is under way: its id, then its records.
 
     Parameters
     ----------
@@ -116,23 +134,41 @@ class Spool:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self._stream: IO[bytes] | None = None
 
-    def path(self, quantum_id: object) -> str:
-        """Return the file for a quantum."""
-        return os.path.join(self.directory, f"{quantum_id}.jsonl")
+    def close(self) -> None:
+        """Close the file of this process."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                self._stream.close()
+
+    def begin(self, quantum_id: object) -> IO[bytes] | None:
+        """Return where records of an attempt go, one a line; nothing if there is no room for any.
+
+        Records of the attempt before are gone then.
+        """
+        try:
+            if self._stream is None:
+                descriptor, _ = tempfile.mkstemp(dir=self.directory)
+                self._stream = open(descriptor, "wb")  # noqa: SIM115  (it stays open for the next)
+            self._stream.seek(0)
+            self._stream.truncate()
+            self._stream.write(b"%b\n" % str(quantum_id).encode())
+            self._stream.flush()
+        except OSError:
+            # Only a process that is killed would need it.
+            return None
+        return self._stream
 
     def read(self, quantum_id: object) -> list[bytes]:
         """Return the records of an attempt; one that was not written whole is left out."""
-        try:
-            data = local_files.read(self.path(quantum_id))
-        except (OSError, local_files.UnusableError):
-            return []
-        return [line for line in data[: data.rfind(b"\n") + 1].split(b"\n") if line]
-
-    def remove(self, quantum_id: object) -> None:
-        """Remove the records of an attempt, if there are any."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(quantum_id))
+        for name in os.listdir(self.directory):
+            with contextlib.suppress(OSError, local_files.UnusableError):
+                data = local_files.read(os.path.join(self.directory, name))
+                first, *records = data[: data.rfind(b"\n") + 1].split(b"\n")
+                if first == str(quantum_id).encode():
+                    return [line for line in records if line]
+        return []
 
 
 def write_for_the_dead(

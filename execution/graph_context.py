@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from typing import Self
 
-import numpy as np
 from aggregator.butler import artifacts, dataset_refs
 from aggregator.butler import quantum as quantum_module
 from aggregator.butler.configuration import repository_config
@@ -78,9 +77,17 @@ class GraphContext:
 
     def block(self, address: Address) -> predicted.Quantum:
         """Return a quantum as it is in the graph."""
-        offset, size = address
-        quantum, _ = next(self.graph.read_quanta(np.array([offset]), np.array([size])))
-        return quantum
+        return self.graph.read_quantum(*address)
+
+    def ref(self, dataset: predicted.Dataset) -> dataset_refs.DatasetRef:
+        """Return the reference to a dataset as it is stored.
+
+        Raises
+        ------
+        FormatError
+            If the graph has no such dataset type.
+        """
+        return self._reader.ref(dataset)
 
     def quantum(self, block: predicted.Quantum) -> quantum_module.Quantum:
         """Return a quantum with its datasets as its task sees them.
@@ -115,7 +122,7 @@ class GraphContext:
 
     def required_values(self, block: predicted.Quantum) -> dict[str, dataset_refs.Value]:
         """Return the values of the required dimensions of a quantum."""
-        return self._reader.quantum(block).dataId.required
+        return self._reader.data_id(block).required
 
 
 def _seen(refs: quantum_module.Refs, edges: Mapping[str, task_definitions.Edge]) -> quantum_module.Refs:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 
-from aggregator.execution import quantum_attempts, readiness, task_errors
+from aggregator.execution import quantum_attempts, readiness, run_ending, task_errors, worker_loads
 from aggregator.schemas.execution import task_metadata
 from aggregator.storage import errors
 from aggregator.workers.engines import engine as engine_module
@@ -26,6 +27,10 @@ _MOST_STARTS = 3
 """Workers that may die in a row before they can do anything."""
 _LOOK_AHEAD = 1000
 """Quanta that are ready at least, as far as there are so many, before others are looked for."""
+_SHORT_SECONDS = 0.1
+"""What a quantum takes at most that another may wait behind, while other workers have nothing to do."""
+_MOST_WAITING = 1000
+"""Quanta that wait for others at most, as long as there is one that is ready for each worker."""
 
 Bury = Callable[[readiness.QuantumData, task_metadata.ExceptionInfo], quantum_attempts.Fate]
 """Puts on record that the process of a quantum is gone, with the reason; returns `Fate.SUCCEEDED` if that was
@@ -41,23 +46,6 @@ class Policy:
 
     fail_fast: bool = False
     """Whether all end with the first failure."""
-
-
-class _Busy:
-    """What a worker is at.
-
-    Parameters
-    ----------
-    data
-        The quantum; nothing while it gets ready.
-    """
-
-    def __init__(self, data: readiness.QuantumData | None) -> None:
-        self.data = data
-        self.reason: str | None = None
-        """Why it was killed by this process."""
-        self.is_late = False
-        """Whether that is because it took too long."""
 
 
 class QuantumGraphExecutor:
@@ -99,15 +87,18 @@ class QuantumGraphExecutor:
         self._tell = tell
         self._check = check
         self._readiness = readiness.Readiness()
-        self._idle: list[engine_module.Worker] = []
-        self._busy: dict[engine_module.Worker, _Busy] = {}
+        self._loads: dict[engine_module.Worker, worker_loads.Load] = {}
+        self._longest: dict[str, float] = {}
+        """Seconds that quanta of a task have taken at most."""
         self._n_started = self._n_died_early = 0
         self._happened: collections.deque[tuple[engine_module.Worker, outcomes.Outcome]] = collections.deque()
         self._is_stopping = False
-        self._end_reason: str | None = None
-        """Why to end what is under way."""
-        self.exit_code = 0
+        self._ending = run_ending.RunEnding(fail_fast=policy.fail_fast)
+
+    @property
+    def exit_code(self) -> int:
         """Exit code that follows from what became of the quanta so far."""
+        return self._ending.exit_code
 
     def execute(self, quanta: Iterable[readiness.QuantumData]) -> None:
         """Execute quanta, in an order in which none comes before its prerequisites.
@@ -137,20 +128,24 @@ class QuantumGraphExecutor:
         if not self._is_stopping:
             self._fill(source)
             self._send()
-        if not any(each.data for each in self._busy.values()) and (
-            self._is_stopping or not self._readiness.ready
-        ):
+        if not self._is_running() and (self._is_stopping or not self._readiness.ready):
             return False
         self._happened.extend(self._engine.wait(_POLL_SECONDS))
         while self._happened:
             self._take(*self._happened.popleft())
-        if self._end_reason is not None:
-            self._end_running(self._end_reason)
+        if self._ending.reason is not None:
+            self._end_running(self._ending.reason)
         self._watch()
         return True
 
+    def _is_running(self) -> bool:
+        return any(load.current for load in self._loads.values())
+
     def _fill(self, source: Iterator[readiness.QuantumData]) -> None:
-        while len(self._readiness.ready) < _LOOK_AHEAD:
+        ready = self._readiness.ready
+        while len(ready) < _LOOK_AHEAD and (
+            len(ready) < self._n_workers or self._readiness.n_waiting < _MOST_WAITING
+        ):
             data = next(source, None)
             if data is None:
                 return
@@ -159,91 +154,102 @@ class QuantumGraphExecutor:
     def _start(self) -> None:
         worker = self._engine.start(self._program(f"executor-{self._n_started:03}"))
         self._n_started += 1
-        self._busy[worker] = _Busy(None)
+        self._loads[worker] = worker_loads.Load(collections.deque([None]), time.monotonic())
         worker.send(None, "its preparation")
 
     def _send(self) -> None:
-        while self._idle and self._readiness.ready:
-            worker, data = self._idle.pop(), self._readiness.ready.popleft()
-            self._busy[worker] = _Busy(data)
-            worker.send(data.quantum, f"quantum {data.id} of {data.task}")
+        """Give each worker something to do, and what to go on with if that does not wait for long."""
+        ready = self._readiness.ready
+        for n_before in range(engine_module.MAX_IN_FLIGHT):
+            for worker, load in self._loads.items():
+                if ready and len(load.quanta) == n_before and (not n_before or self._is_short(load)):
+                    data = ready.popleft()
+                    if not n_before:
+                        load.since = time.monotonic()
+                    load.quanta.append(data)
+                    worker.send(data.quantum, f"quantum {data.id} of {data.task}")
+
+    def _is_short(self, load: worker_loads.Load) -> bool:
+        """Return whether the quantum that a worker is at is one of a task whose quanta take no time."""
+        # With the first failure nothing else is to begin.
+        if load.current is None or self._policy.fail_fast:
+            return False
+        return self._longest.get(load.current.task, _SHORT_SECONDS) < _SHORT_SECONDS
 
     def _take(self, worker: engine_module.Worker, outcome: outcomes.Outcome) -> None:
         """Deal with what came of a worker's message, or of the worker itself."""
-        busy = self._busy.pop(worker, None)
+        load = self._loads[worker]
         if isinstance(outcome, outcomes.Result | outcomes.Failed):
+            data = load.quanta.popleft()
+            self._note_seconds(load, data)
             report = outcomes.value(worker, outcome)
-            self._idle.append(worker)
             self._n_died_early = 0
             if report is not None:
                 self._finish(report)
             return
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if busy is None or busy.data is None:
+        del self._loads[worker]
+        if load.current is None:
             self._n_died_early += 1
             if self._n_died_early >= _MOST_STARTS:
                 outcomes.value(worker, outcome)
-        else:
-            self._finish(self._report_death(busy.data, busy, outcome))
-        if not self._is_stopping:
+        elif load.killed == load.current.id or not load.is_late:
+            self._finish(self._report_death(load.current, load, outcome))
+            load.quanta.popleft()
+        # Whatever else it had, another worker does.
+        self._readiness.ready.extendleft(data for data in reversed(load.quanta) if data is not None)
+        if not self._is_stopping and self._ending.reason is None:
             self._start()
 
+    def _note_seconds(self, load: worker_loads.Load, data: readiness.QuantumData | None) -> None:
+        now = time.monotonic()
+        if data is not None:
+            self._longest[data.task] = max(now - load.since, self._longest.get(data.task, 0.0))
+        load.since = now
+
     def _report_death(
-        self, data: readiness.QuantumData, busy: _Busy, outcome: outcomes.Outcome
+        self, data: readiness.QuantumData, load: worker_loads.Load, outcome: outcomes.Outcome
     ) -> quantum_attempts.Report:
         """Put on record that the process of a quantum is gone."""
         text, code = _end(outcome)
-        kind = task_errors.TIMED_OUT if busy.is_late else task_errors.KILLED
-        exception = task_metadata.ExceptionInfo(kind, busy.reason or text, {})
+        kind = task_errors.TIMED_OUT if load.is_late else task_errors.KILLED
+        exception = task_metadata.ExceptionInfo(kind, load.reason or text, {})
         fate = self._bury(data, exception)
         if fate is quantum_attempts.Fate.SUCCEEDED:
             return quantum_attempts.Report(data.id, data.task, dict(data.data_id), fate)
-        fate = quantum_attempts.Fate.TIMED_OUT if busy.is_late else fate
+        fate = quantum_attempts.Fate.TIMED_OUT if load.is_late else fate
         return quantum_attempts.Report(data.id, data.task, dict(data.data_id), fate, exception, code)
 
     def _finish(self, report: quantum_attempts.Report) -> None:
         """Note what became of a quantum, and what follows."""
-        self._tell(report)
+        self._note(report)
         succeeded = report.fate in (quantum_attempts.Fate.SUCCEEDED, quantum_attempts.Fate.EXISTING)
         self._tell_blocked(self._readiness.finish(report.quantum_id, succeeded))
-        if succeeded:
-            return
-        is_invalid = report.exit_code == task_errors.INVALID_EXIT_CODE
-        chooses_code = is_invalid or report.exit_code == task_errors.REPEATABLE_EXIT_CODE
-        ends = is_invalid or self._policy.fail_fast
-        if not self._is_stopping and ends:
-            self._is_stopping = True
-            self.exit_code = report.exit_code if chooses_code else errors.AggregatorError.exit_code
-            self._end_reason = f"the run was stopped when quantum {report.quantum_id} had failed"
-        self.exit_code = self.exit_code or errors.AggregatorError.exit_code
 
     def _tell_blocked(self, blocked: Iterable[readiness.QuantumData]) -> None:
         for data in blocked:
-            self._tell(
-                quantum_attempts.Report(data.id, data.task, dict(data.data_id), quantum_attempts.Fate.BLOCKED)
-            )
-            self.exit_code = self.exit_code or errors.AggregatorError.exit_code
+            self._note(quantum_attempts.blocked(data))
+
+    def _note(self, report: quantum_attempts.Report) -> None:
+        self._tell(report)
+        self._ending.note(report)
 
     def _watch(self) -> None:
         """Kill workers whose quanta take too long."""
-        limit = self._policy.timeout
-        for worker, busy in self._busy.items():
-            if limit and busy.data is not None and busy.reason is None and worker.busy_seconds() > limit:
-                busy.reason, busy.is_late = f"it took longer than {limit:g} seconds", True
-                worker.kill()
+        if (limit := self._policy.timeout) is None:
+            return
+        for worker, load in self._loads.items():
+            if worker.busy_seconds() > limit:
+                load.kill(worker, f"it took longer than {limit:g} seconds", is_late=True)
 
     def _end_running(self, reason: str) -> None:
         """Kill the workers that are at a quantum, and put that on record."""
-        self._is_stopping, self._end_reason = True, None
-        # What has been answered already is on record.
-        answered = {worker for worker, _ in self._happened}
-        for worker, busy in self._busy.items():
-            if busy.data is not None and worker not in answered:
-                busy.reason = busy.reason or reason
-                worker.kill()
+        self._is_stopping = True
         left = _KILL_SECONDS / _POLL_SECONDS
-        while left > 0 and any(busy.data for busy in self._busy.values()):
+        while left > 0 and self._is_running():
+            if not self._happened:
+                # What has been answered is on record.
+                for worker, load in self._loads.items():
+                    load.kill(worker, reason)
             if not self._happened:
                 self._happened.extend(self._engine.wait(_POLL_SECONDS))
                 left -= 1
@@ -251,7 +257,7 @@ class QuantumGraphExecutor:
             while self._happened:
                 worker, outcome = self._happened.popleft()
                 if isinstance(outcome, outcomes.Failed):
-                    self._busy.pop(worker, None)
+                    self._loads[worker].quanta.popleft()
                 else:
                     self._take(worker, outcome)
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aggregator.butler import artifacts, dataset_refs, quantum_backed_butler
 from aggregator.butler import quantum as quantum_module
-from aggregator.butler import quantum_backed_butler
-from aggregator.execution import graph_context
+from aggregator.execution import graph_context, leftover_files
 from aggregator.schemas.graphs import pipeline
 from aggregator.storage import errors
 
@@ -40,21 +40,29 @@ def write(context: graph_context.GraphContext) -> Counts:
         If one can't be made or written.
     """
     quanta = [context.init_quantum(block) for block in context.init_blocks]
-    for quantum in quanta:
-        if quantum.task_label:
-            # All of them are looked at before the first is written.
-            _check_configuration(context, quantum)
-    counts = Counts()
+    # All of them are looked at before the first is written.
+    missing = [_missing(context, quantum) for quantum in quanta]
+    counts, leftovers = Counts(), leftover_files.LeftoverFiles()
+    before: dict[dataset_refs.DatasetRef, Mapping[str, str]] = {}
     # Those that use another's outputs come later in the graph.
-    for quantum in quanta:
+    for quantum, refs in zip(quanta, missing, strict=True):
         with _butler(context, quantum) as butler:
-            there = butler.stored_many(quantum.predicted_outputs())
-            missing = {name: refs[0] for name, refs in quantum.outputs.items() if refs and not there[refs[0]]}
-            counts.n_kept += len(there) - len(missing)
-            for name, value in _objects(context, quantum, missing, butler):
-                butler.put(value, missing[name])
-                counts.n_written += 1
-    _compare_packages(context, quanta)
+            counts.n_kept += len(list(quantum.predicted_outputs())) - len(refs)
+            for ref in refs.values():
+                for files in context.files.predicted(ref, ref.datasetType.storage_class):
+                    leftovers.remove(files)
+            if not quantum.task_label and not refs:
+                before = {ref: butler.get(ref) for ref in quantum.outputs.get(pipeline.PACKAGES_TYPE, ())}
+            butler.replaces = False
+            for name, value in _objects(context, quantum, refs, butler):
+                try:
+                    butler.put(value, refs[name])
+                    counts.n_written += 1
+                except artifacts.TakenError:
+                    # Another process writes them, too.
+                    counts.n_kept += 1
+    for versions in before.values():
+        _compare_packages(versions)
     return counts
 
 
@@ -64,6 +72,25 @@ def _butler(
     return quantum_backed_butler.QuantumBackedButler.initialize(
         context.files, quantum, dataset_types=context.dataset_types
     )
+
+
+def _missing(
+    context: graph_context.GraphContext, quantum: quantum_module.Quantum
+) -> dict[str, dataset_refs.DatasetRef]:
+    """Return outputs of an init quantum that are to be written, after importing the task that makes them."""
+    if quantum.task_label:
+        _check_configuration(context, quantum)
+    with _butler(context, quantum) as butler:
+        there = butler.stored_many(quantum.predicted_outputs())
+    missing = {name: refs[0] for name, refs in quantum.outputs.items() if refs and not there[refs[0]]}
+    if missing.keys() - {pipeline.CONFIG_CONNECTION}:
+        # Versions are told of the packages of all tasks.
+        labels = context.graph.header.n_task_quanta
+        for label in (
+            [quantum.task_label] if quantum.task_label else [each for each in labels if labels[each]]
+        ):
+            context.task(label)
+    return missing
 
 
 def _check_configuration(context: graph_context.GraphContext, quantum: quantum_module.Quantum) -> None:
@@ -116,15 +143,9 @@ def package_versions() -> dict[str, str]:
     return {"python": sys.version} | {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
-def _compare_packages(context: graph_context.GraphContext, quanta: list[quantum_module.Quantum]) -> None:
+def _compare_packages(before: Mapping[str, str]) -> None:
     """Warn if versions differ from those that the run was begun with."""
     now = package_versions()
-    for quantum in quanta:
-        for ref in quantum.outputs.get(pipeline.PACKAGES_TYPE, ()) if not quantum.task_label else ():
-            with _butler(context, quantum) as butler:
-                before = butler.get(ref)
-            for name in sorted(before.keys() & now.keys()):
-                if before[name] != now[name]:
-                    _log.warning(
-                        "Version of %s is %s; the run was begun with %s", name, now[name], before[name]
-                    )
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            _log.warning("Version of %s is %s; the run was begun with %s", name, now[name], before[name])

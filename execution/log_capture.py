@@ -20,7 +20,7 @@ class Capture(logging.Handler):
     labels
         What they are about, by name.
     spool
-        Gets each record as it comes, one a line, so that it outlives this process.
+        Gets each record as it comes, one a line, so that it outlives this process; it is not closed.
     """
 
     def __init__(self, labels: Mapping[str, str], spool: IO[bytes] | None = None) -> None:
@@ -34,12 +34,11 @@ class Capture(logging.Handler):
         """Keep a record."""
         trace = _FORMATTER.formatException(record.exc_info) if record.exc_info else None
         try:
-            document = log_writer.record_document(record, self._labels, trace)
+            text = log_writer.record_text(record, self._labels, trace)
         except Exception:
             # A message that does not fit to its arguments must not end what it tells of.
             record.msg, record.args = f"{record.msg!r} {record.args!r}", None
-            document = log_writer.record_document(record, self._labels, trace)
-        text = log_writer.dump(document)
+            text = log_writer.record_text(record, self._labels, trace)
         self.records.append(text)
         if self._spool is not None:
             try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aggregator.butler import dataset_refs
-from aggregator.execution import connected_refs, tasks
+from aggregator.execution import connected_refs, plain_tasks, tasks
 from aggregator.schemas.graphs import task_definitions
 
 
@@ -48,6 +48,11 @@ class PipelineTaskMaker(tasks.TaskMaker):
         self._config.loadFromString(definition.config_text)
         self._config.freeze()
         self._connections = self._config.ConnectionsClass(config=self._config)
+        self.connections = _described(self._connections)
+        self.dimensions = tuple(self._connections.dimensions)
+        self.saves_log = bool(getattr(self._config, "saveLogOutput", True))
+        hook = getattr(type(self._connections), "adjust_all_quanta", None)
+        self.adjusts_all_quanta = hook is not None and hook.__module__ != _BASE_OF_CONNECTIONS
         self.can_run_in_parallel = bool(getattr(task_class, "canMultiprocess", True))
 
     def make(self, init_inputs: Mapping[str, Any]) -> tasks.Task:
@@ -88,3 +93,40 @@ class PipelineTaskMaker(tasks.TaskMaker):
 
     def _connection(self, name: str) -> Any:
         return self._connections.allConnections[name]
+
+
+_BASE_OF_CONNECTIONS: Final = "lsst.pipe.base.connections"
+"""Where the middleware defines what connections do unless they say otherwise."""
+
+_GROUPS: Final = {
+    "inputs": "inputs",
+    "prerequisites": "prerequisiteInputs",
+    "outputs": "outputs",
+    "init_inputs": "initInputs",
+    "init_outputs": "initOutputs",
+}
+"""Groups of connections, with their names in the middleware."""
+
+
+def _described(connections: Any) -> dict[str, dict[str, plain_tasks.Connection]]:
+    return {
+        group: {
+            name: _connection(connections.allConnections[name])
+            for name in sorted(getattr(connections, attribute))
+        }
+        for group, attribute in _GROUPS.items()
+    }
+
+
+def _connection(given: Any) -> plain_tasks.Connection:
+    return plain_tasks.Connection(
+        given.name,
+        given.storageClass,
+        tuple(getattr(given, "dimensions", ())),
+        multiple=bool(given.multiple),
+        deferred=bool(getattr(given, "deferLoad", False)),
+        minimum=int(getattr(given, "minimum", 1)),
+        calibration=bool(getattr(given, "isCalibration", False)),
+        constrain=not getattr(given, "deferGraphConstraint", False),
+        is_looked_up=getattr(given, "lookupFunction", None) is not None,
+    )

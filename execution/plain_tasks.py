@@ -12,13 +12,18 @@
 `dimensions`, `prerequisites`, `init_inputs`, `init_outputs` are optional, and so are two class or static
 methods: `connections(config)` returns all of these by name instead, and `adjust(inputs, outputs)` may take
 datasets out of a quantum that lacks some, before there is an instance. What an instance has as `metadata`, a
-dict, becomes the quantum's metadata.
+dict, becomes the quantum's metadata. `dimensions` may be such a function of the configuration, too.
+
+Names of dataset types may have `{label}` in them, and names whose values `config["connections"]` has. In a
+pipeline, ``connections.NAME`` sets these, or gives the dataset type of a connection another name, and
+``saveLogOutput: false`` does without logs; both are there for every task.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import string
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -56,6 +61,18 @@ class Connection:
     constrain: bool = True
     """Whether only quanta are made for which there is such an input."""
 
+    is_looked_up: bool = False
+    """Whether a function of the task finds its datasets, as only the middleware can do it."""
+
+
+NAMES: Final = "connections"
+"""Field of every configuration: names of dataset types by connection, and parts of names."""
+
+SAVES_LOG: Final = "saveLogOutput"
+"""Field of every configuration: whether the logs of quanta are kept."""
+
+RESERVED: Final = (NAMES, SAVES_LOG)
+"""Fields that a class need not name to have them."""
 
 _GROUPS: Final = ("inputs", "prerequisites", "outputs", "init_inputs", "init_outputs")
 
@@ -104,6 +121,11 @@ class PlainTaskMaker(tasks.TaskMaker):
         values = parse_config(definition.config_text, definition.label)
         self._config = _merged(getattr(task_class, "config", {}), values)
         self._connections = _connections(task_class, self._config)
+        names = {**_names(getattr(task_class, "config", {})), **values.get(NAMES, {})}
+        self.connections = _named(self._connections, names, definition.label)
+        dimensions = getattr(task_class, "dimensions", ())
+        self.dimensions = tuple(dimensions(self._config) if callable(dimensions) else dimensions)
+        self.saves_log = bool(values.get(SAVES_LOG, True))
 
     def make(self, init_inputs: Mapping[str, Any]) -> tasks.Task:
         """Make the task."""
@@ -180,8 +202,45 @@ def _multiple(connections: Mapping[str, Connection]) -> dict[str, bool]:
     return {name: each.multiple for name, each in sorted(connections.items())}
 
 
+def _names(defaults: Any) -> dict[str, str]:
+    """Return the names that a configuration has for dataset types."""
+    names = defaults.get(NAMES) if isinstance(defaults, Mapping) else getattr(defaults, NAMES, None)
+    return dict(names or {})
+
+
+def _named(
+    groups: Mapping[str, Mapping[str, Connection]], names: Mapping[str, str], label: str
+) -> dict[str, dict[str, Connection]]:
+    """Return connections with the names that their dataset types have in a pipeline."""
+    all_connections = {name: each for group in groups.values() for name, each in group.items()}
+    texts = {name: names.get(name, each.dataset_type) for name, each in all_connections.items()}
+    parts = {part for text in texts.values() for _, part, _, _ in string.Formatter().parse(text) if part}
+    if strange := sorted(names.keys() - all_connections.keys() - parts):
+        raise errors.RefusedError(
+            f"Task {label!r} has no connection {strange[0]!r}, nor a name with it in it."
+        )
+    values = {"label": label, **names}
+    if missing := sorted(parts - values.keys()):
+        raise errors.RefusedError(
+            f"Task {label!r}: set 'connections.{missing[0]}', a part of names of its datasets."
+        )
+    return {
+        group: {
+            name: dataclasses.replace(each, dataset_type=texts[name].format(**values))
+            for name, each in connections.items()
+        }
+        for group, connections in groups.items()
+    }
+
+
 def _merged(defaults: Any, values: Mapping[str, Any]) -> Any:
     """Return a configuration of the kind of the defaults: a dict, or a dataclass."""
+    fields = (
+        {each.name for each in dataclasses.fields(defaults)}
+        if dataclasses.is_dataclass(defaults)
+        else defaults
+    )
+    values = {name: value for name, value in values.items() if name not in RESERVED or name in fields}
     if isinstance(defaults, type):
         return defaults(**values)
     if dataclasses.is_dataclass(defaults) and not isinstance(defaults, type):

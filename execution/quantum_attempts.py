@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from aggregator.butler import dataset_refs, quantum_backed_butler
 from aggregator.butler import quantum as quantum_module
-from aggregator.execution import connected_refs, log_capture, stage_usage, tasks
-from aggregator.schemas.execution import log_records, task_metadata
+from aggregator.execution import connected_refs, log_capture, readiness, stage_usage, tasks
+from aggregator.schemas.execution import task_metadata
 from aggregator.schemas.graphs import pipeline
 
 
@@ -59,11 +58,11 @@ class Attempt:
     outputs: connected_refs.Refs = dataclasses.field(default_factory=dict)
     """Outputs that are expected, by connection; metadata and log are none of these."""
 
-    earlier: Sequence[log_records.Extra] = ()
-    """Attempts before, oldest first."""
+    has_earlier_log: bool = False
+    """Whether an earlier attempt has left a log, which its own has to tell of."""
 
     ids_before: list[str] = dataclasses.field(default_factory=list)
-    """Quanta that ran before it in this process."""
+    """Quanta that ran right before it in this process, the last one last."""
 
     has_work: bool = True
     """Whether it has anything to do."""
@@ -82,6 +81,9 @@ class Attempt:
 
     failure: BaseException | None = None
     """Why it has failed."""
+
+    lacks_log: bool = False
+    """Whether an earlier attempt has succeeded and left no log."""
 
     def __post_init__(self) -> None:
         """Expect what the graph predicts."""
@@ -124,6 +126,9 @@ class Result:
     failure: BaseException | None = None
     """Why it has failed."""
 
+    lacks_log: bool = False
+    """Whether an earlier attempt has succeeded, but ended before it wrote its log."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
@@ -146,3 +151,8 @@ class Report:
 
     exit_code: int = 0
     """Exit code that this asks for; negative if a signal has ended its process."""
+
+
+def blocked(data: readiness.QuantumData) -> Report:
+    """Return that a quantum is blocked."""
+    return Report(data.id, data.task, dict(data.data_id), Fate.BLOCKED)

@@ -14,7 +14,11 @@ from aggregator.execution import (
     task_errors,
 )
 from aggregator.schemas.execution import task_metadata
-from aggregator.storage import errors
+from aggregator.storage import errors, locks
+
+_NO_LOG = (
+    "The process of this quantum ended when it had succeeded, before its log was written: records are lost"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +43,9 @@ class Setup:
     is_parallel: bool
     """Whether there are others."""
 
+    ownerships: tuple[locks.Ownership, ...] = ()
+    """What tells that the directories of the run are where they were."""
+
 
 class QuantumWorker:
     """Executes quanta of a graph.
@@ -59,11 +66,14 @@ class QuantumWorker:
         # Only now: libraries want to make their loggers themselves.
         for name, level in setup.log_levels.items():
             logging.getLogger(name).setLevel(level)
+        self._spool = attempt_logs.Spool(setup.spool)
+        self._logs = attempt_logs.LogFiles(self._context.files)
         self._executor = single_quantum_executor.SingleQuantumExecutor(
             self._context.files,
             setup.options,
             dataset_types=self._context.dataset_types,
-            spool=attempt_logs.Spool(setup.spool),
+            spool=self._spool,
+            ownerships=setup.ownerships,
         )
 
     def _load_tasks(self, setup: Setup) -> None:
@@ -87,6 +97,10 @@ class QuantumWorker:
         block = self._context.block(message)
         quantum = self._context.quantum(block)
         result = self._executor.attempt(self._context.task(block.task_label), quantum)
+        if result.lacks_log and (ref := quantum_attempts.log_ref(quantum)) is not None:
+            # Nobody can tell what has happened without a log, and nobody would execute the quantum again.
+            self._executor.remove_leftovers(quantum)
+            attempt_logs.write_for_the_dead(self._logs, ref, [], None, _NO_LOG)
         failure = result.failure
         if isinstance(failure, KeyboardInterrupt) and type(failure) is not KeyboardInterrupt:
             # Somebody has asked this process to end.
@@ -98,5 +112,6 @@ class QuantumWorker:
         return dataclasses.replace(report, exception=told, exit_code=task_errors.exit_code(failure))
 
     def close(self) -> None:
-        """Close the graph."""
+        """Close the graph, and what it has begun to write."""
+        self._spool.close()
         self._context.graph.close()

@@ -33,15 +33,23 @@ class QuantumData:
 
 
 class Readiness:
-    """The quanta that were given, and what can be done with each."""
+    """The quanta that were given, and what can be done with each.
+
+    Of those that have ended it keeps nothing but id and end: runs have millions of them.
+    """
 
     def __init__(self) -> None:
         self.ready: collections.deque[QuantumData] = collections.deque()
         """Quanta that can be executed, the first ones first."""
-        self._has_succeeded: dict[uuid.UUID, bool] = {}
-        self._waiting: dict[uuid.UUID, tuple[QuantumData, set[uuid.UUID]]] = {}
-        self._dependants: dict[uuid.UUID, list[uuid.UUID]] = {}
-        self._given: set[uuid.UUID] = set()
+        self._has_succeeded: dict[int, bool | None] = {}
+        """By id of each that was given; nothing of those that have not ended."""
+        self._waiting: dict[int, tuple[QuantumData, set[int]]] = {}
+        self._dependants: dict[int, list[int]] = {}
+
+    @property
+    def n_waiting(self) -> int:
+        """Number of quanta that wait for others."""
+        return len(self._waiting)
 
     def add(self, data: QuantumData) -> list[QuantumData]:
         """Take a quantum; return it if it is blocked.
@@ -51,24 +59,29 @@ class Readiness:
         ValueError
             If a prerequisite comes later, or never.
         """
-        if unknown := data.prerequisites - self._given:
-            raise ValueError(f"quantum {data.id} comes before its prerequisite {min(unknown)}")
-        self._given.add(data.id)
-        if data.is_blocked or any(self._has_succeeded.get(each) is False for each in data.prerequisites):
-            self._has_succeeded[data.id] = False
+        key, left, is_blocked = data.id.int, set(), data.is_blocked
+        for each in data.prerequisites:
+            if each.int not in self._has_succeeded:
+                raise ValueError(f"quantum {data.id} comes before its prerequisite {each}")
+            has_succeeded = self._has_succeeded[each.int]
+            if has_succeeded is None:
+                left.add(each.int)
+            elif not has_succeeded:
+                is_blocked = True
+        self._has_succeeded[key] = False if is_blocked else None
+        if is_blocked:
             return [data]
-        left = {each for each in data.prerequisites if each not in self._has_succeeded}
         if not left:
             self.ready.append(data)
             return []
-        self._waiting[data.id] = data, left
-        for each in left:
-            self._dependants.setdefault(each, []).append(data.id)
+        self._waiting[key] = data, left
+        for before in left:
+            self._dependants.setdefault(before, []).append(key)
         return []
 
     def finish(self, quantum_id: uuid.UUID, succeeded: bool) -> list[QuantumData]:
         """Note the end of a quantum; return those that are blocked by it, each once."""
-        blocked, ended = [], [(quantum_id, succeeded)]
+        blocked, ended = [], [(quantum_id.int, succeeded)]
         while ended:
             each, is_success = ended.pop()
             self._has_succeeded[each] = is_success

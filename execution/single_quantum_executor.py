@@ -6,30 +6,41 @@ other has stopped.
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import copy
 import dataclasses
 import logging
+import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from aggregator.butler import artifacts, quantum_backed_butler
 from aggregator.butler import quantum as quantum_module
 from aggregator.execution import (
     attempt_logs,
+    foreign_metadata,
+    leftover_files,
     log_capture,
+    metadata_documents,
     quantum_attempts,
     quantum_context,
     stage_usage,
+    surroundings,
     task_errors,
     tasks,
 )
 from aggregator.schemas.execution import caveats, log_records, log_writer, task_metadata
-from aggregator.storage import errors
+from aggregator.storage import durable_files, errors, locks
 
 _log = logging.getLogger(__name__)
+
+_N_BEFORE: Final = 10
+"""Quanta before it in its process that a log tells of, at most; their logs tell of those before them.
+
+With all of them, what the logs of a run take would grow with the square of its quanta.
+"""
 
 
 class ExistingOutputsError(errors.AggregatorError, RuntimeError):
@@ -55,6 +66,10 @@ class Options:
     resources: quantum_context.Resources = dataclasses.field(default_factory=quantum_context.Resources)
     """What each quantum may use."""
 
+    provenance_directory: str | None = None
+    """Directory for a file on what each quantum has read and written, in the form of the
+    middleware's."""
+
     job_metadata: Mapping[str, int | str | float] = dataclasses.field(default_factory=dict)
     """What the metadata of each quantum tell of the job."""
 
@@ -73,7 +88,10 @@ class SingleQuantumExecutor:
     dataset_types
         Storage classes in the repository by name of the dataset type.
     spool
-        Where records of the log are written as they come; its files are removed by whoever made it.
+        Where records of the log are written as they come.
+    ownerships
+        What tells that the directories of the run are where they were: if a file system is gone, that is no
+        failure of a quantum, and nothing is to be put in its place.
     """
 
     def __init__(
@@ -83,13 +101,17 @@ class SingleQuantumExecutor:
         *,
         dataset_types: Mapping[str, str] | None = None,
         spool: attempt_logs.Spool | None = None,
+        ownerships: Sequence[locks.Ownership] = (),
     ) -> None:
         self.options = options
         self._files = files
         self._logs = attempt_logs.LogFiles(files)
         self._dataset_types = dataset_types
         self._spool = spool
-        self._ids: list[str] = []
+        self._ownerships = ownerships
+        self._knows_graph = False
+        self._leftovers = leftover_files.LeftoverFiles()
+        self._ids: collections.deque[str] = collections.deque(maxlen=_N_BEFORE)
 
     def execute(self, task: tasks.TaskMaker, quantum: quantum_module.Quantum) -> quantum_attempts.Result:
         """Execute a quantum.
@@ -122,10 +144,15 @@ class SingleQuantumExecutor:
             self.setup_logging(quantum) as capture,
         ):
             attempt = quantum_attempts.Attempt(task, quantum, butler, capture)
+            # Whatever is there, once what is old is removed, another process has written at the same time.
+            butler.replaces = self.options.assume_no_existing_outputs
             stage_usage.note(attempt.section, stage_usage.PREPARATION)
             _log.info("Preparing execution of quantum for label=%s dataId=%s.", *_about(attempt))
+            self._check_place()
             if self.check_existing(attempt):
-                return quantum_attempts.Result(quantum_attempts.Fate.EXISTING, quantum)
+                return quantum_attempts.Result(
+                    quantum_attempts.Fate.EXISTING, quantum, lacks_log=attempt.lacks_log
+                )
             attempt.ids_before = list(self._ids)
             self._ids.append(str(quantum.id))
             try:
@@ -134,9 +161,32 @@ class SingleQuantumExecutor:
                 attempt.failure = exc
                 _log.error("Execution of task %r on quantum %s failed. %s", *_about(attempt), _line(exc))
             finally:
-                self.write_log(attempt)
-                self.save_provenance(butler)
-        return _result(attempt)
+                self._check_place()
+                if not self._is_overtaken(attempt):
+                    self.write_log(attempt)
+                self.save_provenance(attempt)
+            return self._give_way(attempt) if self._is_overtaken(attempt) else _result(attempt)
+
+    def _check_place(self) -> None:
+        """Raise an error if the run is not where it was when it was locked."""
+        for ownership in self._ownerships:
+            locks.check(ownership)
+
+    def _is_overtaken(self, attempt: quantum_attempts.Attempt) -> bool:
+        """Return whether another process executes the quantum, too, and has come first."""
+        has_failed = attempt.failure is not None and not self.options.assume_no_existing_outputs
+        return bool(attempt.butler.taken) or (has_failed and attempt.butler.stored(attempt.metadata_ref))
+
+    def _give_way(self, attempt: quantum_attempts.Attempt) -> quantum_attempts.Result:
+        """Leave a quantum to another process: what is there is complete, whosever it is."""
+        if attempt.butler.stored(attempt.metadata_ref):
+            return quantum_attempts.Result(quantum_attempts.Fate.EXISTING, attempt.quantum)
+        failure = errors.InUseError(
+            f"Quantum {attempt.quantum.id}: another process executes it, too, and has written "
+            f"{attempt.butler.taken[0]}. Nothing is put on record here: run the same command again when that "
+            "one has ended."
+        )
+        return quantum_attempts.Result(quantum_attempts.Fate.FAILED, attempt.quantum, failure=failure)
 
     def _run(self, attempt: quantum_attempts.Attempt) -> None:
         """Do all that can fail and be told in the log."""
@@ -154,6 +204,8 @@ class SingleQuantumExecutor:
             attempt.section["arrays"]["outputs"] = [str(each) for each in attempt.ids_put]
         took = time.monotonic() - began
         _log.info("Execution of task %r on quantum %s took %.3f seconds", *_about(attempt), took)
+        # What was put in another place is no success.
+        self._check_place()
         self.write_metadata(attempt)
 
     @contextlib.contextmanager
@@ -161,14 +213,8 @@ class SingleQuantumExecutor:
         """Keep what is logged from now on."""
         run = next((refs[0].run for refs in quantum.outputs.values() if refs), "")
         labels = {"LABEL": f"{quantum.task_label}:{quantum.dataId}", "RUN": run}
-        if self._spool is None:
-            with log_capture.capturing(labels) as capture:
-                yield capture
-            return
-        with (
-            open(self._spool.path(quantum.id), "wb") as stream,
-            log_capture.capturing(labels, stream) as capture,
-        ):
+        stream = None if self._spool is None else self._spool.begin(quantum.id)
+        with log_capture.capturing(labels, stream) as capture:
             yield capture
 
     def check_existing(self, attempt: quantum_attempts.Attempt) -> bool:
@@ -180,15 +226,23 @@ class SingleQuantumExecutor:
         ------
         ExistingOutputsError
             If they are not to be replaced.
+        RefusedError
+            If they are of a quantum of another graph.
         """
         if self.options.assume_no_existing_outputs:
             return False
         there = attempt.butler.stored_many(attempt.quantum.predicted_outputs())
-        if self.options.skip_existing and there[attempt.metadata_ref]:
-            return True
         log_ref = attempt.log_ref
-        if log_ref is not None and there[log_ref] and (log := self._logs.find(log_ref)) is not None:
-            attempt.earlier = log.earlier
+        if self.options.skip_existing and there[attempt.metadata_ref]:
+            # A run has one graph: if the first is its own, so are the others.
+            self._knows_graph = self._knows_graph or foreign_metadata.check(self._files, attempt.quantum)
+            # A retry that ended between its metadata and its log has left that of the failure before.
+            attempt.lacks_log = log_ref is not None and (
+                not there[log_ref] or self._logs.tells_of_failure(log_ref)
+            )
+            return True
+        self.remove_leftovers(attempt.quantum)
+        attempt.has_earlier_log = log_ref is not None and there[log_ref]
         existing = [ref for ref, is_there in there.items() if is_there]
         if existing and not self.options.clobber_outputs:
             how_many = "All" if len(existing) == len(there) else "Some"
@@ -196,10 +250,18 @@ class SingleQuantumExecutor:
                 f"{how_many} outputs of quantum {attempt.quantum.id} ({attempt.quantum.task_label} "
                 f"{attempt.quantum.dataId}) exist already, for instance {existing[0]}."
             )
+        if existing:
+            _log.info("Removing what an earlier attempt has left: %s", ", ".join(map(str, existing)))
+        attempt.butler.remove_parts(ref for ref, is_there in there.items() if not is_there)
         # Metadata first: what is left after an interruption must not look like a success.
         old = sorted((ref for ref in existing if ref != log_ref), key=lambda ref: ref != attempt.metadata_ref)
         for ref in old:
             attempt.butler.pruneDatasets([ref], purge=True, unstore=True)
+        if old and attempt.butler.stored(attempt.metadata_ref):
+            # Of another process, which has ended meanwhile; what was removed just now may be its.
+            attempt.butler.pruneDatasets([attempt.metadata_ref], purge=True, unstore=True)
+        if existing:
+            _log.info("Removed %d datasets; the log stays until that of this attempt is written", len(old))
         return False
 
     def update_inputs(self, attempt: quantum_attempts.Attempt) -> None:
@@ -213,9 +275,10 @@ class SingleQuantumExecutor:
             _log.info("No dataset artifact found for %s", ref)
         left = {name: [r for r in refs if r not in missing] for name, refs in attempt.inputs.items()}
         try:
-            attempt.inputs, attempt.outputs = attempt.task.adjust(
-                left, attempt.outputs, attempt.quantum.dataId
-            )
+            with surroundings.kept():
+                attempt.inputs, attempt.outputs = attempt.task.adjust(
+                    left, attempt.outputs, attempt.quantum.dataId
+                )
         except BaseException as exc:
             flags = task_errors.no_work_caveats(exc)
             if flags is None:
@@ -230,7 +293,8 @@ class SingleQuantumExecutor:
         init_inputs = {
             name: attempt.butler.get(refs[0]) for name, refs in attempt.quantum.init_inputs.items()
         }
-        attempt.instance = attempt.task.make(init_inputs)
+        with surroundings.kept():
+            attempt.instance = attempt.task.make(init_inputs)
 
     def run_task(self, attempt: quantum_attempts.Attempt) -> None:
         """Run the task, and note what there is to say of it."""
@@ -244,7 +308,8 @@ class SingleQuantumExecutor:
         attempt.ids_put = context.ids_put
         with attempt.butler.record_metrics() as metrics:
             try:
-                attempt.instance.run(context, inputs, outputs)
+                with surroundings.kept():
+                    attempt.instance.run(context, inputs, outputs)
             except BaseException as exc:
                 attempt.caveats |= self._accept(attempt, exc)
         expected = {ref.id for ref in quantum_context.puttable(attempt.outputs)}
@@ -279,40 +344,9 @@ class SingleQuantumExecutor:
             If the task has noted what no metadata can hold.
         """
         attempt.section["scalars"]["caveats"] = attempt.caveats
-        document = self._metadata(attempt)
+        document = metadata_documents.document(attempt, self.options.job_metadata)
         task_metadata.convert(document)
         attempt.butler.put(document, attempt.metadata_ref)
-
-    def _metadata(self, attempt: quantum_attempts.Attempt) -> dict[str, Any]:
-        label = attempt.quantum.task_label
-        document: dict[str, Any] = {"scalars": {}, "arrays": {}, "metadata": {label: _empty()}}
-        if attempt.instance is not None:
-            document = attempt.instance.metadata()
-        nested = document["metadata"]
-        if attempt.partial is not None:
-            told = {
-                "type": task_errors.type_name(attempt.partial),
-                "message": task_errors.message(attempt.partial),
-            }
-            sections = nested.setdefault(label, _empty())["metadata"]
-            sections.setdefault("failure", {**_empty(), "scalars": told})
-        nested["quantum"] = attempt.section
-        if self.options.job_metadata:
-            nested["job"] = {**_empty(), "scalars": dict(self.options.job_metadata)}
-        return document
-
-    def _failed_metadata(self, attempt: quantum_attempts.Attempt) -> dict[str, Any]:
-        """Return the metadata of a failed attempt, without what the task has noted if that can't be had."""
-        attempt.section = copy.deepcopy(attempt.section)
-        attempt.section["scalars"].pop("caveats", None)
-        attempt.section["metadata"].pop("butler_metrics", None)
-        try:
-            document = self._metadata(attempt)
-            task_metadata.convert(document)
-        except Exception:
-            attempt.instance = None
-            document = self._metadata(attempt)
-        return document
 
     def write_log(self, attempt: quantum_attempts.Attempt) -> None:
         """Write the log, whatever became of the quantum."""
@@ -321,11 +355,42 @@ class SingleQuantumExecutor:
         extra = log_records.Extra(previous_process_quanta=attempt.ids_before)
         if attempt.failure is not None:
             extra.exception = task_errors.information(attempt.failure)
-            extra.metadata = msgspec.Raw(log_writer.dump(self._failed_metadata(attempt)))
-        attempt.butler.put(log_writer.log_file(attempt.capture.records, extra, attempt.earlier), ref)
+            document = metadata_documents.of_failure(attempt, self.options.job_metadata)
+            extra.metadata = msgspec.Raw(log_writer.dump(document))
+        earlier: Sequence[log_records.Extra] = ()
+        # As it is now: another process may have failed at the same quantum meanwhile.
+        if attempt.has_earlier_log and (log := self._logs.find(ref)) is not None:
+            earlier, attempt.butler.replaces = log.earlier, True
+        try:
+            attempt.butler.put(log_writer.log_file(attempt.capture.records, extra, earlier), ref)
+        except artifacts.TakenError:
+            if attempt.has_earlier_log:
+                raise
+            attempt.has_earlier_log = True
+            attempt.butler.taken.clear()
+            if not self._is_overtaken(attempt):
+                self.write_log(attempt)
 
-    def save_provenance(self, butler: quantum_backed_butler.QuantumBackedButler) -> None:
-        """Keep what the quantum has read and written, in a subclass; called last, after a failure, too."""
+    def save_provenance(self, attempt: quantum_attempts.Attempt) -> None:
+        """Keep what the quantum has read and written, if asked to; called last, after a failure, too.
+
+        Raises
+        ------
+        AggregatorError
+            If it can't be written.
+        """
+        if self.options.provenance_directory is None:
+            return
+        path = os.path.join(self.options.provenance_directory, f"{attempt.quantum.id}.json")
+        text = attempt.butler.extract_provenance_data().to_json()
+        durable_files.write_atomically(path, [text.encode()])
+
+    def remove_leftovers(self, quantum: quantum_module.Quantum) -> None:
+        """Remove temporary files of attempts that were killed while they wrote an output."""
+        for ref in quantum.predicted_outputs():
+            stored = (self._dataset_types or {}).get(ref.datasetType.name, ref.datasetType.storage_class)
+            for files in self._files.predicted(ref, stored):
+                self._leftovers.remove(files)
 
 
 def _result(attempt: quantum_attempts.Attempt) -> quantum_attempts.Result:
@@ -344,10 +409,6 @@ def _about(attempt: quantum_attempts.Attempt) -> tuple[str, str]:
 
 def _line(exc: BaseException) -> str:
     return f"Exception {type(exc).__name__}: {task_errors.message(exc)}"
-
-
-def _empty() -> dict[str, Any]:
-    return {"scalars": {}, "arrays": {}, "metadata": {}}
 
 
 def _tuples(refs: Mapping[str, Any]) -> quantum_module.Refs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import resource
 import socket
 import time
@@ -33,12 +32,12 @@ def section() -> dict[str, Any]:
 
 def note(quantum_section: dict[str, Any], stage: str) -> None:
     """Add what this process has used until a stage."""
-    usage, times = resource.getrusage(resource.RUSAGE_SELF), os.times()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     values = {
         "Utc": datetime.datetime.now(datetime.UTC).isoformat(),
         "CpuTime": time.process_time(),
-        "UserTime": times.user,
-        "SystemTime": times.system,
+        "UserTime": usage.ru_utime,
+        "SystemTime": usage.ru_stime,
         "MaxResidentSetSize": usage.ru_maxrss * _KILOBYTE,
         "MinorPageFaults": usage.ru_minflt,
         "MajorPageFaults": usage.ru_majflt,

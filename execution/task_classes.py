@@ -19,11 +19,9 @@ def load(definition: task_definitions.TaskDefinition) -> tasks.TaskMaker:
         If it can't be imported, is no task, or its configuration does not fit.
     """
     place = f"Task {definition.label!r} ({definition.task_class})"
-    task_class = _imported(definition.task_class, place)
-    is_plain = hasattr(task_class, "run_quantum")
-    if not is_plain and not hasattr(task_class, "ConfigClass"):
-        raise errors.RefusedError(f"{place}: is no task; it has neither run_quantum nor ConfigClass.")
-    maker = plain_tasks.PlainTaskMaker if is_plain else pipeline_tasks.PipelineTaskMaker
+    task_class = imported(definition.task_class, place)
+    is_plain_class = is_plain(task_class, place)
+    maker = plain_tasks.PlainTaskMaker if is_plain_class else pipeline_tasks.PipelineTaskMaker
     try:
         return maker(definition, task_class)
     except errors.AggregatorError:
@@ -35,7 +33,43 @@ def load(definition: task_definitions.TaskDefinition) -> tasks.TaskMaker:
         ) from exc
 
 
-def _imported(name: str, place: str) -> Any:
+def is_plain(task_class: Any, place: str) -> bool:
+    """Return whether a class is a plain task, and none of the middleware's.
+
+    Parameters
+    ----------
+    task_class
+        The class.
+    place
+        What it is of, for messages.
+
+    Raises
+    ------
+    RefusedError
+        If it is no task at all.
+    """
+    if hasattr(task_class, "run_quantum"):
+        return True
+    if not hasattr(task_class, "ConfigClass"):
+        raise errors.RefusedError(f"{place}: is no task; it has neither run_quantum nor ConfigClass.")
+    return False
+
+
+def imported(name: str, place: str) -> Any:
+    """Return a class by its qualified name.
+
+    Parameters
+    ----------
+    name
+        The name.
+    place
+        What it is of, for messages.
+
+    Raises
+    ------
+    RefusedError
+        If it can't be imported.
+    """
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -21,6 +21,9 @@ KILLED: Final = "aggregator.QuantumKilled"
 TIMED_OUT: Final = "aggregator.QuantumTimeout"
 """Type of the exception of a quantum that took too long."""
 
+IN_USE: Final = "aggregator.InUseError"
+"""Type of the exception of a quantum that another process executes, too; that is not on record."""
+
 
 class NoWork(BaseException):
     """There is nothing to do, which is a success.

@@ -76,5 +76,18 @@ class TaskMaker(abc.ABC):
     def connect_outputs(self, outputs: connected_refs.Refs) -> connected_refs.ConnectedRefs:
         """Return references to outputs as the task gets them."""
 
+    dimensions: tuple[str, ...]
+    """Dimensions of its quanta, as it declares them."""
+
+    connections: Mapping[str, Mapping[str, Any]]
+    """What it reads and writes (`plain_tasks.Connection`), in groups: inputs, prerequisites, outputs,
+    init_inputs and init_outputs."""
+
+    saves_log: bool
+    """Whether logs of its quanta are kept."""
+
+    adjusts_all_quanta: bool = False
+    """Whether it has a say in which quanta there are, beyond its adjustment of each."""
+
     can_run_in_parallel: bool = True
     """Whether several of its quanta may run at a time."""

@@ -55,6 +55,8 @@ class Setup(msgspec.Struct, frozen=True):
     """Their level."""
     worker_profile_dir: str | None
     """Where workers write profiles."""
+    stories: bytes = b""
+    """What records of jobs tell of quanta (`aggregator.schemas.jobs.stories`)."""
 
 
 class ScanShard(msgspec.Struct, frozen=True):
@@ -118,6 +120,22 @@ class ShardScanned(msgspec.Struct, frozen=True):
     """Why an earlier digest of the shard could not be used; empty if it could, or there was none."""
     absent: bytes = b""
     """Whether neither log nor metadata of a quantum exist, bool for each."""
+
+
+class LookAgain(msgspec.Struct, frozen=True):
+    """To a scanner: look whether anything has changed of shards that have digests."""
+
+    shards: tuple[ScanShard, ...]
+    """The shards."""
+
+
+class LookedAgain(msgspec.Struct, frozen=True):
+    """From a scanner: which digests tell what there is now."""
+
+    unchanged: list[ShardScanned]
+    """What they say."""
+    others: list[int]
+    """Numbers of shards that have to be scanned."""
 
 
 class CommitShard(msgspec.Struct, frozen=True):
@@ -268,6 +286,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 Request = (
     ScanShard
+    | LookAgain
     | FindFile
     | Begin
     | CommitShard
@@ -284,6 +303,7 @@ Request = (
 
 Reply = (
     ShardScanned
+    | LookedAgain
     | FileFound
     | Ingested
     | ShardTaken

@@ -25,7 +25,11 @@ METRICS = (
     Metric("aggregator_exit_code", "Exit code of the command; absent while it runs."),
     Metric("aggregator_stage", "1 for what is going on.", "stage"),
     Metric("aggregator_items", "What there is to be done: quanta, or datasets of ingest-graph.", "step"),
-    Metric("aggregator_items_done", "What is done of that.", "step"),
+    Metric(
+        "aggregator_items_done",
+        "What is done of that; of a campaign that is followed: what became of its quanta.",
+        "step",
+    ),
     Metric("aggregator_items_per_second", "How much of that was done a second.", "step"),
     Metric("aggregator_quanta", "Quanta by status, as far as they are judged.", "status"),
     Metric("aggregator_shards", "Shards: all of the graph, and those that are judged.", "state"),

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from aggregator.schemas import output_objects
+from aggregator.schemas import output_kinds, output_objects, reserved_paths
 from aggregator.schemas.checkpoints import checkpoint
 from aggregator.storage import durable_files, errors, local_files, uris
-
-_HEAD_SIZE = 4096
-
-
-class Kind(enum.Enum):
-    """Kinds of files that commands write."""
-
-    GRAPH = "provenance graph"
-    REPORT = "report"
-    LOG = "log"
-    PROFILE = "profile"
-    SUMMARY = "summary"
-    METRICS = "file of metrics"
 
 
 class Protection(msgspec.Struct, frozen=True):
@@ -39,32 +24,7 @@ class Protection(msgspec.Struct, frozen=True):
     """Roots of datastores: an empty file below may be a dataset."""
 
 
-_REPORTS = re.compile(
-    rb"Task  |"
-    rb'\{"format":"aggregator-provenance-report"|'
-    rb"version,task,status,|"
-    rb"# Run |"
-    rb'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    rb'<meta http-equiv="Content-Security-Policy" content="default-src |'
-    rb"# %ECSV 1\.0\n# ---\n# datatype:\n|"
-    rb'\{\}\n$|\{\n"[^"\n]+": \{"[A-Z_]+": \{'
-)
-"""Begin of reports in all formats, of status reports, and of tables of data IDs."""
-
-_LOGS = re.compile(rb'[A-Z]{4,} |\{"name": ')
-"""Begin of logs, as text and as JSON lines."""
-
-_SUMMARIES = b'{"format":"aggregator-summary",'
-"""Begin of a summary document."""
-
-_METRICS = b"# HELP aggregator_"
-"""Begin of a file of metrics."""
-
-_PROFILES = re.compile(rb"[{\xfb]")
-"""Begin of a profile: a dictionary, marshalled."""
-
-
-def check(path: str, kind: Kind, protection: Protection) -> None:
+def check(path: str, kind: output_kinds.Kind, protection: Protection) -> None:
     """Refuse a path that is not to be written, through whatever links it was given.
 
     Parameters
@@ -82,7 +42,9 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
         If it is a file of another kind, no regular file, one that is protected, or in a checkpoint.
     """
     if uris.is_remote(path):
-        _check_object(path, kind, protection)
+        if kind is not output_kinds.Kind.GRAPH:
+            raise errors.RefusedError(f"{path}: only local files can be used here, as it is a {kind.value}.")
+        _check_object(path, protection)
         return
     path = os.path.abspath(path)
     # A link is replaced and not followed by most of what writes; both its ends count.
@@ -91,10 +53,16 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
         for name, description in protection.files.items():
             if each in (_located(name), os.path.realpath(name)):
                 raise _refusal(path, description)
+        if what := reserved_paths.description(each):
+            raise _refusal(path, what)
     try:
         local_files.attempt(path, os.lstat, path)
         status = local_files.attempt(path, os.stat, path)
     except FileNotFoundError:
+        if kind is output_kinds.Kind.PREDICTED_GRAPH and local_files.is_taken(path):
+            # A link that leads nowhere.
+            raise _foreign(path, kind) from None
+        output_kinds.check_name(path, kind)
         return
     except OSError as exc:
         raise errors.RefusedError(f"{path}: can't be written ({exc.strerror}). Choose another path.") from exc
@@ -105,18 +73,20 @@ def check(path: str, kind: Kind, protection: Protection) -> None:
         with contextlib.suppress(OSError):
             if os.path.samestat(status, local_files.attempt(name, os.stat, name)):
                 raise _refusal(path, description)
-    if not _is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
+    if not output_kinds.is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
         raise _foreign(path, kind)
+    output_kinds.check_name(path, kind)
 
 
-def _check_object(location: str, kind: Kind, protection: Protection) -> None:
-    """Refuse an object that is not to be written; only graphs are known there."""
+def _check_object(location: str, protection: Protection) -> None:
+    """Refuse a graph that is not to be written as an object."""
     if directory := output_objects.above(location, protection.directories):
         raise errors.RefusedError(f"{location}: is in {directory[0]}, {directory[1]}. Choose another path.")
     if description := output_objects.same(location, protection.files):
         raise _refusal(location, description)
-    if output_objects.is_there(location) and not (kind is Kind.GRAPH and _is_provenance_graph(location)):
-        raise _foreign(location, kind)
+    if output_objects.is_there(location) and not output_kinds.is_provenance_graph(location):
+        raise _foreign(location, output_kinds.Kind.GRAPH)
+    output_kinds.check_name(location, output_kinds.Kind.GRAPH)
 
 
 def is_taken(path: str) -> bool:
@@ -140,8 +110,8 @@ class Output:
         If something is there that is of another kind, or its directory can't be written.
     """
 
-    def __init__(self, path: str, kind: Kind) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(self, path: str, kind: output_kinds.Kind) -> None:
+        self.path = uris.absolute(path)
         self._kind = kind
         self._protection: Protection | None = Protection()
         check(self.path, kind, self._protection)
@@ -200,7 +170,7 @@ def check_all(outputs: Iterable[Output], protection: Protection) -> None:
         protection = msgspec.structs.replace(protection, files=files)
 
 
-def check_again(path: str, kind: Kind, protection: Protection) -> None:
+def check_again(path: str, kind: output_kinds.Kind, protection: Protection) -> None:
     """Look again right before something is written, when other things have been done already.
 
     Raises
@@ -217,7 +187,7 @@ def check_again(path: str, kind: Kind, protection: Protection) -> None:
 
 
 def write(
-    path: str, pieces: Iterable[bytes], kind: Kind, protection: Protection, *, sync: bool = True
+    path: str, pieces: Iterable[bytes], kind: output_kinds.Kind, protection: Protection, *, sync: bool = True
 ) -> None:
     """Write a file that appears complete (and synced, if it has to be), unless it must not be written.
 
@@ -274,7 +244,12 @@ def _refusal(path: str, description: str) -> errors.RefusedError:
     return errors.RefusedError(f"{path}: is {description}, which is not replaced. Choose another path.")
 
 
-def _foreign(path: str, kind: Kind) -> errors.RefusedError:
+def _foreign(path: str, kind: output_kinds.Kind) -> errors.RefusedError:
+    if kind is output_kinds.Kind.PREDICTED_GRAPH:
+        return errors.RefusedError(
+            f"{path}: is there already, and is not replaced. Choose another path, or remove it, if "
+            "no run of that graph has to be aggregated."
+        )
     return errors.RefusedError(
         f"{path}: is there already and is no {kind.value}, so it is not replaced. Choose another path, "
         "or move it away."
@@ -301,47 +276,3 @@ def _is_stored(path: str, protection: Protection) -> bool:
         if local_files.is_taken(os.path.join(path, "butler.yaml")):
             return True
     return False
-
-
-def _is_of(path: str, kind: Kind, is_stored: bool) -> bool:
-    """Return whether a regular file is of a kind; an empty one is of any, unless it may be a dataset."""
-    try:
-        with local_files.attempt(path, open, path, "rb") as stream:
-            head = local_files.attempt(path, stream.read, _HEAD_SIZE)
-    except OSError as exc:
-        raise errors.RefusedError(f"{path}: can't see what it is ({exc.strerror}). Remove it.") from exc
-    if not head:
-        return not is_stored
-    match kind:
-        case Kind.GRAPH:
-            return _is_provenance_graph(path)
-        case Kind.REPORT:
-            return _REPORTS.match(head) is not None
-        case Kind.LOG:
-            # Others may write to the same log.
-            is_shared = path.endswith(".log") and b"\0" not in head and not is_stored
-            return is_shared or _LOGS.match(head) is not None
-        case Kind.PROFILE:
-            return path.endswith(".profile") and _PROFILES.match(head) is not None
-        case Kind.SUMMARY:
-            return head.startswith(_SUMMARIES)
-        case Kind.METRICS:
-            return head.startswith(_METRICS)
-
-
-def _is_provenance_graph(path: str) -> bool:
-    # Whoever only writes a log needs none of its libraries.
-    from aggregator.schemas.graphs import container
-
-    try:
-        with container.Container(path) as opened:
-            header = msgspec.json.decode(opened.read_block("header"), type=_Header)
-    except errors.MachineError:
-        raise
-    except (errors.AggregatorError, msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return header.graph_type == "provenance"
-
-
-class _Header(msgspec.Struct):
-    graph_type: str = ""

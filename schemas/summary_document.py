@@ -166,6 +166,259 @@ class Execution(Details, frozen=True, kw_only=True):
     """Init outputs written."""
     init_outputs_kept: int
     """Init outputs that were there."""
+    aggregation: Aggregation | None
+    """What `run --aggregate` did besides; null without it, and if that had not begun."""
+
+
+class Build(Details, frozen=True, kw_only=True):
+    """What `build` did."""
+
+    run: str
+    """The output run."""
+    pipeline: str
+    """The pipeline."""
+    repository: str
+    """The configuration of the repository."""
+    predicted_graph: str
+    """Where the predicted graph is, or would be."""
+    dry_run: bool
+    """Whether no graph was to be written."""
+    quanta: int
+    """Quanta of the graph."""
+    tasks: dict[str, int]
+    """Quanta of each task, in pipeline order."""
+    skipped: dict[str, int]
+    """Quanta of each task that are left out because they have succeeded before."""
+    without_work: dict[str, int]
+    """Quanta of each task that are left out because they lack inputs."""
+    datasets: int
+    """Datasets of the graph."""
+    edges: int
+    """Pairs of quanta of which one reads what the other writes."""
+
+
+class Pack(Details, frozen=True, kw_only=True):
+    """What `pack` did."""
+
+    run: str
+    """The output run."""
+    repository: str
+    """The configuration of the repository."""
+    predicted_graph: str
+    """The predicted graph."""
+    pack: str
+    """The pack."""
+    pack_size: int
+    """Its size in bytes."""
+    quanta: int
+    """Quanta in the pack."""
+    quanta_existing: int
+    """Quanta that are left out because they have succeeded before."""
+    quanta_blocked: int
+    """Quanta that are left out because they need outputs of others that have not succeeded."""
+    files: int
+    """Files that the job needs."""
+    bytes: int
+    """Their size in bytes."""
+    datasets_absent: int
+    """Datasets that earlier quanta have succeeded without."""
+    init_outputs: int
+    """Files of init outputs among them."""
+    payload: str
+    """`files` if these are in the pack, or `none`."""
+
+
+class Unpack(Details, frozen=True, kw_only=True):
+    """What `unpack` did."""
+
+    run: str
+    """The output run."""
+    directory: str
+    """The repository of the node."""
+    pack: str
+    """The pack."""
+    quanta: int
+    """Quanta that are to be executed."""
+    files: int
+    """Files brought to their places."""
+    files_present: int
+    """Files that were there."""
+    files_missing: int
+    """Files that nobody has brought yet."""
+    missing: list[str]
+    """Names of the first of them."""
+    registry: bool
+    """Whether there is a database."""
+
+
+class Collect(Details, frozen=True, kw_only=True):
+    """What `collect` did."""
+
+    run: str
+    """The output run."""
+    directory: str
+    """The repository of the node."""
+    pack: str
+    """The pack."""
+    pack_size: int
+    """Its size in bytes."""
+    statuses: dict[str, int]
+    """Quanta by status: those of attempts, and `NOT_ATTEMPTED`."""
+    files: int
+    """Files in the pack."""
+    bytes: int
+    """Their size in bytes."""
+    init_files: int
+    """Files of init outputs among them."""
+    quanta_held: int
+    """Quanta that are not in the pack because files of theirs can't be used."""
+    held: list[str]
+    """The first of them, with the reason."""
+
+
+class Deliver(Details, frozen=True, kw_only=True):
+    """What `deliver` did."""
+
+    run: str
+    """The output run."""
+    repository: str
+    """The configuration of the repository."""
+    predicted_graph: str
+    """The predicted graph."""
+    packs: int
+    """Packs that were delivered."""
+    quanta: int
+    """Quanta whose files were brought."""
+    quanta_present: int
+    """Quanta whose files were there already."""
+    quanta_not_attempted: int
+    """Quanta that their jobs have not attempted."""
+    quanta_withheld: int
+    """Quanta that have failed, and of which nothing is in the packs."""
+    quanta_outdone: int
+    """Quanta of which the repository has a success, or a later attempt."""
+    files: int
+    """Files written."""
+    bytes: int
+    """Their size in bytes."""
+    files_replaced: int
+    """Files of earlier attempts that were replaced or removed."""
+    replaced: list[str]
+    """Some of them."""
+    init_outputs_kept: list[str]
+    """Some of the init outputs that differ from those of a pack, and stay as they are."""
+    files_missing: int
+    """Files that nobody has brought yet, whose quanta were not delivered."""
+    missing: list[str]
+    """Names of some of them."""
+    files_conflicting: int
+    """Files that are in the way, whose quanta were not delivered."""
+    conflicts: list[str]
+    """Some of them."""
+    datasets_ingested: int
+    """Datasets brought into the database."""
+    datasets_skipped: int
+    """Datasets that were in it."""
+
+
+class Transfer(Details, frozen=True, kw_only=True):
+    """What `subset` did."""
+
+    source: str
+    """The configuration of the repository that things come from."""
+    destination: str
+    """The configuration of the repository that they go to."""
+    files: str
+    """What becomes of files, as `--files` says."""
+    dry_run: bool
+    """Whether nothing was to be written; then all numbers are those that a transfer would have."""
+    datasets_selected: int
+    """Datasets that were selected."""
+    datasets_added: int
+    """Datasets that are new in the destination."""
+    datasets_present: int
+    """Datasets that were there already."""
+    datasets_repaired: int
+    """Those of them that had no file, and have one now."""
+    datasets_skipped: int
+    """Datasets that were left out, as a policy says."""
+    datasets_without_file: int
+    """Datasets that have no file in the source."""
+    datasets_staying: int
+    """Datasets that were to be moved and keep their files, as the destination has none of its own."""
+    runs: dict[str, dict[str, int]]
+    """Datasets added, by RUN collection and dataset type."""
+    dataset_types_added: int
+    """Dataset types registered."""
+    collections_added: int
+    """Collections registered."""
+    chains_changed: int
+    """Chains that were given their children."""
+    records_added: int
+    """Dimension records inserted."""
+    records_present: int
+    """Dimension records that were there already."""
+    records_differing: int
+    """Those of them with other values, which stay as they are."""
+    associations_added: int
+    """Tags and certifications added."""
+    associations_present: int
+    """Tags and certifications that were there already."""
+    associations_skipped: int
+    """Tags and certifications left out, as a policy says."""
+    files_brought: int
+    """Files linked or copied; one that datasets share counts once."""
+    files_present: int
+    """Files that were in their places already."""
+    bytes_brought: int
+    """Bytes of those that were brought, as far as their sizes are recorded."""
+    replaced_ids: dict[str, str]
+    """For each dataset that was left out since another one has its data ID: the id of that."""
+    old_ids: dict[str, int]
+    """Datasets with new ids whose files may tell of the old ones, by formatter."""
+    notes: list[str]
+    """What should be known besides."""
+    conflicts: dict[str, int]
+    """What stands in the way, by kind."""
+
+
+class Staging(Details, frozen=True, kw_only=True):
+    """What `stage` did."""
+
+    policy: str
+    """The policy."""
+    repository: str
+    """The configuration of the repository."""
+    dry_run: bool
+    """Whether nothing was to be done."""
+    jobs: int
+    """Data IDs, with one job each."""
+    fates: dict[str, int]
+    """Jobs by what became of them: `done`, `lacking` (done, but not all items were there to be written),
+    `existing`, `failed`; `pending` in a dry run."""
+    failures: list[str]
+    """Why jobs have failed, for the first ones."""
+
+
+class Confirm(Details, frozen=True, kw_only=True):
+    """What `confirm` did."""
+
+    repository: str
+    """The configuration of the repository."""
+    manifest: str
+    """The manifest."""
+    files: int
+    """Files of the manifest that were looked at."""
+    datasets_recorded: int
+    """Datasets whose files are recorded now."""
+    datasets_present: int
+    """Datasets whose files were recorded before."""
+    files_waiting: int
+    """Files that are not there, or not right."""
+    problems: list[str]
+    """Some of these, with the reason."""
+    rest: str | None
+    """Manifest of these; null if there are none."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,10 +78,6 @@ class DavStore(remote_store.RemoteStore):
                     f"{self.root}: is no WebDAV server, so nothing can be written there. Choose another."
                 )
 
-    def location(self, key: str) -> str:
-        """Return the URI of a file."""
-        return uris.join(self.root, key)
-
     def _url(self, key: str) -> str:
         parts = uris.parse(self.root)
         scheme = {"dav": "http", "davs": "https"}.get(parts.scheme, parts.scheme)

@@ -1,12 +1,17 @@
 """Durable files: written aside, synced, renamed."""
 
 import contextlib
+import ctypes
+import errno
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 
 from aggregator.storage import errors, fault_points
+
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""Errors of file systems that have no hard links, or not for this file."""
 
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
@@ -42,6 +47,25 @@ _TOKEN_SIZE = 6
 _TEMPORARY = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_SIZE}}}\.(?:tmp|partial)$")
 _SHORTEST_LIMIT = 143
 """Bytes that a name may have on every file system that is in use."""
+
+
+def sync_file_system(path: str) -> None:
+    """Make all durable that was written to the file system of a directory, by whomever.
+
+    Raises
+    ------
+    OSError
+        If the system reports an error.
+    AttributeError
+        If it can't do that.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if library.syncfs(fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+    finally:
+        os.close(fd)
 
 
 def temporary_name(path: str, ending: str = "tmp") -> str:
@@ -141,3 +165,23 @@ def publish(temporary: str, path: str) -> None:
     sync(temporary)
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path) or ".")
+
+
+def rename_new(temporary: str, path: str) -> None:
+    """Give a file its name, unless something has that.
+
+    Raises
+    ------
+    FileExistsError
+        If so.
+    """
+    try:
+        os.link(temporary, path)
+    except OSError as exc:
+        if exc.errno not in NO_LINKS:
+            raise
+        # Whoever makes the name has it; an empty file stays if this process is killed right here.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        os.rename(temporary, path)
+    else:
+        os.unlink(temporary)

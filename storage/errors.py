@@ -69,6 +69,12 @@ class HeldError(AggregatorError):
     __module__ = "aggregator"
 
 
+class ConflictError(AggregatorError):
+    """The database contradicts datasets, which are left out; everything else is saved."""
+
+    __module__ = "aggregator"
+
+
 class InUseError(AggregatorError):
     """Another process works on the same thing; the request can be carried out when that has finished."""
 

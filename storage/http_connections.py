@@ -145,6 +145,8 @@ def request(
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
             problem = str(exc) or type(exc).__name__
+            # A server that has closed an idle connection has closed the others: each would cost an attempt.
+            idle.close()
             if once:
                 break
         if attempt == _ATTEMPTS or time.monotonic() - began > _PATIENCE:

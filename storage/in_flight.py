@@ -77,12 +77,20 @@ class Requests:
             return function(*args, **kwargs)
         finally:
             self._seconds.append(time.perf_counter() - began)
-            if len(self._seconds) >= _MEASURED:
+            long = [seconds for seconds in self._seconds if seconds > _LONG]
+            # Where most took long, it is of no use to wait for the others.
+            if len(long) > _MEASURED // 2 or len(self._seconds) >= _MEASURED:
                 self.is_measuring = False
-                seconds = sorted(self._seconds)[_MEASURED // 2]
+                seconds = sorted(self._seconds)[len(self._seconds) // 2]
                 self._seconds.clear()
-                if seconds > _LONG:
-                    self.at_once = min(_MOST, max(_FEWEST, round(seconds / _EACH)))
+                self.suit(seconds)
+
+    def suit(self, seconds: float) -> None:
+        """Have as many operations under way as suit what one takes, in s; never fewer than until now."""
+        if seconds > _LONG:
+            self.at_once = max(self.at_once, min(_MOST, max(_FEWEST, round(seconds / _EACH))))
+            for _ in range(min(self.at_once - self._n_threads, self._jobs.qsize())):
+                self._start()
 
     def begin(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Job[Result]:
         """Begin an operation in a thread; its `result` waits for it, and raises what it raises."""

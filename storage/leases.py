@@ -2,7 +2,8 @@
 
 A lease of `SUBJECT` is the file `SUBJECT.NNNNNN.lease`, which can be made by one process only. Its number is
 the next after those that are there, and whoever made it removes those before; so one that was taken over is
-gone. The holder renews it. On its own host it also leaves a trace in the kernel, which its workers inherit.
+gone. A shared lease is `SUBJECT.TOKEN.lease`: many may have one, as long as nobody has the other kind.
+The holder renews it. On its own host it also leaves a trace in the kernel, which its workers inherit.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ STALE_SECONDS = 300.0
 
 _ATTEMPTS = 20
 _NAME = re.compile(r".*\.\d{6,}\.lease")
+_NUMBERED = re.compile(r"\.\d{6,}\.lease")
+_SHARED = re.compile(r"\.[0-9a-f]{16}x\.lease")
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -154,16 +157,42 @@ def take(subject: str, advice: str) -> Lease:
             lease.release()
             time.sleep(secrets.randbelow(100) / 1000)
             continue
-        for path in before:
+        # Whoever shares it looks for this one after having made its own.
+        shared = _paths(subject, _SHARED)
+        if shared and (living := _first_living(shared, _file_time(subject))):
+            lease.release()
+            raise errors.InUseError(f"{subject}: in use by {living}. {advice}")
+        for path in (*before, *shared):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         return lease
     raise errors.InUseError(f"{subject}: wanted by several processes at once. {advice}")
 
 
-def holder(subject: str) -> str:
-    """Return who holds a lease and may live; empty if nobody does. Nothing is changed."""
-    paths = _paths(subject)
+def take_shared(subject: str, advice: str) -> Lease:
+    """Take a lease that others may share; parameters and errors are those of `take`."""
+    lease = Lease(f"{subject}.{secrets.token_hex(8)}x.lease")
+    try:
+        there = _paths(subject)
+        if there and (living := _first_living(there, _file_time(subject))):
+            raise errors.InUseError(f"{subject}: in use by {living}. {advice}")
+    except BaseException:
+        lease.release()
+        raise
+    return lease
+
+
+def holder(subject: str, *, shared: bool = False) -> str:
+    """Return who holds a lease and may live; empty if nobody does. Nothing is changed.
+
+    Parameters
+    ----------
+    subject
+        Path of what it is for.
+    shared
+        Whether those count, too, who share it.
+    """
+    paths = _paths(subject) + (_paths(subject, _SHARED) if shared else [])
     return _first_living(paths, time.time()) if paths else ""
 
 
@@ -215,8 +244,15 @@ def _address(token: str) -> str:
     return f"\0quantum-graph-aggregator-{token}"
 
 
-def _paths(subject: str) -> list[str]:
+def _paths(subject: str, ending: re.Pattern[str] = _NUMBERED) -> list[str]:
     """Return the leases of a subject, the one that counts last.
+
+    Parameters
+    ----------
+    subject
+        Path of what they are for.
+    ending
+        What follows it in their names.
 
     Raises
     ------
@@ -228,7 +264,7 @@ def _paths(subject: str) -> list[str]:
         names = local_files.attempt(directory, os.listdir, directory or ".")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    leases = [each for each in names if each.startswith(f"{name}.") and is_lease(each[len(name) :])]
+    leases = [each for each in names if each.startswith(name) and ending.fullmatch(each, len(name))]
     return [os.path.join(directory, each) for each in sorted(leases, key=lambda each: (len(each), each))]
 
 

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from aggregator.storage import errors
@@ -45,6 +45,9 @@ a list of those could never be complete."""
 
 _PAUSES = (0.05, 0.2, 0.5)
 """Seconds to wait before another attempt: a restarted server or a crowd of open files may pass."""
+
+_PIECE = 1 << 23
+"""Bytes of a large file that are in memory at a time."""
 
 _TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -242,6 +245,18 @@ def read_part(path: str) -> bytes:
         raise errors.FormatError(path, "", f"can't read it: {exc}") from exc
 
 
+def read_pieces(path: str) -> Iterator[bytes]:
+    """Yield the content of such a file in pieces of some megabytes; errors are those of `read_part`."""
+    try:
+        with os.fdopen(open_file(path), "rb") as stream:
+            while piece := watched(path, stream.read, _PIECE):
+                yield piece
+    except OSError as exc:
+        raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc
+    except UnusableError as exc:
+        raise errors.FormatError(path, "", f"can't read it: {exc}") from exc
+
+
 def read_all(fd: int, size: int, path: str) -> bytes:
     """Return the content of an open file from its beginning, whatever became of its size meanwhile.
 
@@ -265,8 +280,16 @@ def _read_changed(fd: int) -> bytes:
         return stream.read()
 
 
-def status(path: str) -> os.stat_result | None:
+def status(path: str, ways: set[str] | None = None) -> os.stat_result | None:
     """Return the status of what is at a path, links followed; nothing if there is certainly nothing.
+
+    Parameters
+    ----------
+    path
+        The path.
+    ways
+        Directories of which others that share this set have seen that what can't be found below them is
+        missing; those that this look sees are added.
 
     Raises
     ------
@@ -275,6 +298,20 @@ def status(path: str) -> os.stat_result | None:
     MachineError
         If the machine is in trouble.
     """
+    try:
+        # Mostly there is no link, and then the first look tells all.
+        found = attempt(path, os.lstat, path)
+        is_link = stat.S_ISLNK(found.st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        _check_missing(path, os.path.dirname(path), set() if ways is None else ways)
+        return None
+    except OSError as exc:
+        _check_way(path, exc)
+        raise UnusableError(f"can't look at it ({exc.strerror})") from exc
+    return _status_of_target(path) if is_link else found
+
+
+def _status_of_target(path: str) -> os.stat_result | None:
     try:
         return attempt(path, os.stat, path)
     except (FileNotFoundError, NotADirectoryError):
@@ -383,20 +420,32 @@ def check_missing(path: str) -> None:
     MachineError
         If the machine is in trouble.
     """
-    place = path
-    while True:
+    _check_missing(path, path, set())
+
+
+def _check_missing(path: str, begin: str, ways: set[str]) -> None:
+    """Do the same, given the first of the path and the directories above it that was not looked at yet."""
+    passed = []
+    place: str | None = begin
+    while place is not None and place not in ways:
         try:
             mode = attempt(place, os.lstat, place).st_mode
         except (FileNotFoundError, NotADirectoryError):
+            passed.append(place)
             above = os.path.dirname(place)
-            if above in (place, ""):
-                return
-            place = above
-            continue
+            place = None if above in (place, "") else above
         except OSError as exc:
             _check_way(place, exc)
             raise UnusableError(f"can't look at {place} ({exc.strerror})") from exc
-        break
+        else:
+            _check_end(path, place, mode)
+            passed.append(place)
+            break
+    ways.update(passed)
+
+
+def _check_end(path: str, place: str, mode: int) -> None:
+    """Make sure that what is there of a path is a directory, or the file that has come to be there."""
     if stat.S_ISLNK(mode):
         if _leads_somewhere(place, place != path):
             return

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from aggregator.storage import (
     durable_files,
@@ -38,6 +38,9 @@ class LocalStore(stores.Store):
     root: str
     """Its absolute path."""
 
+    within: str = ""
+    """A directory above it, below which it is made if it is missing; empty if it must not be made."""
+
     has_directories = True
     has_links = True
     deleted_at_once = 128
@@ -50,6 +53,10 @@ class LocalStore(stores.Store):
     def location(self, key: str) -> str:
         """Return the path of a file."""
         return f"{self.root}/{key}"
+
+    def key_of(self, location: str) -> str | None:
+        """Return the path of a file from the root on, if that is what its path begins with."""
+        return os.path.relpath(location, self.root or "/") if location.startswith(f"{self.root}/") else None
 
     def read(self, key: str, admit: Callable[[int], None] | None = None) -> stores.Content | None:
         """Return the content of a regular file."""
@@ -83,7 +90,10 @@ class LocalStore(stores.Store):
 
     def mark(self, key: str) -> stores.Mark | None:
         """Return what is known of a file or directory, links followed."""
-        status = local_files.status(f"{self.root}/{key}")
+        return self._mark(key, set())
+
+    def _mark(self, key: str, ways: set[str]) -> stores.Mark | None:
+        status = local_files.status(f"{self.root}/{key}", ways)
         if status is None:
             return None
         if not stat.S_ISDIR(status.st_mode):
@@ -115,28 +125,40 @@ class LocalStore(stores.Store):
             elif (mark := self.mark(prefix + name)) is not None:
                 yield prefix + name, mark
 
+    def directory_tags(self, directories: Collection[str]) -> dict[str, bytes]:
+        """Return the tags of directories, which change when something comes, goes, or is put in its place.
+
+        Those that are missing have none. Files that are written to where they are change nothing.
+        """
+        looks = dict(zip(directories, self.marks(directories), strict=True))
+        return {key: look.tag if isinstance(look, stores.Mark) else b"" for key, look in looks.items()}
+
     def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
-        """Write a file under another name, and rename it; directories are made if they are missing."""
+        """Write a file under another name, and rename it; directories below the root are made if need be."""
         path = f"{self.root}/{key}"
         temporary = durable_files.temporary_name(path)
         made: list[str] = []
         try:
-            stream = open(temporary, "xb")  # noqa: SIM115
+            stream = open(temporary, "xb", buffering=0)  # noqa: SIM115
         except FileNotFoundError:
+            if self.root and not local_files.is_taken(self.within or self.root):
+                # Its file system is gone: another directory must not take its place.
+                raise
             made = _missing_directories(path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            stream = open(temporary, "xb")  # noqa: SIM115
+            stream = open(temporary, "xb", buffering=0)  # noqa: SIM115
         try:
             with stream:
-                stream.write(data)
+                left = memoryview(data)
+                while left:
+                    left = left[stream.write(left) :]
                 if durable:
-                    stream.flush()
                     os.fsync(stream.fileno())
             fault_points.reached("write")
             if overwrite:
                 os.rename(temporary, path)
             else:
-                local_transfers.rename_new(temporary, path)
+                durable_files.rename_new(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -163,6 +185,10 @@ class LocalStore(stores.Store):
                 done.failures.append(f"{path} ({exc.strerror})")
         fault_points.reached("unlinked")
         return done
+
+    def remove_directories(self, directories: Iterable[str]) -> Sequence[str]:
+        """Try to remove each; `prune` tells of those that can't be."""
+        return [directory for directory in directories if _remove(f"{self.root}/{directory}")[0]]
 
     def prune(self, directory: str, tick: Callable[[], None]) -> stores.Pruning:
         """Remove a tree as far as it is empty, level by level."""

@@ -11,31 +11,8 @@ from aggregator.storage import durable_files, fault_points, local_files
 _ORIGIN = "user.aggregator.moved_from"
 """Extended attribute of a file that was moved: where it was. Not all file systems keep it."""
 
-_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""Errors of file systems that have no hard links, or not for this file."""
-
 _COPIED_AT_ONCE = 1 << 26
 """Bytes."""
-
-
-def rename_new(temporary: str, path: str) -> None:
-    """Give a file its name, unless something has that.
-
-    Raises
-    ------
-    FileExistsError
-        If so.
-    """
-    try:
-        os.link(temporary, path)
-    except OSError as exc:
-        if exc.errno not in _NO_LINKS:
-            raise
-        # Whoever makes the name has it; an empty file stays if this process is killed right here.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        os.rename(temporary, path)
-    else:
-        os.unlink(temporary)
 
 
 def place(source: str, target: str, mode: str, tick: Callable[[], None], look: Callable[[], object]) -> None:
@@ -71,14 +48,14 @@ def _replace(
             try:
                 os.link(source, temporary)
             except OSError as exc:
-                if exc.errno in _NO_LINKS:
+                if exc.errno in durable_files.NO_LINKS:
                     # Then the file can't be in two places for a while.
                     durable_files.sync(source)
                     os.rename(source, target)
                     return
                 if exc.errno != errno.EXDEV:
                     raise
-                _copy(source, temporary, tick)
+                copy(source, temporary, tick)
         else:
             _transfer(source, temporary, mode, tick)
         durable_files.sync(temporary)
@@ -92,7 +69,7 @@ def _replace(
 
 def _transfer(source: str, target: str, mode: str, tick: Callable[[], None]) -> None:
     if mode == "copy":
-        _copy(source, target, tick)
+        copy(source, target, tick)
     elif mode == "hardlink":
         os.link(source, target)
     elif mode == "symlink":
@@ -106,7 +83,14 @@ def _transfer(source: str, target: str, mode: str, tick: Callable[[], None]) -> 
             os.symlink(source, target)
 
 
-def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
+def copy(source: str, target: str, tick: Callable[[], None]) -> None:
+    """Copy a local file to a place where nothing is, with its mode and times, durably.
+
+    Raises
+    ------
+    OSError
+        If it can't be done; a part may be left.
+    """
     with open(source, "rb") as reader, open(target, "xb") as writer:
         while os.sendfile(writer.fileno(), reader.fileno(), None, _COPIED_AT_ONCE):
             tick()

@@ -78,6 +78,17 @@ class Lock:
             os.ftruncate(self.fd, os.pwrite(self.fd, text, 0))
             self._has_name = True
 
+    def remove(self, path: str) -> None:
+        """Remove the file that is locked, unless others share its lock; only to be released after that.
+
+        Whoever locks such a file has to see whether it still has its name then.
+        """
+        if self._lease is None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.stat(path), os.fstat(self.fd)):
+                    os.unlink(path)
+
     def release(self) -> None:
         """Give it back."""
         if self._has_name and self._lease is None:
@@ -89,7 +100,7 @@ class Lock:
         os.close(self.fd)
 
 
-def take(path: str, fd: int, advice: str) -> Lock:
+def take(path: str, fd: int, advice: str, *, shared: bool = False) -> Lock:
     """Lock an open file or directory.
 
     Parameters
@@ -98,6 +109,8 @@ def take(path: str, fd: int, advice: str) -> Lock:
         What is locked. If that fails, it is closed.
     advice
         What to do if another process has it, for the message.
+    shared
+        Whether others may have it, too, that share it.
 
     Raises
     ------
@@ -109,7 +122,7 @@ def take(path: str, fd: int, advice: str) -> Lock:
         If it can't be locked.
     """
     try:
-        lease = _lease(path, advice) if not _lock(path, fd, advice) else None
+        lease = _lease(path, advice, shared=shared) if not _lock(path, fd, advice, shared=shared) else None
         return Lock(fd, lease)
     except BaseException:
         os.close(fd)
@@ -140,12 +153,12 @@ def check(ownership: Ownership) -> None:
         )
 
 
-def _lock(path: str, fd: int, advice: str) -> bool:
+def _lock(path: str, fd: int, advice: str, *, shared: bool) -> bool:
     """Lock what is open; return False if its file system has no locks."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if mounts.has_local_locks(path):
                 return _without_locks(path, "as it is mounted, other hosts do not see them")
             break
@@ -160,7 +173,7 @@ def _lock(path: str, fd: int, advice: str) -> bool:
                 f"{path}: can't lock it ({exc.strerror}). Mend that, and run the same command again."
             ) from exc
     # A host that has no locks there may hold a lease.
-    if who := leases.holder(path):
+    if who := leases.holder(path, shared=not shared):
         raise errors.InUseError(f"{path}: in use by {who}. {advice}")
     return True
 
@@ -176,9 +189,9 @@ def _without_locks(path: str, reason: str) -> bool:
     return False
 
 
-def _lease(path: str, advice: str) -> leases.Lease:
+def _lease(path: str, advice: str, *, shared: bool) -> leases.Lease:
     try:
-        return leases.take(path, advice)
+        return leases.take_shared(path, advice) if shared else leases.take(path, advice)
     except FileNotFoundError:
         raise
     except OSError as exc:
@@ -208,22 +221,31 @@ def has_record_locks(directory: str) -> bool:
     return True
 
 
-def holder(path: str) -> str:
-    """Return who holds the lock of a file; empty if nobody does. Nothing is changed.
+def holder(path: str, *, shared: bool = False) -> str:
+    """Return who holds the lock of a file or directory; empty if nobody does. Nothing is changed.
+
+    Parameters
+    ----------
+    path
+        The file or directory.
+    shared
+        Whether those count, too, who share the lock of a file.
 
     Raises
     ------
     MachineError
         If the machine is in trouble.
     """
-    if who := leases.holder(path):
+    if who := leases.holder(path, shared=shared):
         return who
     try:
-        fd = local_files.open_file(path)
-    except (OSError, local_files.UnusableError):
+        # Some file systems let only those lock a file alone who may write it.
+        access = os.O_RDWR if shared else os.O_RDONLY
+        fd = local_files.attempt(path, os.open, path, access | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return ""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return _recorded(fd)
     except OSError:

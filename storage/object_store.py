@@ -58,10 +58,6 @@ class ObjectStore(remote_store.RemoteStore):
         """Look into the bucket, in the way that the environment says now."""
         object_clients.connect(self.root)
 
-    def location(self, key: str) -> str:
-        """Return the URI of an object."""
-        return uris.join(self.root, key)
-
     @property
     def _client(self) -> Any:
         return object_clients.client(self.root)

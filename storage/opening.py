@@ -8,8 +8,16 @@ from collections.abc import Iterator
 from aggregator.storage import durable_files, errors, local_files, local_store, random_access, stores, uris
 
 
-def open_store(root: str) -> stores.Store:
+def open_store(root: str, within: str = "") -> stores.Store:
     """Return the store of a root: an absolute path, or a URI.
+
+    Parameters
+    ----------
+    root
+        The root.
+    within
+        A directory that has to be there so that a root below it may be made; by default the root itself has
+        to be there.
 
     Raises
     ------
@@ -17,7 +25,7 @@ def open_store(root: str) -> stores.Store:
         If it needs a library that is not installed.
     """
     if not uris.is_remote(root):
-        return local_store.LocalStore(root)
+        return local_store.LocalStore(root, within if root.startswith(f"{within}/") else "")
     if uris.scheme(root) in uris.WEBDAV:
         # Only who has remote files needs it.
         from aggregator.storage import dav_store

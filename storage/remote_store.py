@@ -8,13 +8,23 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 
-from aggregator.storage import errors, leases, local_files, locks, stores
+from aggregator.storage import errors, leases, local_files, locks, stores, uris
 
 
 class RemoteStore(stores.Store):
     """A store that is not on this host."""
 
     __slots__ = ()
+
+    root: str
+
+    def location(self, key: str) -> str:
+        """Return the URI of an object."""
+        return uris.join(self.root, key)
+
+    def key_of(self, location: str) -> str | None:
+        """Return the key of an object, given its URI."""
+        return uris.relative(location, self.root) if uris.is_remote(location) else None
 
     def is_there(self, key: str) -> bool:
         """Return whether there is an object; where access is denied, nobody knows."""

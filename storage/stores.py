@@ -11,7 +11,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aggregator.storage import in_flight, leases, local_files
@@ -127,6 +129,10 @@ class Store(abc.ABC):
         """Return the path or URI of an object, for messages and for other programs."""
 
     @abc.abstractmethod
+    def key_of(self, location: str) -> str | None:
+        """Return the key of an object, given its location; nothing if that is not below the root."""
+
+    @abc.abstractmethod
     def read(self, key: str, admit: Callable[[int], None] | None = None) -> Content | None:
         """Return an object; nothing if it is certainly not there.
 
@@ -164,17 +170,23 @@ class Store(abc.ABC):
         requests
             Does several looks at a time where they take long; threads of this call alone by default.
         """
+        ways: set[str] = set()
+
+        def look(key: str) -> Look:
+            try:
+                return self._mark(key, ways)
+            except local_files.UnusableError as exc:
+                return exc
+
         if requests is not None:
-            yield from requests.map(self._look, keys)
+            yield from requests.map(look, keys)
             return
         with in_flight.Requests() as own:
-            yield from own.map(self._look, keys)
+            yield from own.map(look, keys)
 
-    def _look(self, key: str) -> Look:
-        try:
-            return self.mark(key)
-        except local_files.UnusableError as exc:
-            return exc
+    def _mark(self, key: str, ways: set[str]) -> Mark | None:
+        """Return what is known of one of many objects, which share what was seen on the way to them."""
+        return self.mark(key)
 
     def is_there(self, key: str) -> bool:
         """Return whether there is an object or directory that can be used."""
@@ -204,6 +216,28 @@ class Store(abc.ABC):
         prefix
             Key of the directory with a slash at its end; empty for the root. It need not exist.
         """
+
+    def directory_tags(self, directories: Collection[str]) -> dict[str, bytes]:
+        """Return what differs after objects have come into some directories, gone, or changed there.
+
+        Parameters
+        ----------
+        directories
+            Their keys, without a slash at the end; they need not exist.
+
+        Returns
+        -------
+        tags
+            By what was looked at, which may be directories that these lie in.
+        """
+        tags = {}
+        # A server lists a thousand objects at a time, wherever below a directory they are.
+        for above in _directories_above(directories):
+            state = hashlib.blake2b(digest_size=16)
+            for key, mark in self.list(f"{above}/" if above else ""):
+                state.update(b"%d %b %d %b" % (len(key), key.encode(), len(mark.tag), mark.tag))
+            tags[above] = state.digest()
+        return tags
 
     @abc.abstractmethod
     def write(self, key: str, data: bytes, *, overwrite: bool, durable: bool = False) -> None:
@@ -239,6 +273,16 @@ class Store(abc.ABC):
         unchanged_since
             Leave those that have changed after this time, in ns.
         """
+
+    def remove_directories(self, directories: Iterable[str]) -> Sequence[str]:
+        """Remove those of some directories that hold nothing and can be removed; return these.
+
+        Parameters
+        ----------
+        directories
+            Their keys.
+        """
+        return ()
 
     def prune(self, directory: str, tick: Callable[[], None]) -> Pruning:
         """Remove a directory and those in it, as far as they hold nothing.
@@ -362,3 +406,12 @@ class Store(abc.ABC):
         InUseError
             If one is.
         """
+
+
+def _directories_above(directories: Collection[str]) -> set[str]:
+    """Return few directories that some lie in: those right below the one that all lie in."""
+    if not directories:
+        return set()
+    common = os.path.commonpath(directories)
+    n_parts = len(common.split("/")) if common else 0
+    return {"/".join(each.split("/")[: n_parts + 1]) for each in directories}

@@ -32,6 +32,11 @@ class MemoryStore(stores.Store):
         """Return the root and the key."""
         return f"{self.root}/{key}"
 
+    def key_of(self, location: str) -> str | None:
+        """Return what comes after the root."""
+        key = location.removeprefix(f"{self.root}/")
+        return None if key == location else key
+
     def _object(self, method: str, key: str) -> tuple[bytes, stores.Mark] | None:
         if self.trouble is not None:
             self.trouble(method, key)

@@ -4,7 +4,7 @@ set -e
 cd "$(dirname "$0")/.."
 rm -rf .typecheck
 mkdir -p .typecheck/aggregator
-for part in aggregator/* butler execution schemas storage workers; do
+for part in aggregator/* butler execution schemas stages storage workers; do
     ln -s "../../$part" .typecheck/aggregator/
 done
 cd .typecheck

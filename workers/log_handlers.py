@@ -1,6 +1,8 @@
 """Where log messages go: a file or the terminal, neither of which ends a run if it can't be written."""
 
+import errno
 import logging
+import os
 import sys
 import time
 from typing import TextIO
@@ -11,11 +13,34 @@ from aggregator.schemas import printable
 class LogFile(logging.FileHandler):
     """A log file; when it can't be written any more, the log says so once, and goes on without it.
 
+    One that is not there is made with the first message: until then, a command may find out that the place
+    is not for logs.
+
+    Parameters
+    ----------
+    path
+        The file.
+
     Raises
     ------
     OSError
-        If it can't be opened.
+        If it can't be opened, or made.
     """
+
+    def __init__(self, path: str) -> None:
+        is_new = not os.path.lexists(path)
+        if is_new and not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK | os.X_OK):
+            # The system knows best why not.
+            os.stat(os.path.dirname(os.path.abspath(path)))
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        super().__init__(path, delay=is_new)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a message."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Give up."""

@@ -1,12 +1,15 @@
 """The function `aggregate_graph`: a whole aggregation, from its request to its summary."""
 
 import contextlib
+import dataclasses
 import functools
+import importlib
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from aggregator.aggregation import (
     aggregation_request,
@@ -14,6 +17,7 @@ from aggregator.aggregation import (
     configuration,
     coordinator,
     crew,
+    executed_quanta,
     judgement,
     preparation,
 )
@@ -21,9 +25,26 @@ from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_paths
 from aggregator.schemas.checkpoints import last_run, unreadable
 from aggregator.storage import errors, fault_points, locks, uris
-from aggregator.workers.engines import engine, in_process, processes, processor_time
+from aggregator.workers.engines import engine, in_process, processor_time
+
+if TYPE_CHECKING:
+    from aggregator.aggregation import remote_scanners
 
 _log = logging.getLogger(__name__)
+
+Show = Callable[..., contextlib.AbstractContextManager[progress.Progress]]
+"""Returns what shows progress, from totals, summary and what measures memory."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Began:
+    """When an aggregation began."""
+
+    time: float = dataclasses.field(default_factory=time.monotonic)
+    """By the clock."""
+
+    cpu: float = dataclasses.field(default_factory=processor_time.seconds)
+    """CPU seconds of all processes until then."""
 
 
 def aggregate_graph(
@@ -74,10 +95,10 @@ def aggregate_graph(
     """
     argument_types.check(aggregate_graph, locals())
     config = config or configuration.AggregatorConfig()
-    started, cpu = time.monotonic(), processor_time.seconds()
+    began = Began()
     show = functools.partial(
         progress.Progress,
-        began=started,
+        began=began.time,
         interval=config.log_status_interval,
         interactive=config.interactive_status,
         callback=on_progress,
@@ -88,29 +109,89 @@ def aggregate_graph(
             os.fspath(predicted_path), os.fspath(butler_path), config, outputs
         ) as request,
     ):
-        done = _summary(request)
-        listing = unreadable.Listing(request.checkpoint.layout.directory)
+        return whole(request, stopping, show, began)
+
+
+def whole(
+    request: aggregation_request.Request,
+    stopping: interruption.Interruption,
+    show: Show,
+    began: Began,
+) -> aggregation_summary.Summary:
+    """Do all `steps`, which has the parameters and errors, and return the summary."""
+    work = steps(request, stopping, show, began)
+    while True:
         try:
-            try:
-                with errors.explained(), _kept(request, done, listing):
-                    stopping.told(lambda: _aggregate(request, stopping, show, done, listing))
-            finally:
-                done.elapsed, done.cpu = time.monotonic() - started, processor_time.seconds() - cpu
-            _publish(listing, request, done)
-            aggregation_summary.check_complete(done)
-        except errors.AggregatorError as exc:
-            if done.has_begun:
-                exc.summary = done
-                with contextlib.suppress(errors.AggregatorError):
-                    request.checkpoint.note_run(config, request.output, str(exc).partition("\n")[0])
-            if isinstance(exc, errors.RefusedError) and not request.checkpoint.undo():
-                raise exc.as_failure() from exc
-            raise
-        request.checkpoint.note_run(config, request.output, last_run.COMPLETE)
-        fault_points.reached("complete")
-        if not (config.incomplete or config.dry_run or config.keep_checkpoint):
-            request.checkpoint.remove()
-            done.checkpoint = None
+            next(work)
+        except StopIteration as end:
+            done: aggregation_summary.Summary = end.value
+            return done
+
+
+def steps(
+    request: aggregation_request.Request,
+    stopping: interruption.Interruption,
+    show: Show,
+    began: Began,
+    executed: executed_quanta.ExecutedQuanta | None = None,
+) -> Generator[None, None, aggregation_summary.Summary]:
+    """Aggregate step by step, so that somebody can do other things between them.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    stopping
+        Takes signals.
+    show
+        Returns what shows progress.
+    began
+        When it began.
+    executed
+        Quanta that are executed, if execution goes on between the steps; else all are.
+
+    Yields
+    ------
+    None
+        After each step. Until execution is over, steps wait for nothing that the workers are at.
+
+    Returns
+    -------
+    summary
+        What was done.
+
+    Raises
+    ------
+    AggregatorError
+        As `aggregate_graph` does.
+    """
+    done, config = _summary(request), request.config
+    listing = unreadable.Listing(request.checkpoint.layout.directory)
+    work = _work(request, stopping, show, done, listing, executed)
+    try:
+        try:
+            with errors.explained(), _kept(request, done, listing), contextlib.closing(work):
+                while stopping.told(lambda: next(work, True)) is None:
+                    yield
+        finally:
+            done.elapsed, done.cpu = time.monotonic() - began.time, processor_time.seconds() - began.cpu
+        _publish(listing, request, done)
+        aggregation_summary.check_complete(done)
+    except errors.AggregatorError as exc:
+        if done.has_begun:
+            exc.summary = done
+            with contextlib.suppress(errors.AggregatorError):
+                request.checkpoint.note_run(config, request.output, str(exc).partition("\n")[0])
+        if isinstance(exc, errors.InUseError) and not done.has_begun:
+            request.checkpoint.undo()
+        if isinstance(exc, errors.RefusedError) and not request.checkpoint.undo():
+            raise exc.as_failure() from exc
+        raise
+    request.checkpoint.note_run(config, request.output, last_run.COMPLETE)
+    fault_points.reached("complete")
+    if not (config.incomplete or config.dry_run or config.keep_checkpoint):
+        request.checkpoint.remove()
+        done.checkpoint = None
     _log.info("Ingested %d datasets, skipped %d already present", done.n_ingested, done.n_skipped)
     return done
 
@@ -155,37 +236,70 @@ def _publish(
 
 def _engine(n_processes: int, lock: int, stopping: interruption.Interruption) -> engine.Engine:
     # Workers inherit the lock, so that it outlives a killed coordinator until the last one is gone.
-    return processes.Engine([lock]) if n_processes > 1 else in_process.Engine(stopping.attempt)
+    if n_processes == 1:
+        return in_process.Engine(stopping.attempt)
+    # Its libraries are a twentieth of what a small run takes.
+    processes = importlib.import_module("aggregator.workers.engines.processes")
+    result: engine.Engine = processes.Engine([lock])
+    return result
 
 
-def _aggregate(
+def _work(
     request: aggregation_request.Request,
     stopping: interruption.Interruption,
-    show: Callable[..., progress.Progress],
+    show: Show,
     done: aggregation_summary.Summary,
     listing: unreadable.Listing,
-) -> None:
+    executed: executed_quanta.ExecutedQuanta | None,
+) -> Generator[None, None, None]:
+    """Do the work of an aggregation, step by step."""
     config = request.config
+    # What is executed between the steps, this process knows.
+    check_idle = request.check_idle if executed is None else lambda: None
+    check_idle()
     where = _engine(config.n_processes, request.checkpoint.lock.descriptor, stopping)
     workers = crew.Crew(where, config.n_processes, request.output is not None)
-    try:
-        prepared = stopping.attempt(lambda: preparation.prepare(request))
+    with contextlib.ExitStack() as open_things, workers.ending(lambda: stopping.at_once):
+        if config.engine is not None:
+            workers.remote = open_things.enter_context(_remote_scanners(request))
+        prepared = stopping.attempt(
+            lambda: preparation.prepare(request, preparation.server(request.repository))
+        )
         stopping.check()
         if prepared is None:
             raise RuntimeError("given up without a signal")
         division = prepared.division
         judge = judgement.Judge(
-            division.edges, len(division.ids), config.incomplete, config.unreadable == "failed"
+            division.producers, division.starts, config.incomplete, config.unreadable == "failed"
         )
-        counted = ["scanned", "ingested"] + ["written"] * (request.output is not None)
-        totals = dict.fromkeys(counted, len(division.ids))
-        shown = show(totals, summary=done, memory=workers.held_memory)
-        try:
-            with shown as report:
-                coordinator.Coordinator(
-                    config, prepared, workers, judge, report, stopping, done, listing
-                ).run()
-        finally:
-            done.phases, done.peaks = shown.seconds, workers.peaks()
-    finally:
-        workers.stop(0.0 if stopping.at_once else crew.STOP_SECONDS)
+        totals = dict.fromkeys(counts(request), len(division.ids))
+        divided = None if executed is None else executed_quanta.ExecutedShards(executed, division)
+        with show(totals, summary=done, memory=workers.held_memory) as report:
+            # The last one is added later.
+            done.phases = report.seconds
+            work = coordinator.Coordinator(
+                config, prepared, workers, judge, report, stopping, done, listing, check_idle, divided
+            )
+            try:
+                work.begin()
+                while work.go_on():
+                    yield
+            finally:
+                done.peaks = workers.peaks()
+
+
+@contextlib.contextmanager
+def _remote_scanners(request: aggregation_request.Request) -> "Iterator[remote_scanners.RemoteScanners]":
+    """Give scanners on other hosts."""
+    # Most have none.
+    from aggregator.aggregation import remote_scanners
+
+    config = request.config
+    job_engines = importlib.import_module("aggregator.workers.engines.job_engines")
+    with job_engines.opened(config.engine) as where:
+        yield remote_scanners.RemoteScanners(where, request.checkpoint, config.exchange, config.scan_timeout)
+
+
+def counts(request: aggregation_request.Request) -> list[str]:
+    """Return what an aggregation counts, for progress."""
+    return ["scanned", "ingested"] + ["written"] * (request.output is not None)

@@ -11,8 +11,9 @@ import msgspec
 
 from aggregator import repository_files
 from aggregator.aggregation import checkpoints, configuration, crew
+from aggregator.butler import run_lock
 from aggregator.butler.configuration import repository_config as butler_config
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.graphs import container, predicted
 from aggregator.storage import errors, local_files, opening, uris
 
@@ -46,6 +47,20 @@ class Request:
 
     open_things: contextlib.ExitStack
     """Closes graph and checkpoint."""
+
+    is_followed: bool = False
+    """Whether somebody follows the campaign, who knows when it is over."""
+
+    def check_idle(self) -> None:
+        """Make sure that nobody executes quanta of which all would be recorded now.
+
+        Raises
+        ------
+        InUseError
+            If a process does.
+        """
+        if not (self.config.incomplete or self.config.dry_run or self.is_followed):
+            run_lock.check_idle(self.graph.header.output_run, self.repository.datastores)
 
     def __enter__(self) -> Self:
         return self
@@ -110,11 +125,17 @@ def _check_paths(
     owned = repository_files.protection(repository, graph.header.output_run, outputs)
     directories = dict(owned.directories)
     if directory is not None:
-        output_paths.check_directory(os.path.dirname(directory), output_paths.Protection())
+        # A graph may lie anywhere, and what is beside it with it.
+        above = output_paths.Protection() if config.checkpoint_dir is None else owned
+        output_paths.check_directory(os.path.dirname(directory), above)
         directories[directory] = "the checkpoint"
     protection = msgspec.structs.replace(
         owned,
-        files={**owned.files, uris.absolute(graph.path): "the predicted graph"},
+        files={
+            **owned.files,
+            uris.absolute(graph.path): "the predicted graph",
+            **{uris.absolute(os.fspath(path)): "a file with records of jobs" for path in config.job_records},
+        },
         directories=directories,
     )
     for made in (log_directory if logs else None, profile_directory if profiles else None):
@@ -122,12 +143,13 @@ def _check_paths(
             output_paths.check_writeable(made)
             _check_apart(made, outputs)
     for paths, kind in (
-        (outputs, output_paths.Kind.GRAPH),
-        (logs, output_paths.Kind.LOG),
-        (profiles, output_paths.Kind.PROFILE),
+        (outputs, output_kinds.Kind.GRAPH),
+        (logs, output_kinds.Kind.LOG),
+        (profiles, output_kinds.Kind.PROFILE),
     ):
         for path in paths:
             output_paths.check(path, kind, protection)
+    repository_files.check_logs(protection)
     return protection
 
 

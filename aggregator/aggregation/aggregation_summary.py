@@ -242,7 +242,7 @@ class Summary(task_counts.TaskCounts):
         if self.graph_path is not None:
             return f"{self.graph_path} ({self.graph_size / 1e6:.1f} MB)"
         if self.incomplete:
-            return "none, since the run is not complete (--incomplete)"
+            return "none yet, since not all quanta count as attempted"
         if not self.wants_graph:
             return "none was asked for (-o FILE)"
         return "not written, as quanta are held" if self.n_held else "not written"
@@ -286,12 +286,12 @@ def check_complete(done: Summary) -> None:
     ------
     HeldError
         If quanta are held.
-    AggregatorError
+    ConflictError
         If there are conflicts.
     """
     if done.n_conflicts:
         what = "1 dataset" if done.n_conflicts == 1 else f"{done.n_conflicts} datasets"
-        raise errors.AggregatorError(
+        raise errors.ConflictError(
             "\n  ".join([f"{what} could not be ingested, all others were.", *done.conflicts])
         )
     if done.n_problems and not done.unreadable_fails and not done.incomplete:

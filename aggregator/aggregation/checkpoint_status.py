@@ -57,7 +57,7 @@ class Status:
         result = [
             f"Checkpoint of {self.description.predicted_graph}, run {self.description.output_run}",
             f"State: {self._state()}",
-            f"Shards done: {shards_done} ({self.description.shard_size} quanta each)",
+            f"Shards done: {shards_done} (up to {self.description.shard_size} quanta each)",
             f"Datasets ingested: {self.n_ingested}",
             f"Last activity: {self.last_activity:%Y-%m-%d %H:%M:%S}",
             *(f"Will be scanned again: {reason}" for reason in self.damaged),
@@ -316,12 +316,12 @@ def _judge(
             table = graph.address_table()
             if graph.identity(table) != description.identity.graph:
                 return None
-            division = shards.divide(table, graph.edges(table), description.shard_size)
+            division = shards.divide(table, graph.edge_pieces(table), description.shard_size)
             tasks = tuple(task.label for task in graph.pipeline.tasks)
     except errors.AggregatorError:
         return None
     incomplete, fails = (last.incomplete, last.unreadable_fails) if last else (False, False)
-    judge = judgement.Judge(division.edges, len(division.ids), incomplete, fails)
+    judge = judgement.Judge(division.producers, division.starts, incomplete, fails)
     result = aggregation_summary.empty(tasks)
     for shard in range(1, division.n_shards):
         if shard not in columns:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from aggregator.aggregation import configuration
-from aggregator.schemas.checkpoints import checkpoint, last_run, superseded
+from aggregator.schemas.checkpoints import checkpoint, exchanges, last_run, superseded
 from aggregator.storage import durable_files, errors, leases, local_files, locks, partial_files, uris
 
 _log = logging.getLogger(__name__)
@@ -132,6 +132,11 @@ class Checkpoint:
         """Remove all files that a checkpoint has, but the lock, and copies of graphs."""
         self._remove_files(lambda name: not checkpoint.is_graph_copy(name))
 
+    @property
+    def results(self) -> list[int]:
+        """Shards of which it has digests that are going to be used."""
+        return [] if self._is_set_aside else self.layout.shards()
+
     def set_aside(self) -> None:
         """Make room for another manifest; what was found out stays until it is forgotten or taken back."""
         self._is_set_aside = True
@@ -157,6 +162,10 @@ class Checkpoint:
         """
         self._take_back()
         partial_files.remove(self.layout.partial_files)
+        try:
+            exchanges.close_all(self.layout)
+        except (OSError, errors.AggregatorError) as exc:
+            _log.warning("Something is left of an earlier run: %s", exc)
         self._remove_files(lambda name: name.endswith((".tmp", ".part")))
 
     def leave(self) -> None:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from aggregator import ranges
 from aggregator.schemas import argument_types
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, uris
 from aggregator.workers import log_levels
 from aggregator.workers.engines import descriptors
 
@@ -32,6 +34,13 @@ class AggregatorConfig:
     n_requests
         Files that each scanner has under way at a time, by threads if it is more than one; chosen from what
         the first files took by default, which is one for a local disk.
+    engine
+        What scans shards on other hosts, or in other processes: "dask:tcp://HOST:PORT", "parsl:CONFIG.py", a
+        `distributed.Client`, or a `concurrent.futures.Executor`. All else stays on this host, where
+        `n_processes` look again at what is known, and build the graph.
+    exchange
+        URI of a place in an object store where these scanners leave what they found out; by default they
+        leave it in the checkpoint, which all hosts then have to see at the same path, as the predicted graph.
     incomplete
         Execution goes on: ingest what certainly succeeded, and write no graph.
     defensive_ingest
@@ -77,6 +86,9 @@ class AggregatorConfig:
     scan_timeout
         Seconds that a scanner may work on one shard before the run is stopped; unlimited by default. Without
         effect with one process, which can't watch itself.
+    job_records
+        Files with records of a batch system: what they say of the job of a quantum becomes the story of the
+        quantum, if that has left neither log nor metadata.
     allow_empty_run
         Go on if not one file of the run exists, init outputs included.
     unreadable
@@ -95,6 +107,8 @@ class AggregatorConfig:
     worker_profile_dir: str | os.PathLike[str] | None = None
     n_processes: int = 1
     n_requests: int | None = None
+    engine: Any = None
+    exchange: str | None = None
     incomplete: bool = False
     defensive_ingest: bool = False
     ingest_batch_size: int = 10000
@@ -117,6 +131,7 @@ class AggregatorConfig:
     keep_checkpoint: bool = False
     verify_checkpoint: bool = False
     scan_timeout: float | None = None
+    job_records: Sequence[str | os.PathLike[str]] = ()
     allow_empty_run: bool = False
     unreadable: str = "hold"
 
@@ -170,10 +185,36 @@ def check(config: AggregatorConfig) -> None:
         if value is not None or name not in _OPTIONAL:
             allowed.check(name, value)
     log_levels.number(config.worker_log_level)
+    _check_engine(config)
     if config.n_processes > 1:
         descriptors.check(config.n_processes + _OTHER_WORKERS)
     for path in (config.checkpoint_dir, config.worker_log_dir, config.worker_profile_dir):
         if path is not None:
             local_files.named(os.fspath(path))
+    # A path by itself would be taken for a list of letters.
+    paths = () if isinstance(config.job_records, str) else config.job_records
+    if len(paths) < len(config.job_records) or not all(isinstance(p, str | os.PathLike) for p in paths):
+        raise errors.RefusedError("job_records must be a list of paths")
     if config.unreadable not in UNREADABLE_CHOICES:
         raise errors.RefusedError(f"unreadable must be one of {', '.join(UNREADABLE_CHOICES)}")
+
+
+def _check_engine(config: AggregatorConfig) -> None:
+    if config.engine is None:
+        if config.exchange is not None:
+            raise errors.RefusedError("exchange is of use with an engine only; give one, or leave it out.")
+        return
+    # Most have none.
+    from aggregator.workers.engines import job_engines
+
+    job_engines.check(config.engine)
+    if config.exchange is None:
+        if not config.checkpoint:
+            raise errors.RefusedError(
+                "an engine's scanners leave digests in the checkpoint: keep one, or give an exchange."
+            )
+    elif not uris.is_remote(config.exchange):
+        raise errors.RefusedError(
+            f"exchange {config.exchange}: give the URI of an object store; for a directory that all hosts "
+            "see, give it as checkpoint_dir."
+        )

@@ -1,14 +1,25 @@
 """The workers of one aggregation."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from aggregator.schemas import messages
 from aggregator.workers.engines import engine, memory, outcomes
 from aggregator.workers.roles import handling
 
-_POLL_SECONDS = 0.25
+if TYPE_CHECKING:
+    from aggregator.aggregation import remote_scanners
+
+POLL_SECONDS = 0.25
+"""How long to wait for answers at a time."""
+
+_SHORT_SECONDS = 0.02
+"""How long to wait at a time for those on this host, if there are others."""
 
 STOP_SECONDS = 8.0
 """How long workers may take to finish what they are doing."""
@@ -41,6 +52,8 @@ class Crew:
 
     def __init__(self, where: engine.Engine, n_scanners: int, writing: bool) -> None:
         self._engine = where
+        self.remote: remote_scanners.RemoteScanners | None = None
+        """Scanners on other hosts, if there are any; they are ended with all others."""
         self._roles: dict[engine.Worker, str] = {}
         self._queues: dict[str, deque[messages.Request]] = {
             handling.INGESTER: deque(),
@@ -70,7 +83,19 @@ class Crew:
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End all workers after what they are doing; kill those that take longer than some seconds."""
-        self._engine.end(seconds)
+        try:
+            if self.remote is not None:
+                self.remote.close()
+        finally:
+            self._engine.end(seconds)
+
+    @contextlib.contextmanager
+    def ending(self, at_once: Callable[[], bool]) -> Iterator[None]:
+        """End all workers afterwards; `at_once` tells whether nobody waits for what they are doing."""
+        try:
+            yield
+        finally:
+            self.stop(0.0 if at_once() else STOP_SECONDS)
 
     def post(self, role: str, request: messages.Request) -> None:
         """Have a request delivered to the ingester or the writer when it has room for it."""
@@ -79,11 +104,21 @@ class Crew:
     @property
     def is_busy(self) -> bool:
         """Whether something is not delivered or not answered yet."""
+        return self._is_busy_here or (self.remote is not None and self.remote.is_busy)
+
+    @property
+    def _is_busy_here(self) -> bool:
         return any(self._queues.values()) or any(worker.outstanding for worker in self._roles)
+
+    @property
+    def is_busy_besides_scanners(self) -> bool:
+        """Whether something is not delivered or not answered yet by the ingester or the writer."""
+        others = (worker for worker, role in self._roles.items() if role != handling.SCANNER)
+        return any(self._queues.values()) or any(worker.outstanding for worker in others)
 
     def describe(self) -> str:
         """Return what each worker is at, for how long, and the memory that it holds."""
-        parts = []
+        parts = [] if self.remote is None else [self.remote.describe()]
         for worker, role in self._roles.items():
             at = (
                 f"{worker.outstanding[0]} for {worker.busy_seconds():.0f} s" if worker.outstanding else "idle"
@@ -106,8 +141,8 @@ class Crew:
         others = {worker.name: measure(worker.pid) for worker in self._roles if worker.pid != own}
         return {"coordinator": measure(own)} | others if others else {"all": measure(own)}
 
-    def receive(self) -> Iterator[tuple[str, messages.Reply | None]]:
-        """Deliver what can be delivered, wait a little, and yield roles with their answers.
+    def receive(self, seconds: float = POLL_SECONDS) -> Iterator[tuple[str, messages.Reply | None]]:
+        """Deliver what can be delivered, wait some seconds at most, and yield roles with their answers.
 
         What was given up has none.
 
@@ -120,5 +155,20 @@ class Crew:
             queue = self._queues.get(role)
             while queue and len(worker.outstanding) < engine.MAX_IN_FLIGHT:
                 self.send(worker, queue.popleft())
-        for worker, outcome in self._engine.wait(_POLL_SECONDS):
+        if self.remote is None:
+            yield from self._receive_here(seconds)
+            return
+        replies = [
+            *((handling.SCANNER, reply) for reply in self.remote.receive(0.0)),
+            *self._receive_here(0.0),
+        ]
+        if not replies and self._is_busy_here:
+            # Nobody can wait for both.
+            replies = [*self._receive_here(min(seconds, _SHORT_SECONDS))]
+        elif not replies:
+            replies = [(handling.SCANNER, reply) for reply in self.remote.receive(seconds)]
+        yield from replies
+
+    def _receive_here(self, seconds: float) -> Iterator[tuple[str, messages.Reply | None]]:
+        for worker, outcome in self._engine.wait(seconds):
             yield self._roles[worker], outcomes.value(worker, outcome)

@@ -1,5 +1,7 @@
 """Trains the compression dictionary on a sample of all tasks (docs/design.md, Digests)."""
 
+import dataclasses
+
 import msgspec
 import numpy as np
 
@@ -17,14 +19,25 @@ _LARGEST_FILE = 1024 * 1024
 """Bytes of a file to train with: parsing a huge one takes several times its size of memory."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trained:
+    """A dictionary, and what it was trained with."""
+
+    data: bytes
+    """The dictionary; empty for a small graph, or if training gives none."""
+
+    share: float
+    """Of the quanta that were looked at, the share of those that had left something."""
+
+
 def train(
     config: configuration.AggregatorConfig,
     graph: predicted.PredictedGraph,
     division: shards.Shards,
     files: execution_files.ExecutionFiles,
     requests: in_flight.Requests,
-) -> bytes:
-    """Return a dictionary, or nothing for a small graph, or if training gives none.
+) -> Trained:
+    """Return a dictionary.
 
     Parameters
     ----------
@@ -41,23 +54,27 @@ def train(
     """
     n = len(division.ids)
     if config.zstd_dict_size <= 0 or n < config.zstd_dict_n_inputs:
-        return b""
+        return Trained(b"", 1.0)
     # Evenly over the graph, which is grouped by task, in eight rounds, so that any cap leaves all tasks in.
     n_samples = min(n, config.zstd_dict_n_inputs)
     rows = np.arange(n_samples) * n // max(n_samples, 1)
     rows = np.concatenate([rows[i::8] for i in range(8)])
     samples: list[bytes] = []
-    n_bytes = 0
+    n_bytes = n_looked = n_silent = 0
     quanta = graph.read_quanta(division.offsets[rows], division.sizes[rows])
     requests.measure()
     for quantum, _ in requests.ahead(quanta, lambda each: _begin(files, each[0])):
-        for sample in _documents(files, quantum):
+        content = _read(files, quantum)
+        n_looked += 1
+        n_silent += content == (None, None)
+        for sample in () if content is None else _documents(quantum, *content):
             samples.append(sample[:_LARGEST_SAMPLE])
             n_bytes += len(samples[-1])
         if n_bytes >= config.zstd_dict_input_max_bytes:
             break
     files.forget()
-    return blocks.train_dictionary(samples, config.zstd_dict_size)
+    dictionary = blocks.train_dictionary(samples, config.zstd_dict_size)
+    return Trained(dictionary, 1.0 - n_silent / max(n_looked, 1))
 
 
 def _begin(files: execution_files.ExecutionFiles, quantum: predicted.Quantum) -> None:
@@ -65,17 +82,22 @@ def _begin(files: execution_files.ExecutionFiles, quantum: predicted.Quantum) ->
         files.begin_reading(dataset)
 
 
-def _documents(files: execution_files.ExecutionFiles, quantum: predicted.Quantum) -> list[bytes]:
-    """Return what the graph will hold of a quantum, as far as it can be read without great effort."""
+def _read(
+    files: execution_files.ExecutionFiles, quantum: predicted.Quantum
+) -> tuple[bytes | None, bytes | None] | None:
+    """Return log and metadata of a quantum, if they can be read without great effort."""
     try:
         log, metadata = (files.read(d, _LARGEST_FILE).data for d in outcome.special_outputs(quantum))
+    except (execution_files.UnreadableError, stores.TooLargeError):
+        return None
+    return log, metadata
+
+
+def _documents(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> list[bytes]:
+    """Return what the graph will hold of a quantum, unless its files are damaged."""
+    try:
         judgement = outcome.judge(quantum, log, metadata)
-    except (
-        execution_files.UnreadableError,
-        stores.TooLargeError,
-        outcome.LogError,
-        outcome.MetadataError,
-    ):
+    except (outcome.LogError, outcome.MetadataError):
         return []
     return [
         outcome.quantum_block(quantum, judgement.attempts),

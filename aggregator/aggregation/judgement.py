@@ -16,10 +16,8 @@ class Judge:
 
     Parameters
     ----------
-    edges
-        Positions of (producer, consumer) in that order, shape (n_edges, 2).
-    n_quanta
-        Number of quanta.
+    producers, starts
+        Edges in the order of their consumers, as `shards.Shards` has them.
     incomplete
         Whether a quantum that has not succeeded may still do so.
     unreadable_fails
@@ -27,14 +25,15 @@ class Judge:
     """
 
     def __init__(
-        self, edges: npt.NDArray[np.int32], n_quanta: int, incomplete: bool, unreadable_fails: bool = False
+        self,
+        producers: npt.NDArray[np.int32],
+        starts: npt.NDArray[np.int64],
+        incomplete: bool,
+        unreadable_fails: bool = False,
     ) -> None:
-        order = np.argsort(edges[:, 1], kind="stable")
-        self._producers = np.ascontiguousarray(edges[order, 0])
-        # Edges that end at the same quantum lie together, so their numbers say where each of them ends.
-        self._n_producers = np.bincount(edges[:, 1], minlength=n_quanta)
-        self._starts = np.concatenate([[0], np.cumsum(self._n_producers)])
-        self._effects = np.zeros(n_quanta, dtype=np.int8)
+        self._producers = producers
+        self._starts = starts
+        self._effects = np.zeros(len(starts) - 1, dtype=np.int8)
         self._incomplete = incomplete
         self._unreadable_fails = unreadable_fails
 
@@ -50,12 +49,13 @@ class Judge:
         """
         end = begin + len(statuses)
         producers = self._producers[self._starts[begin] : self._starts[end]]
-        consumers = np.repeat(np.arange(len(statuses)), self._n_producers[begin:end])
+        consumers = np.repeat(np.arange(len(statuses)), np.diff(self._starts[begin : end + 1]))
         unreadable = statuses == digest.UNREADABLE
         holds = unreadable & (not self._unreadable_fails)
         if self._incomplete:
             holds |= (statuses != status_codes.SUCCESSFUL) & (statuses != status_codes.ABORTED_SUCCESS)
-        fails = (statuses == status_codes.FAILED) | (unreadable & self._unreadable_fails)
+        fails = (statuses == status_codes.FAILED) | (statuses == status_codes.ABORTED)
+        fails |= unreadable & self._unreadable_fails
         own = np.where(holds, _HOLDS, np.where(fails, _BLOCKS, _NONE)).astype(np.int8)
         # What comes from other shards; quanta of one shard can depend on each other, too.
         inner = producers >= begin

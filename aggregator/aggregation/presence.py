@@ -16,6 +16,7 @@ def check(
 ) -> None:
     """Make sure that something exists of what the graph was to write: usually the first init output does.
 
+    Others than scanners may still be getting ready; whoever refuses the run has the better reason.
     A checkpoint that was made for nothing goes; its dictionary was trained on nothing as well.
 
     Raises
@@ -32,6 +33,9 @@ def check(
             if reply.path:
                 return
     if n_expected:
+        while workers.is_busy:
+            stopping.check()
+            list(workers.receive())
         prepared.checkpoint.undo()
         run, reason = prepared.graph.header.output_run, f" ({trouble})" if trouble else ""
         raise errors.AggregatorError(
@@ -57,7 +61,7 @@ def _replies(
             for scanner in workers.scanners:
                 if not scanner.outstanding and (shard := next(shards, None)) is not None:
                     workers.send(scanner, messages.FindFile(prepared.division.request(shard)))
-        if not workers.is_busy:
+        if not any(scanner.outstanding for scanner in workers.scanners):
             return replies
         replies += [reply for _, reply in workers.receive() if isinstance(reply, messages.FileFound)]
         report.beat(workers.describe)

@@ -4,8 +4,10 @@ Nothing here reads, writes or waits: requests go out, answers come in, in whatev
 """
 
 import enum
+import heapq
 import itertools
 from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 
 from aggregator.aggregation import shards
 from aggregator.schemas import messages
@@ -51,6 +53,9 @@ class Phase(enum.Enum):
 _GRAPH_PHASES = (Phase.PLANNING, Phase.BUILDING, Phase.ASSEMBLING, Phase.CONFIRMING)
 """Nothing is lost by stopping in them: a graph is put together anew by each run."""
 
+_TOGETHER = 8
+"""Shards whose files are looked at together if an earlier run has scanned them: a wait is for all of them."""
+
 
 class Schedule:
     """The order of work of one run. Each request that it gives out has to be answered by `take`.
@@ -63,14 +68,31 @@ class Schedule:
         Whether a graph is asked for.
     graph_path
         The predicted graph, for errors.
+    executed
+        Shards whose files are there as far as they ever will be, ascending; others follow by `add_executed`.
+    scanned
+        Shards that an earlier run has scanned.
     """
 
-    def __init__(self, division: shards.Shards, writes_graph: bool, graph_path: str) -> None:
+    def __init__(
+        self,
+        division: shards.Shards,
+        writes_graph: bool,
+        graph_path: str,
+        executed: Iterable[int],
+        scanned: Iterable[int] = (),
+    ) -> None:
         self.phase = Phase.SCANNING
         self._holds = False
         self._division = division
         self._graph_path = graph_path
-        self._next_shard = 0
+        self._earlier = set(scanned)
+        # Heaps, so that the first is taken: those after it wait for it.
+        self._known: list[int] = []
+        """Shards of which an earlier digest tells."""
+        self._unknown: list[int] = []
+        for shard in sorted(executed):
+            self.add_executed(shard)
         self._scanned: dict[int, messages.ShardScanned] = {}
         self._verdicts: list[bytes] = []
         # Who may read the outputs of each shard, and the shards that wait for each shard to be judged.
@@ -90,32 +112,76 @@ class Schedule:
         """Whether there is nothing left to do."""
         return self.phase in (Phase.FINISHED, Phase.STOPPED)
 
-    @property
-    def depth(self) -> int:
-        """Requests that a scanner may have unanswered now."""
-        # Ranges of inputs take long: nobody shall wait while another has two.
-        return engine.MAX_IN_FLIGHT if self.phase is Phase.SCANNING else 1
+    def depth(self, n_scanners: int) -> int:
+        """Return how many requests a scanner may have unanswered now, given how many scanners there are."""
+        # Towards the end, and while ranges of inputs are built, nobody shall wait while another has two.
+        n_more = len(self._known) + len(self._unknown) + len(self._buildable)
+        has_more = self.phase is Phase.SCANNING and n_more >= n_scanners
+        return engine.MAX_IN_FLIGHT if has_more else 1
 
     def stop(self) -> None:
         """Begin nothing new, and come to an end as soon as all is committed that was scanned."""
         self._is_stopping = True
 
-    def next_for_scanner(self) -> messages.Request | None:
-        """Return the next request for any scanner; nothing if there is none at the moment."""
+    def add_executed(self, shard: int) -> None:
+        """Let a shard be scanned, now that nothing more happens to its files."""
+        heapq.heappush(self._known if shard in self._earlier else self._unknown, shard)
+
+    def next_for_engine(self) -> messages.ScanShard | None:
+        """Return the next shard for scanners on other hosts; nothing if there is none at the moment."""
+        if self._is_stopping or self.phase is not Phase.SCANNING or not self._unknown:
+            return None
+        self._n_open[handling.SCANNER] += 1
+        return self._division.request(heapq.heappop(self._unknown))
+
+    def next_for_scanner(self, *, helped: bool = False) -> messages.Request | None:
+        """Return the next request for any scanner of this host; nothing if there is none at the moment.
+
+        Parameters
+        ----------
+        helped
+            Whether shards that nothing is known of are for scanners on other hosts.
+        """
         request: messages.Request | None = None
         if self._is_stopping:
             return None
         # What is built early is kept by the checkpoint.
         if self._buildable:
             request = self._buildable.popleft()
-        elif self.phase is Phase.SCANNING and self._next_shard < self._division.n_shards:
-            request = self._division.request(self._next_shard)
-            self._next_shard += 1
+        elif self.phase is Phase.SCANNING and (self._known or (self._unknown and not helped)):
+            request = self._next_scan(() if helped else self._unknown)
         elif self._ranges:
             request = self._ranges.popleft()
         if request is not None:
             self._n_open[handling.SCANNER] += 1
         return request
+
+    def _next_scan(self, unknown: Sequence[int]) -> messages.Request:
+        if not self._known or (unknown and unknown[0] < self._known[0]):
+            return self._division.request(heapq.heappop(self._unknown))
+        if self._known[0] not in self._earlier:
+            return self._division.request(heapq.heappop(self._known))
+        return self._look_again(unknown)
+
+    def next_look(self) -> messages.LookAgain | None:
+        """Return the next request if it changes nothing: scanners look at what an earlier run has scanned."""
+        if self._is_stopping or not self._is_to_be_looked_at(self._unknown):
+            return None
+        self._n_open[handling.SCANNER] += 1
+        return self._look_again(self._unknown)
+
+    def _look_again(self, unknown: Sequence[int]) -> messages.LookAgain:
+        group: list[int] = []
+        while len(group) < _TOGETHER and self._is_to_be_looked_at(unknown):
+            group.append(heapq.heappop(self._known))
+        self._earlier.difference_update(group)
+        return messages.LookAgain(tuple(map(self._division.request, group)))
+
+    def _is_to_be_looked_at(self, unknown: Sequence[int]) -> bool:
+        """Return whether the next shard is one that nobody has looked at again."""
+        if not self._known or self._known[0] not in self._earlier:
+            return False
+        return not unknown or self._known[0] < unknown[0]
 
     def due(self) -> list[tuple[str, messages.Request]]:
         """Move on as far as the answers allow; return requests, each with the role that it is for."""
@@ -130,6 +196,10 @@ class Schedule:
         match reply:
             case messages.ShardScanned():
                 self._scanned[reply.shard] = reply
+            case messages.LookedAgain():
+                self._scanned.update((scanned.shard, scanned) for scanned in reply.unchanged)
+                for shard in reply.others:
+                    heapq.heappush(self._known, shard)
             case messages.OutputsBuilt():
                 self._n_edges += reply.n_edges
                 self._n_shared += reply.n_shared

@@ -61,7 +61,7 @@ class TaskCounts:
     @property
     def n_failed(self) -> int:
         """Number of quanta that are recorded as not successful."""
-        return sum(count["Failed"] + count["Blocked"] for count in self.counts.values())
+        return sum(count["Failed"] + count["Aborted"] + count["Blocked"] for count in self.counts.values())
 
     def task_lines(self) -> list[str]:
         """Return the table of tasks as text."""

@@ -2,7 +2,7 @@
 
 import click
 
-from aggregator.command_line import options
+from aggregator.command_line import invocations, next_commands, options
 from aggregator.workers.engines import thread_pools
 
 
@@ -16,7 +16,15 @@ from aggregator.workers.engines import thread_pools
 )  # fmt: skip
 @options.instance_credentials
 @options.defaults_file
-def create(repo: str, database: str | None, namespace: str | None, dimension_path: str | None) -> None:
+@click.pass_obj
+def create(
+    invocation: invocations.Invocation,
+    /,
+    repo: str,
+    database: str | None,
+    namespace: str | None,
+    dimension_path: str | None,
+) -> None:
     """Make an empty repository in the directory REPO."""
     creation = thread_pools.import_module("aggregator.butler.creation")
     dimensions = None
@@ -24,3 +32,4 @@ def create(repo: str, database: str | None, namespace: str | None, dimension_pat
         yaml_files = thread_pools.import_module("aggregator.butler.configuration.yaml_files")
         dimensions = yaml_files.read(dimension_path)
     creation.create_repository(repo, database_url=database, namespace=namespace, dimension_config=dimensions)
+    invocation.hint(next_commands.after_creation(invocation.command, repo))

@@ -14,7 +14,7 @@ import msgspec
 
 from aggregator.command_line import metrics_file, next_commands
 from aggregator.console import interruption, progress, terminal
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.storage import errors
 from aggregator.workers.engines import processor_time
 
@@ -55,7 +55,7 @@ class Invocation:
         """
         self._prints_summary = path == "-"
         if not self._prints_summary:
-            self._file = output_paths.Output(path, output_paths.Kind.SUMMARY)
+            self._file = output_paths.Output(path, output_kinds.Kind.SUMMARY)
 
     def measure_to(self, path: str) -> None:
         """Write metrics to a file while the command runs.
@@ -65,7 +65,7 @@ class Invocation:
         RefusedError
             If it can't be written there.
         """
-        output = output_paths.Output(path, output_paths.Kind.METRICS)
+        output = output_paths.Output(path, output_kinds.Kind.METRICS)
         self._metrics = metrics_file.MetricsFile(output, self.command.name or "")
 
     def outputs(self) -> list[output_paths.Output]:

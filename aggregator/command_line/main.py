@@ -10,31 +10,65 @@ PLACES = {
         "aggregator.command_line.aggregate_graph",
         "Ingest the outputs of a graph, and write its provenance graph.",
     ),
+    "build": ("aggregator.command_line.build", "Build the predicted graph of a pipeline."),
+    "collect": ("aggregator.command_line.collect", "Pack what a job on another host has left."),
+    "confirm": ("aggregator.command_line.confirm", "Record files that another system has brought."),
     "create": ("aggregator.command_line.create", "Make an empty repository."),
+    "deliver": ("aggregator.command_line.deliver", "Bring what jobs have left to their repository."),
     "ingest-graph": (
         "aggregator.command_line.ingest_graph",
         "Make a provenance graph a part of its repository, in place of files.",
     ),
+    "follow": ("aggregator.command_line.follow", "Aggregate while a graph is executed elsewhere."),
     "init-run": (
         "aggregator.command_line.init_run",
         "Write what a run has before its first quantum.",
     ),
+    "pack": ("aggregator.command_line.pack", "Pack what a job on another host needs."),
     "provenance-report": (
         "aggregator.command_line.provenance_report",
         "Report on the run in a provenance graph.",
     ),
     "run": ("aggregator.command_line.run", "Execute the quanta of a graph."),
     "run-quanta": ("aggregator.command_line.run_quanta", "Execute some quanta, as a batch job."),
+    "run-workflow": (
+        "aggregator.command_line.run_workflow",
+        "Execute a workflow for HTCondor on this machine, to try it out.",
+    ),
+    "scan": (
+        "aggregator.command_line.scan",
+        "Scan a part of a run, for an aggregation that comes later.",
+    ),
+    "merge": (
+        "aggregator.command_line.merge",
+        "Bring repositories, or parts of them, into another one.",
+    ),
     "show": ("aggregator.command_line.show", "Tell what a provenance graph knows."),
+    "stage": (
+        "aggregator.command_line.stage",
+        "Read, process and write items for each data ID, as a policy says.",
+    ),
     "status": ("aggregator.command_line.status", "Tell how far an aggregation is."),
+    "subset": (
+        "aggregator.command_line.subset",
+        "Bring a part of a repository into another one.",
+    ),
     "synthesize": (
         "aggregator.command_line.synthesize",
         "Make an executed run of any size, without executing it.",
     ),
+    "unpack": ("aggregator.command_line.unpack", "Make a repository of the pack of a job."),
+    "write-workflow": (
+        "aggregator.command_line.write_workflow",
+        "Write a workflow for a batch system that executes a graph.",
+    ),
 }
 """Module and help of each command."""
 
-_WITH_PROGRESS = ("aggregate-graph", "ingest-graph", "run", "run-quanta", "synthesize")
+_WITH_PROGRESS = (
+    *("aggregate-graph", "follow", "ingest-graph", "run", "run-quanta", "run-workflow", "synthesize"),
+    *("pack", "unpack", "collect", "deliver", "merge", "subset", "confirm", "stage"),
+)
 """Commands that show their progress."""
 
 

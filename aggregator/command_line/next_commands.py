@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 _GRAPH = "provenance.qg"
 """Name of a graph, where none was given."""
 
+_PREDICTED_GRAPH = "predicted.qg"
+"""Name of a graph that is still to be made."""
+
 _RESUMABLE = frozenset(
-    {"aggregate-graph", "ingest-graph", "synthesize", "create", "init-run", "run", "run-quanta"}
+    {"aggregate-graph", "build", "ingest-graph", "synthesize", "create", "init-run", "run", "run-quanta"}
+    | {"follow", "run-workflow", "scan", "pack", "unpack", "collect", "deliver", "stage"}
 )
 """Commands that go on where they were, or begin anew, if they are given again."""
 
@@ -67,7 +71,7 @@ class Command:
         """Return what may come after a failure; nothing after a refusal, which is useless to repeat."""
         if error.exit_code == errors.RefusedError.exit_code or self.name not in _RESUMABLE:
             return []
-        if isinstance(error, errors.HeldError):
+        if isinstance(error, errors.HeldError) and self.name in ("aggregate-graph", "follow"):
             return [
                 Next(self.again(), "when the files are repaired"),
                 Next(self.again("--unreadable=failed"), "to record these quanta as failed"),
@@ -96,6 +100,12 @@ def after_aggregation(command: Command, repository: str, done: "aggregation_summ
             command.other("ingest-graph", repository, done.graph_path), "to keep the graph in the repository"
         ),
     ]
+
+
+def after_creation(command: Command, repository: str) -> list[Next]:
+    """Return what comes after a repository was made."""
+    text = command.other("run", _PREDICTED_GRAPH, repository)
+    return [Next(text, "when it has dimension records, inputs, and a graph was built for it")]
 
 
 def after_execution(command: Command, graph: str, repository: str) -> list[Next]:

@@ -30,7 +30,8 @@ class Fields:
         """Return an option; a default that the help describes in its own words is not shown again."""
         default = self.default(click.Option(list(names), **attributes).name)
         if default is not None:
-            attributes |= {"default": default, "show_default": default != "" and default is not False}
+            is_shown = default not in ("", ()) and default is not False
+            attributes |= {"default": default, "show_default": is_shown}
         return click.option(*names, **attributes)
 
     def default(self, name: str | None) -> Any:

@@ -9,13 +9,17 @@ from aggregator.console import terminal
 from aggregator.workers.engines import thread_pools
 
 _VIEWS = ("logs", "metadata", "upstream", "downstream")
-_CHOICES = ("quantum_id", "dataset", "task", "why", "failed")
+_CHOICES = ("quantum_id", "node_id", "dataset", "task", "why", "failed")
 
 
 @click.command("show")
 @options.path("graph_or_repo", metavar="GRAPH|REPO")
 @click.argument("run", required=False)
 @click.option("--quantum", "quantum_id", metavar="ID", help="The quantum with this id.")
+@click.option(
+    "--id", "node_id", metavar="ID",
+    help="The quantum or dataset that has this id or, in a graph that was merged, had it before.",
+)  # fmt: skip
 @click.option(
     "--dataset", metavar="ID|TYPE", help="The dataset with this id, or those of this type; see --data-id."
 )
@@ -91,17 +95,17 @@ def _check(given: dict[str, Any]) -> None:
     chosen = [name for name in _CHOICES if given[name]]
     if chosen == ["task", "failed"]:
         chosen = ["failed"]
-    names = {"quantum_id": "--quantum", **{name: f"--{name}" for name in _CHOICES[1:]}}
+    names = {"quantum_id": "--quantum", "node_id": "--id", **{name: f"--{name}" for name in _CHOICES[2:]}}
     if len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(names[name] for name in chosen)} can't be combined.")
     choice = chosen[0] if chosen else None
     if given["data_id"] is not None and (
-        choice in (None, "quantum_id") or (given["failed"] and not given["task"])
+        choice in (None, "quantum_id", "node_id") or (given["failed"] and not given["task"])
     ):
         raise click.UsageError("--data-id needs --task, or a dataset type with --dataset or --why.")
     views = [f"--{name}" for name in _VIEWS if given[name]]
-    if views and choice not in ("quantum_id", "dataset", "task"):
-        raise click.UsageError(f"{views[0]} needs --quantum, --dataset or --task.")
+    if views and choice not in ("quantum_id", "node_id", "dataset", "task"):
+        raise click.UsageError(f"{views[0]} needs --quantum, --id, --dataset or --task.")
     if given["attempt"] is not None and not (given["logs"] or given["metadata"]):
         raise click.UsageError("--attempt needs --logs or --metadata.")
     if given["depth"] is not None and not (given["upstream"] or given["downstream"]):

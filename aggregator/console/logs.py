@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.execution import log_writer
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
@@ -75,7 +75,7 @@ def _full(labels: Mapping[str, str]) -> str:
 
 
 def _file(path: str, labels: Mapping[str, str], full: str) -> log_handlers.LogFile:
-    output_paths.check(path, output_paths.Kind.LOG, output_paths.Protection())
+    output_paths.check(path, output_kinds.Kind.LOG, output_paths.Protection())
     try:
         handler = log_handlers.LogFile(path)
     except OSError as exc:

@@ -15,6 +15,12 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 60.0
 
+_IDLE = 10
+"""How many times as rare lines are as long as nothing changes."""
+
+_TEXT = "text"
+"""What is shown in place of bars."""
+
 ENDED = "ended"
 """Stage of the last update."""
 
@@ -78,6 +84,9 @@ class Progress:
         What was done so far.
     memory
         Tells how much memory each process holds.
+    text
+        Tells in one line how far it is; shown in place of bars, and of counts in the log, where nothing is
+        written as long as no count changes but a line now and then.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Progress:
         callback: Callback | None = None,
         summary: errors.Account | None = None,
         memory: Callable[[], Mapping[str, int]] = dict,
+        text: Callable[[], str] | None = None,
     ) -> None:
         self._totals = dict(totals)
         self._done = dict.fromkeys(totals, 0)
@@ -98,6 +108,8 @@ class Progress:
         self._began = self._phase_began = began
         self._callback = callback
         self._summary, self._memory = summary, memory
+        self._text = text
+        self._written: dict[str, int] = {}
         self._told = began
         self.seconds: dict[str, float] = {}
         """How long each phase took; the last one is added at the end."""
@@ -110,12 +122,17 @@ class Progress:
         # Only here, since importing it takes as long as a small aggregation.
         from rich import console, progress
 
-        return progress.Progress(
+        columns: list[progress.ProgressColumn] = [
             progress.TextColumn("{task.description:>15}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[rate]}"),
             progress.TimeRemainingColumn(),
+        ]
+        if self._text is not None:
+            columns = [progress.SpinnerColumn(), progress.TextColumn("{task.description}", markup=False)]
+        return progress.Progress(
+            *columns,
             console=console.Console(stderr=True, highlight=False, soft_wrap=True),
             # The summary tells more than bars that some quanta never fill.
             transient=True,
@@ -146,7 +163,7 @@ class Progress:
     def advance(self, name: str, count: int) -> None:
         """Count."""
         self._done[name] += count
-        if self._bars is not None:
+        if self._bars is not None and self._text is None:
             rate = self._done[name] / max(time.monotonic() - self._started, 1e-3)
             self._bars.update(self._tasks[name], completed=self._done[name], rate=f"{rate:,.0f}/s")
 
@@ -161,10 +178,22 @@ class Progress:
         now = time.monotonic()
         if now - self._told >= _UPDATE_SECONDS:
             self._tell(self._phase)
-        if self._bars is None and now - self._last >= self._interval:
+        if self._text is not None:
+            self._beat_text(self._text, now)
+        elif self._bars is None and now - self._last >= self._interval:
             self._last = now
             _log.info("%s", self.line(now - self._started))
             _log.info("%s", describe())
+
+    def _beat_text(self, text: Callable[[], str], now: float) -> None:
+        """Show a text, or write it if it is time."""
+        if self._bars is not None:
+            self._bars.update(self._tasks[_TEXT], description=text())
+            return
+        is_new = self._written != self._done
+        if now - self._last >= self._interval * (1 if is_new else _IDLE):
+            self._last, self._written = now, dict(self._done)
+            _log.info("%s", text())
 
     def _tell(self, stage: str) -> None:
         """Tell the callback how far the run is."""
@@ -203,6 +232,9 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._bars.start()
             self._move_handlers(before)
+            if self._text is not None:
+                self._tasks[_TEXT] = self._bars.add_task(self._text(), total=None)
+                return self
             for name, total in self._totals.items():
                 self._tasks[name] = self._bars.add_task(name, total=total, rate="")
         return self

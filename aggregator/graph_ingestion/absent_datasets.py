@@ -12,9 +12,9 @@ import numpy as np
 
 from aggregator.butler.datastores import catalog, datastore
 from aggregator.butler.dimensions import records, universe
-from aggregator.butler.registry import dataset_ids, stored_records
+from aggregator.butler.registry import stored_records
 from aggregator.graph_ingestion import ingestion_request
-from aggregator.schemas.graphs import nodes, provenance_graph
+from aggregator.schemas.graphs import addresses, nodes, provenance_graph
 from aggregator.storage import errors
 
 Table = records.RecordTable
@@ -102,7 +102,7 @@ def _absent(
     present = request.registry.datasets.ids(request.run)
     for table in graph.address_rows():
         sizes, offsets = table.sizes[:, nodes.DATASETS], table.offsets[:, nodes.DATASETS]
-        rows = np.flatnonzero((sizes > 0) & ~dataset_ids.are_in(table.ids, present))
+        rows = np.flatnonzero((sizes > 0) & ~addresses.are_in(table.ids, present))
         rows = rows[offsets[rows].argsort(kind="stable")]
         for each in graph.read_blocks(nodes.DATASETS, offsets[rows], sizes[rows], nodes.decode_dataset):
             if each.produced and each.producer is not None and each.run == request.run:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from aggregator.butler import run_lock
 from aggregator.console import interruption, progress
 from aggregator.graph_ingestion import (
     ingestion_request,
@@ -102,6 +103,8 @@ def ingest_graph(
             steps.summary,
             lambda: {"all": memory.resident(os.getpid())},
         )
+        # An execution would take what is deleted here for quanta that have not run.
+        stack.enter_context(run_lock.held_alone(request.run, request.repository.datastores))
         claim = stack.enter_context(placement.locked(request.where[0]))
         request.check_again()
         try:
@@ -149,14 +152,20 @@ def _check_complete(done: ingestion_summary.IngestionSummary) -> None:
         _log.error("%s", line)
     problems = []
     if done.n_conflicts:
-        problems.append(
-            f"the repository contradicts {done.n_conflicts} datasets, whose files stay ({done.conflicts[0]})"
+        what = (
+            "1 dataset, whose files" if done.n_conflicts == 1 else f"{done.n_conflicts} datasets, whose files"
         )
+        problems.append(f"the repository contradicts {what} stay ({done.conflicts[0]})")
     if done.n_failed:
-        problems.append(f"{done.n_failed} original files could not be deleted ({done.failures[0]})")
-    if done.n_changed:
+        problems.append(f"{_originals(done.n_failed)} could not be deleted ({done.failures[0]})")
+    if done.n_changed == 1:
         problems.append(
-            f"{done.n_changed} original files are not what the graph was made from, so they stay; move them "
+            "1 original file is not what the graph was made from, so it stays; move it away if it is needed, "
+            f"or delete it ({done.changed[0]})"
+        )
+    elif done.n_changed:
+        problems.append(
+            f"{_originals(done.n_changed)} are not what the graph was made from, so they stay; move them "
             f"away if they are needed, or delete them ({done.changed[0]})"
         )
     if problems:
@@ -164,3 +173,7 @@ def _check_complete(done: ingestion_summary.IngestionSummary) -> None:
             f"{done.graph_path}: is ingested, but {'; '.join(problems)}. Mend that, and run the same command "
             "again."
         )
+
+
+def _originals(number: int) -> str:
+    return "1 original file" if number == 1 else f"{number} original files"

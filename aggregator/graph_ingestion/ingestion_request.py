@@ -109,6 +109,7 @@ def check(
         if run is None:
             run = _find_run(repository, source, graphs, given)
         _check_run(repository, source, run)
+        repository_files.check_logs(repository_files.protection(repository, run))
         dataset_id, mode = new_ids.new(), None
         if run in graphs:
             where = graphs[run]

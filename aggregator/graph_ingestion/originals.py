@@ -5,16 +5,19 @@ may have been is told by its times, also by that of its inode, which nobody can 
 that in a repository that was copied, too; so what counts in the end is the content, which costs reading it.
 """
 
+import collections
 import concurrent.futures
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple, Self
 
 from aggregator.butler.registry import ingested_graphs
 from aggregator.graph_ingestion import contents
-from aggregator.storage import errors, fault_points, local_files, stores
+from aggregator.storage import errors, fault_points, in_flight, local_files, stores
 
-_THREADS = 8
-"""Threads that delete: most of the time is waiting for the file system."""
+_AT_ONCE = 8
+"""Portions that are deleted at a time, until it shows how long a file takes: most of that is waiting."""
 
 _NAMED = 10
 """Files that are named, of all that could not be deleted."""
@@ -73,8 +76,9 @@ class Originals:
         times = [written(place).modified for place in where]
         self._limit = min(times if since is None else [since, *times]) - _MARGIN_NS
         self._tops: set[tuple[int, str]] = set()
-        self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "delete")
-        self._jobs: list[concurrent.futures.Future[_Portion]] = []
+        self._n_directories = 0
+        self._requests = in_flight.Requests(_AT_ONCE)
+        self._jobs: collections.deque[in_flight.Job[_Portion]] = collections.deque()
         self.n_deleted = 0
         """Files deleted."""
         self.n_missing = 0
@@ -92,7 +96,9 @@ class Originals:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._pool.shutdown()
+        # Nothing is deleted any more when the graph is no longer locked.
+        concurrent.futures.wait([job for job in self._jobs if not job.cancel()])
+        self._requests.close()
 
     def delete(self, files: Mapping[str, Sequence[Original]]) -> None:
         """Begin to delete files; those of the call before are done when it returns.
@@ -103,43 +109,57 @@ class Originals:
             Files by dataset type.
         """
         self.wait()
-        chosen: list[Original] = []
-        for dataset_type, some in files.items():
-            for number, directory in {(file.store, file.key.rpartition("/")[0]) for file in some}:
-                self._note_top(number, directory, dataset_type)
-            chosen += some
+        chosen = itertools.chain.from_iterable(files.values())
         # Those of a directory by one thread, as far as possible: a directory lets in one at a time.
         ordered = sorted(file for file in chosen if self._location(file) not in self._spared)
         for number, store in enumerate(self._stores):
             own = [file for file in ordered if file.store == number]
             for begin in range(0, len(own), store.deleted_at_once):
                 portion = own[begin : begin + store.deleted_at_once]
-                self._jobs.append(self._pool.submit(_delete, store, portion, self._limit))
+                self._jobs.append(self._requests.begin(self._delete, number, portion, self._limit))
         self.n_missing += len(ordered)
 
     def _location(self, file: Original) -> str:
         return self._stores[file.store].location(file.key)
 
-    def _note_top(self, store: int, directory: str, dataset_type: str) -> None:
-        """Note the highest directory with a dataset type in its name: everything below is of that type."""
+    def _delete(self, number: int, files: Sequence[Original], limit: int | None) -> "_Portion":
+        """Delete files of a store but those that have a time after a limit, ns; any thread may do it."""
+        store, began = self._stores[number], time.monotonic()
+        done = store.delete_many([file.key for file in files], limit)
+        seconds = (time.monotonic() - began) / len(files)
+        changed = set(done.changed)
+        kinds = dict.fromkeys((file.key.rpartition("/")[0], file.dataset_type) for file in files)
+        top_of = {directory: top for directory, kind in kinds if (top := self._top(directory, kind))}
+        newer = [file for file in files if file.key in changed]
+        n_directories = _remove_directories(store, top_of)
+        tops = {(number, top) for top in top_of.values()}
+        return _Portion(done.n_deleted, done.failures, newer, n_directories, tops, seconds)
+
+    def _top(self, directory: str, dataset_type: str) -> str:
+        """Return the highest directory with a dataset type in its name: everything below is of that type.
+
+        It is empty if there is none.
+        """
         # The run's name may contain the dataset type's.
         base = self._run if directory.startswith(self._run) else ""
         parts = directory[len(base) :].split("/")
         for depth, part in enumerate(parts, 1):
             if dataset_type in part:
-                self._tops.add((store, base + "/".join(parts[:depth])))
-                return
+                return base + "/".join(parts[:depth])
+        return ""
 
     def wait(self) -> None:
         """Wait until everything is deleted that can be."""
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            done = job.result()
+        is_any = bool(self._jobs)
+        while self._jobs:
+            # One whose wait is interrupted stays, to be waited for at the end.
+            concurrent.futures.wait([self._jobs[0]])
+            done = self._jobs.popleft().result()
             self._count(done)
             # Graphs are not for several threads.
             for file in done.newer:
                 self._compare(file)
-        if jobs:
+        if is_any:
             fault_points.reached("deleted")
 
     def _compare(self, file: Original) -> None:
@@ -154,20 +174,23 @@ class Originals:
             self._count(_Portion(0, [f"{store.location(file.key)} ({exc})"], []))
             return
         if is_held:
-            self._count(_delete(store, [file], None))
+            self._count(self._delete(file.store, [file], None))
             return
         self.n_changed += 1
         self.n_missing -= 1
         self.changed += [store.location(file.key)][: _NAMED - len(self.changed)]
 
     def _count(self, done: "_Portion") -> None:
+        self._requests.suit(done.seconds)
         self.n_deleted += done.n_deleted
         self.n_failed += len(done.failures)
         self.n_missing -= done.n_deleted + len(done.failures)
         self.failures += done.failures[: _NAMED - len(self.failures)]
+        self._n_directories += done.n_directories
+        self._tops |= done.tops
 
     def remove_directories(self, tick: Callable[[], None]) -> tuple[int, list[str]]:
-        """Remove directories that are empty, or only have empty ones in them.
+        """Remove directories that are empty, or only have empty ones in them; some are gone already.
 
         Parameters
         ----------
@@ -177,11 +200,11 @@ class Originals:
         Returns
         -------
         n_removed
-            Number of directories removed.
+            Number of directories removed, now and before.
         left
             Directories that could not be, with the reason.
         """
-        n_removed, left = 0, []
+        n_removed, left = self._n_directories, []
         for number, top in sorted(self._tops):
             store = self._stores[number]
             n_below, n_files, stuck = store.prune(top, tick)
@@ -197,13 +220,27 @@ class _Portion(NamedTuple):
     n_deleted: int
     failures: list[str]
     newer: list[Original]
+    n_directories: int = 0
+    tops: Set[tuple[int, str]] = frozenset()
+    seconds: float = 0.0
+    """What each file took."""
 
 
-def _delete(store: stores.Store, files: Sequence[Original], limit: int | None) -> _Portion:
-    """Delete files of a store but those that have a time after a limit, ns."""
-    done = store.delete_many([file.key for file in files], limit)
-    changed = set(done.changed)
-    return _Portion(done.n_deleted, done.failures, [file for file in files if file.key in changed])
+def _remove_directories(store: stores.Store, top_of: Mapping[str, str]) -> int:
+    """Remove directories that are empty now, and those above them up to some top; return how many there were.
+
+    To look for them afterwards takes longer.
+    """
+    n_removed = 0
+    while top_of:
+        removed = store.remove_directories(top_of)
+        n_removed += len(removed)
+        top_of = {
+            directory.rpartition("/")[0]: top_of[directory]
+            for directory in removed
+            if directory != top_of[directory]
+        }
+    return n_removed
 
 
 def written(place: ingested_graphs.Place) -> stores.Mark:

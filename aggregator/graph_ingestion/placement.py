@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from aggregator.butler.registry import ingested_graphs
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.graphs import container
 from aggregator.storage import errors, leases, local_files, opening, uris
 
@@ -23,7 +23,7 @@ def check(mode: str, source: str, where: ingested_graphs.Places, protection: out
     """
     _check_source(mode, source)
     for place in where:
-        output_paths.check(place.file, output_paths.Kind.GRAPH, protection)
+        output_paths.check(place.file, output_kinds.Kind.GRAPH, protection)
         _check_free(source, place)
     for place in where:
         place.store.files.check_adoption(source, place.recorded, mode)
@@ -112,7 +112,7 @@ def put(
 
     def look() -> None:
         # Somebody may have put something there.
-        output_paths.check_again(place.file, output_paths.Kind.GRAPH, protection)
+        output_paths.check_again(place.file, output_kinds.Kind.GRAPH, protection)
         with errors.after_changes():
             _check_free(source, place)
 

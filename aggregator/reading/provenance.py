@@ -12,7 +12,7 @@ from aggregator.butler.registry import ingested_graphs
 from aggregator.reading import causes, explanation, failures, lineage, node_search, selections, tables
 from aggregator.schemas import argument_types
 from aggregator.schemas.execution import log_records, statuses, task_metadata
-from aggregator.schemas.graphs import nodes, pipeline, provenance_graph
+from aggregator.schemas.graphs import addresses, nodes, origins, pipeline, provenance_graph
 from aggregator.storage import errors
 
 if TYPE_CHECKING:
@@ -96,6 +96,34 @@ class Provenance:
         """Return a quantum, init quantum or dataset by its id."""
         init_quantum = self._init_quanta.get(_usual(node_id))
         return self._graph.node(node_id) if init_quantum is None else init_quantum
+
+    @property
+    def origins(self) -> tuple[origins.Origin, ...]:
+        """What the graph was before it was merged into a repository, the oldest transfer first."""
+        return self._graph.origins
+
+    def find(self, node_id: str) -> lineage.Node:
+        """Return a quantum, init quantum or dataset by the id that it has, or had before it was merged.
+
+        Raises
+        ------
+        RefusedError
+            If there is none, now or then.
+        """
+        try:
+            return self.node(node_id)
+        except errors.RefusedError:
+            for present_id in self._present_ids(node_id):
+                with contextlib.suppress(errors.RefusedError):
+                    return self.node(present_id)
+            raise
+
+    def former_id(self, node: lineage.Node) -> str | None:
+        """Return the id that a node had before it was merged; nothing if that is not known, or the same."""
+        run = node.run if isinstance(node, nodes.Dataset) else self.header.output_run
+        now = lineage.node_id(node)
+        digits = origins.former_id(self.origins, run, now.replace("-", "").lower())
+        return None if digits is None or addresses.dashed(digits) == now else addresses.dashed(digits)
 
     def quantum(self, quantum_id: str) -> nodes.Quantum | nodes.InitQuantum:
         """Return a quantum or init quantum by its id."""
@@ -242,6 +270,12 @@ class Provenance:
         dataset = self.dataset(dataset_id)
         producer = None if dataset.producer is None else self._related(dataset.producer)
         return explanation.explain(dataset, producer, self._causes)
+
+    def _present_ids(self, former: str) -> Iterator[str]:
+        """Yield what an id may be now; nothing for what is none."""
+        with contextlib.suppress(ValueError):
+            for digits in origins.present_ids(self.origins, uuid.UUID(former).hex):
+                yield addresses.dashed(digits)
 
     @functools.cached_property
     def _init_quanta(self) -> dict[str, nodes.InitQuantum]:

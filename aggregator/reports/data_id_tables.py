@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from aggregator.reports import listing
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.storage import durable_files
 
 _UNKNOWN = "UNKNOWN"
@@ -30,12 +30,12 @@ def write(listed: listing.Listing, directory: str, protection: output_paths.Prot
     """
     for group in listed.groups():
         # So that all are refused if one is.
-        output_paths.check(path_of(group, directory), output_paths.Kind.REPORT, protection)
+        output_paths.check(path_of(group, directory), output_kinds.Kind.REPORT, protection)
     for group in listed.groups():
         path = path_of(group, directory)
         with durable_files.writing(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        output_paths.write(path, pieces(listed, group), output_paths.Kind.REPORT, protection)
+        output_paths.write(path, pieces(listed, group), output_kinds.Kind.REPORT, protection)
 
 
 def path_of(group: listing.Group, directory: str) -> str:

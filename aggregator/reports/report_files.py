@@ -26,7 +26,7 @@ from aggregator.reports import (
     selection,
     status_report,
 )
-from aggregator.schemas import output_paths, printable
+from aggregator.schemas import output_kinds, output_paths, printable
 from aggregator.schemas.graphs import container, provenance_graph
 from aggregator.storage import durable_files, errors
 
@@ -132,7 +132,7 @@ def _check_paths(request: Request, protection: output_paths.Protection) -> None:
     for uri in (request.status_report, request.output):
         if uri is not None:
             path = container.local_path(uri)
-            output_paths.check(path, output_paths.Kind.REPORT, protection)
+            output_paths.check(path, output_kinds.Kind.REPORT, protection)
             output_paths.check_writeable(os.path.dirname(path))
             protection = msgspec.structs.replace(
                 protection, files={**protection.files, path: "another report of this command"}
@@ -164,4 +164,4 @@ def _write_file(uri: str, pieces: Iterator[bytes], protection: output_paths.Prot
     path = container.local_path(uri)
     with durable_files.writing(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    output_paths.write(path, pieces, output_paths.Kind.REPORT, protection)
+    output_paths.write(path, pieces, output_kinds.Kind.REPORT, protection)

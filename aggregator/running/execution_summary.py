@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from aggregator.execution import quantum_attempts
+from aggregator.execution import quantum_attempts, task_errors
 from aggregator.schemas import summary_document
+
+if TYPE_CHECKING:
+    from aggregator.aggregation import aggregation_summary
 
 _TITLES = {
     quantum_attempts.Fate.SUCCEEDED: "succeeded",
@@ -39,6 +44,10 @@ class ExecutionSummary:
         Number of quanta of each task by what became of them.
     failures
         The first failures.
+    n_killed
+        Quanta whose process was killed by another one, or for want of memory.
+    n_in_use
+        Quanta that another process executes, too; nothing was put on record here.
     n_init_written
         Init outputs written.
     n_init_kept
@@ -49,6 +58,8 @@ class ExecutionSummary:
         Seconds that each phase took, in order.
     peaks
         Largest memory of each process in bytes.
+    aggregation
+        What an aggregation did that has followed it.
     """
 
     run: str
@@ -57,17 +68,22 @@ class ExecutionSummary:
     n_quanta: int = 0
     counts: dict[str, Counter[quantum_attempts.Fate]] = dataclasses.field(default_factory=dict)
     failures: list[quantum_attempts.Report] = dataclasses.field(default_factory=list)
+    n_killed: int = 0
+    n_in_use: int = 0
     n_init_written: int = 0
     n_init_kept: int = 0
     elapsed: float = 0.0
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
     peaks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    aggregation: aggregation_summary.Summary | None = None
 
     outcome = "complete"
 
     def add(self, report: quantum_attempts.Report) -> None:
         """Count a quantum."""
         self.counts.setdefault(report.task_label, Counter())[report.fate] += 1
+        self.n_killed += report.fate is quantum_attempts.Fate.FAILED and report.exit_code == -signal.SIGKILL
+        self.n_in_use += report.exception is not None and report.exception.type_name == task_errors.IN_USE
         if report.exception is not None and len(self.failures) < _N_NAMED:
             self.failures.append(report)
 
@@ -97,7 +113,7 @@ class ExecutionSummary:
             lines.append(f"  {each.task_label} ({values}): {each.exception.type_name}: {text}")
         if self.n_failed > len(self.failures) > 0:
             lines.append(f"  ... and {self.n_failed - len(self.failures)} others")
-        return lines
+        return lines + (self.aggregation.lines() if self.aggregation else [])
 
     def document(self) -> summary_document.Execution:
         """Return it as programs read it."""
@@ -113,4 +129,5 @@ class ExecutionSummary:
             },
             init_outputs_written=self.n_init_written,
             init_outputs_kept=self.n_init_kept,
+            aggregation=self.aggregation.document() if self.aggregation else None,
         )

@@ -1,37 +1,40 @@
-"""Executes the quanta of a predicted graph, in this process or in workers, and keeps account of it."""
+"""Executes the quanta of a predicted graph, here or on an engine, and keeps account of it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 from aggregator import repository_files
+from aggregator.butler import run_lock
 from aggregator.console import interruption, progress
 from aggregator.execution import (
-    attempt_logs,
     graph_context,
-    graph_executor,
     graph_quanta,
+    ingested_quanta,
     init_outputs,
     quantum_attempts,
-    quantum_worker,
-    readiness,
-    single_quantum_executor,
-    task_errors,
 )
-from aggregator.running import execution_summary
+from aggregator.running import (
+    execution_report,
+    execution_summary,
+    local_quanta,
+    quanta_account,
+    run_config,
+)
 from aggregator.schemas import argument_types, output_paths
-from aggregator.schemas.execution import task_metadata
 from aggregator.storage import errors, uris
-from aggregator.workers.engines import descriptors, in_process, memory, processes
-from aggregator.workers.engines import engine as engine_module
+from aggregator.workers.engines import memory
+
+if TYPE_CHECKING:
+    from aggregator.aggregation import configuration
+    from aggregator.running import followed_execution
 
 _log = logging.getLogger(__name__)
 
@@ -52,35 +55,6 @@ class ExecutionError(errors.AggregatorError):
     def __init__(self, message: str, exit_code: int) -> None:
         self.exit_code = exit_code
         super().__init__(message)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RunConfig:
-    """Options of an execution."""
-
-    n_processes: int = 1
-    """Number of worker processes."""
-
-    in_process: bool = False
-    """Whether to execute in the calling process, without any workers."""
-
-    timeout: float | None = None
-    """Seconds that a quantum may take."""
-
-    fail_fast: bool = False
-    """Whether to end with the first failure."""
-
-    existing_outputs: bool = True
-    """Whether to look at what earlier attempts have left; else that is lost, and its story too."""
-
-    raise_on_partial_outputs: bool = True
-    """Whether a quantum fails that could not write all outputs."""
-
-    interactive_status: bool | None = None
-    """Whether to show progress bars; by default if standard error is a terminal."""
-
-    log_status_interval: float | None = None
-    """Seconds between progress messages where no bars are shown; 60 by default."""
 
 
 def init_run(
@@ -106,7 +80,10 @@ def init_run(
     with (
         graph_context.GraphContext(os.fspath(graph_path), os.fspath(repository)) as context,
         errors.explained(),
+        _locked(context, is_whole=True),
     ):
+        _protection(context)
+        ingested_quanta.refuse(context, is_whole=True)
         done = _empty(context)
         _init(context, done)
     return done
@@ -115,9 +92,10 @@ def init_run(
 def execute(
     graph_path: str | os.PathLike[str],
     repository: str | os.PathLike[str],
-    config: RunConfig,
+    config: run_config.RunConfig,
     *,
     ids: Collection[uuid.UUID] | None = None,
+    aggregation: configuration.AggregatorConfig | None = None,
     outputs: Collection[output_paths.Output] = (),
     on_progress: progress.Callback | None = None,
     cancellation: interruption.Cancellation | None = None,
@@ -134,6 +112,8 @@ def execute(
         Options.
     ids
         Quanta to execute; by default all, after what a run has before its first quantum is written.
+    aggregation
+        Options of an aggregation that follows: quanta are scanned and ingested while others are executed.
     outputs
         Files that are written afterwards; looked at before anything is done.
     on_progress
@@ -152,36 +132,129 @@ def execute(
     AggregatorError
         If what became of a quantum can't be put on record.
     """
-    if config.in_process and config.timeout:
-        raise errors.RefusedError(
-            "A quantum can be ended after a time in a worker process only: leave one out."
-        )
-    began, repository = time.monotonic(), os.fspath(repository)
+    config.check()
+    config = _with_directory(config)
+    if ids is not None and aggregation is not None:
+        raise errors.RefusedError("Only a run of all quanta can be followed by an aggregation.")
+    began, graph_path, repository = time.monotonic(), os.fspath(graph_path), os.fspath(repository)
+    report = _report(config)
+    outputs = [*outputs, *([report.output] if report else [])]
     with (
         interruption.Interruption(cancellation) as stopping,
-        graph_context.GraphContext(os.fspath(graph_path), repository) as context,
+        graph_context.GraphContext(graph_path, repository) as context,
+        _follower(graph_path, repository, aggregation, outputs, stopping) as follower,
     ):
-        protection = repository_files.protection(context.config, context.graph.header.output_run)
-        output_paths.check_all(outputs, protection)
+        output_paths.check_all(outputs, _protection(context))
+        if report is not None:
+            report.output.remove()
         quanta = graph_quanta.GraphQuanta(context, ids)
         done = _empty(context)
         done.n_quanta = len(quanta)
         try:
-            with errors.explained():
+            with errors.explained(), _locked(context, is_whole=ids is None) as hold:
+                ingested_quanta.refuse(context, is_whole=ids is None)
                 if ids is None:
                     _init(context, done)
-                code = _Execution(context, config, done, stopping, repository).run(quanta, on_progress, began)
+                execution = _Execution(context, config, done, stopping, repository, follower, hold, report)
+                code = execution.run(quanta, on_progress, began)
             stopping.check()
-            if code:
-                raise ExecutionError(_failure(done), code)
+            _check(done, code, follower)
+            if report is not None:
+                report.write(context.graph.header, quanta.blocks(), None)
         except errors.AggregatorError as exc:
             done.elapsed = time.monotonic() - began
             exc.summary = done
+            if report is not None and done.total():
+                _write_after_failure(report, context, quanta, exc)
             if isinstance(exc, errors.RefusedError) and (done.total() or done.n_init_written):
                 raise exc.as_failure() from exc
             raise
         done.elapsed = time.monotonic() - began
     return done
+
+
+def _locked(
+    context: graph_context.GraphContext, *, is_whole: bool
+) -> contextlib.AbstractContextManager[run_lock.Hold]:
+    # Jobs of a few quanta run at the same time.
+    lock = run_lock.held if is_whole else run_lock.held_by_job
+    return lock(context.graph.header.output_run, context.config.datastores)
+
+
+@contextlib.contextmanager
+def _follower(
+    graph_path: str,
+    repository: str,
+    config: configuration.AggregatorConfig | None,
+    outputs: Collection[output_paths.Output],
+    stopping: interruption.Interruption,
+) -> Iterator[followed_execution.Follower | None]:
+    """Return an aggregation that follows the execution, if there is one."""
+    if config is None:
+        yield None
+        return
+    # It imports half of everything, which jobs of a few quanta do not need.
+    from aggregator.aggregation import aggregation_request, preparation
+    from aggregator.running import followed_execution
+
+    with aggregation_request.check(graph_path, repository, config, list(outputs)) as request:
+        try:
+            preparation.rehearse(request)
+            yield followed_execution.Follower(request, stopping)
+        except errors.RefusedError:
+            request.checkpoint.undo()
+            raise
+
+
+def _check(
+    done: execution_summary.ExecutionSummary, code: int, follower: followed_execution.Follower | None
+) -> None:
+    """Raise what went wrong."""
+    error = None if follower is None else follower.error
+    if code:
+        failure = _failure(done)
+        raise ExecutionError(failure if error is None else f"{failure}\n{error}", code) from error
+    if error is not None:
+        raise error.as_failure() if isinstance(error, errors.RefusedError) else error
+
+
+def _protection(context: graph_context.GraphContext) -> output_paths.Protection:
+    """Return what must stay as it is; refuse to log to it."""
+    protection = repository_files.protection(context.config, context.graph.header.output_run)
+    repository_files.check_logs(protection)
+    return protection
+
+
+def _report(config: run_config.RunConfig) -> execution_report.ExecutionReport | None:
+    """Return the report that is asked for, if one is."""
+    if config.report_path is None:
+        return None
+    return execution_report.ExecutionReport(os.fspath(config.report_path), in_process=config.in_process)
+
+
+def _with_directory(config: run_config.RunConfig) -> run_config.RunConfig:
+    """Make the directory for what quanta read and write; return the options with its absolute path."""
+    if config.provenance_directory is None:
+        return config
+    path = os.path.abspath(config.provenance_directory)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as exc:
+        raise errors.RefusedError(f"{path}: can't make this directory ({exc.strerror}).") from exc
+    return dataclasses.replace(config, provenance_directory=path)
+
+
+def _write_after_failure(
+    report: execution_report.ExecutionReport,
+    context: graph_context.GraphContext,
+    quanta: graph_quanta.GraphQuanta,
+    error: errors.AggregatorError,
+) -> None:
+    """Write a report on what went wrong; that it can't be written must not hide that."""
+    try:
+        report.write(context.graph.header, quanta.blocks(), error)
+    except errors.AggregatorError as exc:
+        _log.error("The report could not be written: %s", exc)
 
 
 def _empty(context: graph_context.GraphContext) -> execution_summary.ExecutionSummary:
@@ -198,6 +271,8 @@ def _failure(done: execution_summary.ExecutionSummary) -> str:
     blocked = done.total(quantum_attempts.Fate.BLOCKED)
     also = f", and {blocked} are blocked" if blocked else ""
     failed = "1 quantum has failed" if done.n_failed == 1 else f"{done.n_failed} quanta have failed"
+    if done.n_in_use:
+        return f"{failed}{also}. {done.n_in_use} of them other processes execute, too: wait until these end."
     return f"{failed}{also}. What became of each is on record."
 
 
@@ -216,115 +291,65 @@ class _Execution:
         Takes signals.
     repository
         Where the repository is.
+    follower
+        An aggregation that follows, if there is one.
+    hold
+        What shows that the run is locked.
+    report
+        Where to tell of each quantum, if that is asked for.
     """
 
     def __init__(
         self,
         context: graph_context.GraphContext,
-        config: RunConfig,
+        config: run_config.RunConfig,
         done: execution_summary.ExecutionSummary,
         stopping: interruption.Interruption,
         repository: str,
+        follower: followed_execution.Follower | None,
+        hold: run_lock.Hold,
+        report: execution_report.ExecutionReport | None,
     ) -> None:
         self._context = context
         self._config = config
         self._done = done
         self._stopping = stopping
         self._repository = repository
-        self._logs = attempt_logs.LogFiles(context.files)
+        self._follower = follower
+        self._hold = hold
+        self._report = report
 
     def run(
         self, quanta: graph_quanta.GraphQuanta, on_progress: progress.Callback | None, began: float
     ) -> int:
         """Execute quanta; return the exit code that follows from what became of them."""
-        config, totals = self._config, {"quanta": len(quanta)}
-        n_workers = max(1, min(config.n_processes, len(quanta)))
+        config, follower = self._config, self._follower
+        totals = dict.fromkeys(["quanta", *(follower.counts if follower else ())], len(quanta))
         shown = progress.Progress(
             totals, began, config.log_status_interval, config.interactive_status, on_progress, self._done
         )
-        with _spool() as spool, shown:
+        account = quanta_account.QuantaAccount(self._done, shown, self._stopping, self._report, follower)
+        with shown:
             shown.phase("executing")
-            executor = graph_executor.QuantumGraphExecutor(
-                self._engine(n_workers),
-                functools.partial(_program, self._setup(spool, n_workers)),
-                n_workers,
-                functools.partial(self._bury, spool),
-                graph_executor.Policy(config.timeout, config.fail_fast),
-                functools.partial(self._tell, spool, shown),
-                functools.partial(self._check, shown),
-            )
+            follows = follower.following(len(quanta), shown) if follower else contextlib.nullcontext()
             try:
-                self._stopping.told(lambda: executor.execute(quanta))
+                with follows:
+                    code = self._execute(quanta, account)
             finally:
+                self._done.aggregation = follower.summary if follower else None
                 peaks = {"all" if config.in_process else "coordinator": memory.peak(os.getpid())}
                 self._done.peaks = {
                     k: v for k, v in (peaks | {"workers": memory.largest_child()}).items() if v
                 }
         self._done.phases = shown.seconds
-        return executor.exit_code
+        return code
 
-    def _engine(self, n_workers: int) -> engine_module.Engine:
-        if self._config.in_process:
-            return in_process.Engine()
-        descriptors.check(n_workers)
-        return processes.Engine()
+    def _execute(self, quanta: graph_quanta.GraphQuanta, account: quanta_account.QuantaAccount) -> int:
+        if self._config.engine is None:
+            return local_quanta.execute(
+                self._context, self._repository, self._config, quanta, account, self._hold
+            )
+        # Jobs of a few quanta do not need it.
+        from aggregator.running import remote_quanta
 
-    def _setup(self, spool: attempt_logs.Spool, n_workers: int) -> quantum_worker.Setup:
-        config = self._config
-        loggers = {"": logging.getLogger(), **logging.Logger.manager.loggerDict}
-        levels = {name: each.level for name, each in loggers.items() if isinstance(each, logging.Logger)}
-        options = single_quantum_executor.Options(
-            assume_no_existing_outputs=not config.existing_outputs,
-            raise_on_partial_outputs=config.raise_on_partial_outputs,
-        )
-        return quantum_worker.Setup(
-            graph_path=self._context.graph.path,
-            repository=self._repository,
-            options=options,
-            spool=spool.directory,
-            log_levels={name: level for name, level in levels.items() if level},
-            is_parallel=n_workers > 1 and not config.in_process,
-        )
-
-    def _check(self, shown: progress.Progress) -> bool:
-        shown.beat(lambda: f"{self._done.n_failed} have failed")
-        return self._stopping.is_asked
-
-    def _tell(
-        self, spool: attempt_logs.Spool, shown: progress.Progress, report: quantum_attempts.Report
-    ) -> None:
-        self._done.add(report)
-        spool.remove(report.quantum_id)
-        shown.advance("quanta", 1)
-        exception = report.exception
-        if exception is not None and exception.type_name in (task_errors.KILLED, task_errors.TIMED_OUT):
-            # All others have told it themselves.
-            _log.error("Quantum %s of task %r: %s", report.quantum_id, report.task_label, exception.message)
-
-    def _bury(
-        self,
-        spool: attempt_logs.Spool,
-        data: readiness.QuantumData,
-        exception: task_metadata.ExceptionInfo,
-    ) -> quantum_attempts.Fate:
-        """Write the log of a quantum whose process is gone, unless that has written it."""
-        block = self._context.block(data.quantum)
-        has_succeeded = graph_quanta.has_metadata(self._context, block)
-        fate = quantum_attempts.Fate.SUCCEEDED if has_succeeded else quantum_attempts.Fate.FAILED
-        ref = quantum_attempts.log_ref(self._context.quantum(block))
-        records = spool.read(data.id)
-        if ref is not None and (records or not has_succeeded):
-            reason = None if has_succeeded else exception
-            attempt_logs.write_for_the_dead(self._logs, ref, records, reason, exception.message)
-        return fate
-
-
-def _program(setup: quantum_worker.Setup, name: str) -> engine_module.Program:
-    return engine_module.Program(name, functools.partial(quantum_worker.QuantumWorker, setup))
-
-
-@contextlib.contextmanager
-def _spool() -> Iterator[attempt_logs.Spool]:
-    """Make a directory for the records of running attempts; remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="aggregator-run-", ignore_cleanup_errors=True) as directory:
-        yield attempt_logs.Spool(directory)
+        return remote_quanta.execute(self._context, self._config, quanta, account, self._hold)

@@ -6,7 +6,7 @@ import msgspec
 
 from aggregator.reading import explanation, failures, lineage, provenance
 from aggregator.schemas.execution import caveats, log_records, statuses
-from aggregator.schemas.graphs import nodes, pipeline
+from aggregator.schemas.graphs import nodes, origins, pipeline
 
 FORMAT = 1
 """Version of the form of these documents; another one if something goes or gets another name or meaning."""
@@ -37,11 +37,29 @@ def summary(reader: provenance.Provenance) -> Document:
         "built": {"user": header.user, "time": header.timestamp, "command": header.command},
         "datasets": header.n_datasets,
         "tasks": tasks,
+        **({"merged_from": [_origin(each) for each in reader.origins]} if reader.origins else {}),
     }
+
+
+def _origin(origin: origins.Origin) -> Document:
+    result: Document = {
+        "source": origin.source,
+        "created": origin.created,
+        "tool": origin.tool,
+        "runs": [msgspec.to_builtins(run) for run in origin.runs],
+    }
+    if origin.slice is not None:
+        result["slice"] = msgspec.to_builtins(origin.slice)
+    return result
 
 
 def node(reader: provenance.Provenance, each: lineage.Node) -> Document:
     """Return a quantum, init quantum or dataset."""
+    former = reader.former_id(each)
+    return _node(reader, each) | ({} if former is None else {"former_id": former})
+
+
+def _node(reader: provenance.Provenance, each: lineage.Node) -> Document:
     if isinstance(each, nodes.Dataset):
         return {
             "kind": "dataset",

@@ -21,6 +21,9 @@ class Request:
     quantum_id: str | None = None
     """Choice: a quantum."""
 
+    node_id: str | None = None
+    """Choice: a quantum or a dataset, by the id that it has or had."""
+
     dataset: str | None = None
     """Choice: id of a dataset, or a dataset type."""
 
@@ -63,7 +66,8 @@ class Request:
     @property
     def is_by_id(self) -> bool:
         """Whether the choice is one node, by its id."""
-        return self.quantum_id is not None or (self.dataset is not None and _is_id(self.dataset))
+        by_own_id = self.quantum_id is not None or self.node_id is not None
+        return by_own_id or (self.dataset is not None and _is_id(self.dataset))
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -105,6 +109,8 @@ def one_node(reader: provenance.Provenance, request: Request) -> lineage.Node:
     RefusedError
         If there is none, or more than one; names some of them.
     """
+    if request.node_id is not None:
+        return reader.find(request.node_id)
     if request.quantum_id is not None:
         return reader.quantum(request.quantum_id)
     if request.dataset is not None:

@@ -84,6 +84,8 @@ def summary(document: dict[str, Any]) -> Iterator[str]:
     yield f"Inputs    {', '.join(document['inputs']) or '-'}"
     command = shortened(str(built["command"] or "-"), _LONGEST_MESSAGE)
     yield f"Built     {str(built['time'] or '-')[:19]} (local time) by {built['user'] or '-'}: {command}"
+    for each in document.get("merged_from", ()):
+        yield f"Merged    from {_merged_from(each)}"
     n_quanta = sum(task["total"] for task in document["tasks"])
     yield f"Contents  {n_quanta} quanta of {len(document['tasks'])} tasks, {document['datasets']} datasets"
     yield ""
@@ -100,6 +102,15 @@ def summary(document: dict[str, Any]) -> Iterator[str]:
         for each in task["caveats"]
     ]
     yield from (f"  {line}" for line in table(("Task", "Quanta", "Caveats"), rows, "lr") if rows)
+
+
+def _merged_from(origin: dict[str, Any]) -> str:
+    """Return where a graph was before."""
+    # The output run comes first.
+    run = f"run {origin['runs'][0]['source']} in " if origin["runs"] else ""
+    part = origin.get("slice")
+    text = f" ({part['n_quanta']} of its {part['n_all_quanta']} quanta)" if part else ""
+    return f"{run}{origin['source']}{text}, {instant(origin['created'])}"
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> list[str]:
@@ -120,6 +131,8 @@ def node(document: dict[str, Any], limit: int | None) -> Iterator[str]:
     """Return a quantum, init quantum or dataset."""
     name = document.get("task") or document.get("dataset_type")
     yield f"{document['kind'].capitalize()} {document['id']}"
+    if former := document.get("former_id"):
+        yield f"  {'before':10}{former}"
     yield f"  {'task' if 'task' in document else 'type':10}{name}"
     if "data_id" in document:
         yield f"  {'data ID':10}{data_ids.text(document['data_id']) or '-'}"

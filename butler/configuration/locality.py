@@ -1,4 +1,4 @@
-"""What tells a repository from another one, as far as that shows without opening its database."""
+"""What tells a repository from another one."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from aggregator.schemas.checkpoints import ledger
 from aggregator.storage import local_store, opening
 
 
-def describe(repository: repository_config.RepositoryConfig) -> str:
+def describe(repository: repository_config.RepositoryConfig, server: str = "") -> str:
     """Return a hash of where a repository is: its directories, its database, and their devices and inodes.
 
     A repository that was moved or copied has another one, also if its files are the same, and so has one in a
@@ -17,6 +17,8 @@ def describe(repository: repository_config.RepositoryConfig) -> str:
     ----------
     repository
         Its configuration.
+    server
+        What its database's server says which one it is, if that counts.
     """
     places = [opening.open_store(repository.root).identity()]
     places += [store.files.identity() for store in repository.datastores]
@@ -26,4 +28,4 @@ def describe(repository: repository_config.RepositoryConfig) -> str:
     else:
         places.append((ledger.place(repository.database, repository.namespace), 0, 0))
     # Paths need not be text.
-    return hashlib.blake2b(ascii(places).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(f"{places!a}{server}".encode(), digest_size=16).hexdigest()

@@ -47,6 +47,9 @@ class FileDatastore:
     root: str
     """Where the files are: an absolute path, or a URI."""
 
+    repository: str
+    """Root of the repository. A datastore below it has no directory before its first file comes."""
+
     records_table: str
     """Table of the file records."""
 
@@ -68,7 +71,7 @@ class FileDatastore:
     @property
     def files(self) -> stores.Store:
         """Where its files are."""
-        return opening.open_store(self.root)
+        return opening.open_store(self.root, self.repository)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class RepositoryConfig:
         """Return all that paths and records depend on, as JSON values, wherever the repository lies."""
         stores = [dataclasses.asdict(store) for store in self.datastores]
         for store in stores:
-            del store["root"], store["checksum"]
+            del store["root"], store["repository"], store["checksum"]
             store["formatters"].pop("write_recipes", None)
         # As items, since the order of entries and of components counts.
         composites = [(n, list(c.items())) for n, c in sorted(self.storage_classes.items()) if c]
@@ -174,6 +177,30 @@ def _directories(search_path: Sequence[str] | None) -> list[str]:
     return [yaml_files.local_path(directory, _SEARCH_PATH) or os.curdir for directory in search_path]
 
 
+def storage_class_section(path: str) -> dict[str, Any]:
+    """Return what a repository's configuration, and the search path, say of storage classes.
+
+    Parameters
+    ----------
+    path
+        File of the configuration.
+
+    Raises
+    ------
+    aggregator.storage.errors.RefusedError
+        It can't be read.
+    """
+    merged: dict[str, Any] = {}
+    for directory in reversed(_directories(None)):
+        file = os.path.join(directory, "storageClasses.yaml")
+        if local_files.exists(file):
+            yaml_files.merge(merged, yaml_files.section(yaml_files.read(file), "storageClasses"))
+    config = yaml_files.read(path)
+    if "storageClasses" in config:
+        yaml_files.merge(merged, yaml_files.section(config, "storageClasses"))
+    return merged
+
+
 @functools.cache
 def _shipped() -> dict[str, Any]:
     text = (
@@ -197,7 +224,11 @@ class _Reader:
         self.path = path
         self.config = config
         self.directories = directories
-        self.root = self._place(config.get("root") or os.path.dirname(path), "root")
+        # Where the file is, is no text to expand.
+        root = config.get("root")
+        self.root = (
+            self._place(root, "root") if root else self._place(ROOT_TAG, "root", os.path.dirname(path))
+        )
 
     def defaults(self, name: str, file: str, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return a part of the configuration: shipped table < search path < the repository (``over``)."""
@@ -274,12 +305,16 @@ class _Reader:
         children = [yaml_files.section(child, "datastore") for child in config.get("datastores") or ()]
         return [store for child in children for store in self._datastores(child, constraints)]
 
-    def _place(self, root: str, what: str) -> str:
-        """Return a root as stores know it."""
-        if uris.is_remote(root):
-            uris.parse(root)
-            return root.rstrip("/")
-        return os.path.abspath(yaml_files.local_path(root, f"{self.path}: {what}"))
+    def _place(self, root: str, what: str, tagged: str = "") -> str:
+        """Return a root, with a directory in the place of its tag, as stores know it."""
+        place = root.replace(ROOT_TAG, tagged)
+        if uris.is_remote(place):
+            uris.parse(place)
+            return place.rstrip("/")
+        if place == root or place.startswith("file:"):
+            return os.path.abspath(yaml_files.local_path(place, f"{self.path}: {what}"))
+        # Only what is written there is expanded, and not what the directory happens to be called.
+        return os.path.abspath(local_files.named(os.path.expandvars(root).replace(ROOT_TAG, tagged)))
 
     def _file_datastore(
         self, config: Mapping[str, Any], constraints: tuple[Mapping[str, Any], ...]
@@ -289,7 +324,7 @@ class _Reader:
                 raise errors.RefusedError(f"{self.path}: 'datastore: {key}' has to be a mapping.")
         try:
             root, table = config["root"], config["records"]["table"]
-            place = self._place(root.replace(ROOT_TAG, self.root), "datastore root")
+            place = self._place(root, "datastore root", self.root)
         except (KeyError, TypeError, AttributeError) as error:
             raise errors.RefusedError(
                 f"{self.path}: 'datastore: root' or 'datastore: records: table' is missing or malformed."
@@ -297,6 +332,7 @@ class _Reader:
         return FileDatastore(
             name=config.get("name", f"FileDatastore@{root}"),
             root=place,
+            repository=self.root,
             records_table=table,
             templates=config["templates"],
             formatters=config["formatters"],

@@ -29,7 +29,8 @@ def local_path(location: str, what: str) -> str:
     Parameters
     ----------
     location
-        A path, in which ``~`` and environment variables are expanded, or a ``file:`` URI.
+        A path, in which ``~`` and environment variables are expanded unless it exists as it is, or a
+        ``file:`` URI.
     what
         What is there, to begin a message with.
 
@@ -46,7 +47,9 @@ def local_path(location: str, what: str) -> str:
             f"{what}: {location} is a {scheme}:// location, which is not supported by this version; "
             "only local files and file:// are."
         )
-    return local_files.named(os.path.expandvars(os.path.expanduser(location)))
+    # What is there is meant, whatever it is called.
+    is_there = local_files.is_taken(location)
+    return local_files.named(location if is_there else os.path.expandvars(os.path.expanduser(location)))
 
 
 def read(path: str) -> dict[str, Any]:

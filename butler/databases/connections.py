@@ -1,11 +1,15 @@
 """Opening a database by its URL: the one place that knows which kinds there are."""
 
 from collections.abc import Callable
+from typing import Final
 
 import sqlalchemy
 from aggregator.butler.configuration import sqlite_urls
 from aggregator.butler.databases import database, sqlite
 from aggregator.storage import errors
+
+_LONGEST: Final = 63
+"""Bytes of a PostgreSQL name; of longer ones the rest is ignored."""
 
 
 def connect(
@@ -50,6 +54,7 @@ def connect(
         # It takes as long to import as all the rest of this package.
         from aggregator.butler.databases import postgresql
 
+        _check_schema(namespace)
         return postgresql.Postgresql(
             parsed,
             namespace,
@@ -69,3 +74,15 @@ def connect(
             f"{shown}: SQLite has no namespaces; see registry.namespace in butler.yaml."
         )
     return sqlite.Sqlite(path, writeable=writeable, create=create, busy_timeout_ms=busy_timeout_ms, warn=warn)
+
+
+def _check_schema(namespace: str | None) -> None:
+    """Refuse the name of a schema that PostgreSQL or its driver would take for another one."""
+    if namespace is None:
+        return
+    size = len(namespace.encode(errors="replace"))
+    if not 0 < size <= _LONGEST or namespace.startswith("pg_") or not {"%", "\0"}.isdisjoint(namespace):
+        raise errors.RefusedError(
+            f"{namespace!r} can't be a namespace: it has to have 1 to {_LONGEST} bytes, none of them %, and "
+            "must not begin with pg_."
+        )

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy
@@ -292,6 +292,13 @@ class Database(abc.ABC):
         """Return what tells a table from all others that ever had its name; None if no commit gets lost."""
 
     @abc.abstractmethod
+    def identity(self) -> str:
+        """Return what tells it from all databases that are, or ever were, to be had by the same URL.
+
+        A server that takes over from another one has the same databases. Empty if its place tells all that.
+        """
+
+    @abc.abstractmethod
     def staged(
         self,
         connection: sqlalchemy.Connection,
@@ -321,6 +328,12 @@ class Database(abc.ABC):
         rows
             Tuples with one value per column.
         """
+
+    @abc.abstractmethod
+    def among(
+        self, column: sqlalchemy.ColumnElement[Any], values: Collection[int | str]
+    ) -> sqlalchemy.ColumnElement[bool]:
+        """Make the condition that a column has one of many values, which does not grow with their number."""
 
     @abc.abstractmethod
     def id_pieces(

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import psycopg
@@ -185,6 +185,21 @@ class Postgresql(database.Database):
         query = sqlalchemy.text("SELECT to_regclass(:name)::oid::bigint")
         return connection.execute(query, {"name": name}).scalar()
 
+    def identity(self) -> str:
+        """Return the numbers of cluster (if that may be asked), database and schema; standbys share them."""
+        return self.read(self._numbers)
+
+    def _numbers(self, connection: sqlalchemy.Connection) -> str:
+        may_ask, *numbers = connection.exec_driver_sql(
+            "SELECT has_function_privilege(to_regprocedure('pg_control_system()'), 'EXECUTE'), d.oid, n.oid "
+            "FROM pg_database d, pg_namespace n WHERE d.datname = current_database() AND n.nspname = %s",
+            (self.namespace,),
+        ).one()
+        if may_ask:
+            query = "SELECT system_identifier FROM pg_control_system()"
+            numbers.insert(0, connection.exec_driver_sql(query).scalar_one())
+        return " ".join(map(str, numbers))
+
     @contextlib.contextmanager
     def staged(
         self,
@@ -229,6 +244,13 @@ class Postgresql(database.Database):
             if driver.broken:
                 connection.invalidate(error)
             raise self.failure(error) from error
+
+    def among(
+        self, column: sqlalchemy.ColumnElement[Any], values: Collection[int | str]
+    ) -> sqlalchemy.ColumnElement[bool]:
+        """Make the condition with one parameter, an array."""
+        kind = sqlalchemy.dialects.postgresql.ARRAY(column.type)
+        return column == sqlalchemy.func.any(sqlalchemy.cast(sqlalchemy.literal(list(values), kind), kind))
 
     def id_pieces(
         self, connection: sqlalchemy.Connection, query: sqlalchemy.Select[tuple[str]]

@@ -2,11 +2,12 @@
 
 import contextlib
 import itertools
+import json
 import os
 import sqlite3
 import stat
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -44,7 +45,7 @@ class Sqlite(database.Database):
     busy_timeout_ms
         How long to wait for another process's lock, milliseconds.
     warn
-        Told about transactions that have to be repeated.
+        Told about transactions that have to be repeated, and about long waits.
 
     Raises
     ------
@@ -101,7 +102,8 @@ class Sqlite(database.Database):
 
     def _open(self, mode: str) -> sqlite3.Connection:
         locking = "" if self._protection.has_locks else "&nolock=1"
-        connection = sqlite_waiting.connect(f"{self._uri}?mode={mode}{locking}", self._wait)
+        uri = f"{self._uri}?mode={mode}{locking}"
+        connection = sqlite_waiting.connect(uri, self._path, self._wait, self._tell)
         try:
             # The last one reads the file, so that it shows at once whether that can be done.
             for setting in _SETTINGS:
@@ -112,6 +114,9 @@ class Sqlite(database.Database):
             connection.close()
             raise
         return connection
+
+    def _tell(self, message: str) -> None:
+        self.warn(message)
 
     def close(self) -> None:
         """Close all connections, and let others write."""
@@ -165,6 +170,13 @@ class Sqlite(database.Database):
             advice = "make the file and its directory writeable"
         elif code == sqlite3.SQLITE_FULL:
             advice = "free some space and try again; the transaction was rolled back"
+        elif code == sqlite3.SQLITE_IOERR:
+            advice = (
+                "the transaction was rolled back; look whether the disk fails or a limit of file sizes is "
+                "reached, and run the same command again"
+            )
+        elif code == sqlite3.SQLITE_CORRUPT:
+            advice = "the file is damaged: put back a backup of it, and run the same command again"
         else:
             advice = "the transaction was rolled back"
         return errors.AggregatorError(f"{self.place}: {error} ({advice}).")
@@ -210,6 +222,10 @@ class Sqlite(database.Database):
         """Return nothing: whether a commit was successful is always known."""
         return None
 
+    def identity(self) -> str:
+        """Return nothing: device and inode tell a file."""
+        return ""
+
     @contextlib.contextmanager
     def staged(
         self,
@@ -250,6 +266,13 @@ class Sqlite(database.Database):
             connection.exec_driver_sql(head + ", ".join([one] * step), chunks)
         if rest := list(rows[whole:]):
             connection.exec_driver_sql(head + one, rest)
+
+    def among(
+        self, column: sqlalchemy.ColumnElement[Any], values: Collection[int | str]
+    ) -> sqlalchemy.ColumnElement[bool]:
+        """Make the condition with one parameter, which SQLite takes apart."""
+        given = sqlalchemy.func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(sqlalchemy.select(given.c.value))
 
     def id_pieces(
         self, connection: sqlalchemy.Connection, query: sqlalchemy.Select[tuple[str]]

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 
+from aggregator.butler.databases import lock_holders
+
 _T = TypeVar("_T")
 
 _SLICE: Final = 0.5
@@ -16,6 +18,9 @@ _SLICE: Final = 0.5
 _PAUSE: Final = 0.05
 """Seconds between two attempts, as SQLite gives up at once where waiting could be for nothing."""
 
+_SILENCE: Final = 3.0
+"""Seconds of waiting after which somebody is told why nothing happens."""
+
 _TRANSIENT: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 """What goes by; a snapshot that others have written over (`SQLITE_BUSY_SNAPSHOT`) does not."""
 
@@ -23,8 +28,14 @@ _TRANSIENT: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 class Connection(sqlite3.Connection):
     """A connection whose statements and commits wait for the locks of others."""
 
+    path = ""
+    """The file."""
+
     patience = 0.0
     """Seconds to wait."""
+
+    warn: Callable[[str], object] = staticmethod(lambda _: None)
+    """Told what is waited for, if it takes long."""
 
     def cursor(self, factory: Any = None) -> Any:
         """Return a cursor that waits."""
@@ -40,14 +51,24 @@ class Connection(sqlite3.Connection):
 
     def attempt(self, action: Callable[[], _T]) -> _T:
         """Return what an action returns; try again as long as the file is locked, and patience lasts."""
-        deadline = time.monotonic() + self.patience
+        began = time.monotonic()
+        is_silent = True
         while True:
             try:
                 return action()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode not in _TRANSIENT or time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if error.sqlite_errorcode not in _TRANSIENT or waited > self.patience:
                     raise
+            if is_silent and waited >= _SILENCE:
+                is_silent = False
+                self._tell()
             time.sleep(_PAUSE)
+
+    def _tell(self) -> None:
+        # The files beside it are locked instead with a write-ahead log.
+        holder = lock_holders.describe(self.path, f"{self.path}-shm")
+        self.warn(f"{self.path}: {holder} holds the database; waiting for that, up to {self.patience:.0f} s.")
 
 
 class _Cursor(sqlite3.Cursor):
@@ -59,15 +80,19 @@ class _Cursor(sqlite3.Cursor):
         return connection.attempt(lambda: execute(sql, parameters))
 
 
-def connect(uri: str, patience: float) -> Connection:
+def connect(uri: str, path: str, patience: float, warn: Callable[[str], object]) -> Connection:
     """Open a file that several threads may use, one after the other.
 
     Parameters
     ----------
     uri
         URI of the file.
+    path
+        Its path.
     patience
         Seconds to wait for the locks of others.
+    warn
+        Told what is waited for, if it takes long.
     """
     # No isolation level: otherwise the driver begins and commits on its own, and never immediately.
     connection = sqlite3.connect(
@@ -78,5 +103,5 @@ def connect(uri: str, patience: float) -> Connection:
         check_same_thread=False,
         factory=Connection,
     )
-    connection.patience = patience
+    connection.path, connection.patience, connection.warn = path, patience, warn
     return connection

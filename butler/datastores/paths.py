@@ -103,6 +103,26 @@ def text(part: Part, value: Any) -> str:
     return format(value, part.spec)
 
 
+def directory_of_run(run: str) -> str:
+    """Return the directory below the datastore root that templates which begin with ``{run:/}`` lead to.
+
+    Parameters
+    ----------
+    run
+        The run.
+
+    Raises
+    ------
+    aggregator.storage.errors.RefusedError
+        No file of the run can have a path.
+    """
+    where = f"run {run!r}"
+    directory, slash, _ = _finisher(False, "", where)(f"{run.translate(_FORBIDDEN)}/file").rpartition("/")
+    if not slash:
+        raise errors.RefusedError(f"{where}: its files would lie in the root of the datastore.")
+    return directory
+
+
 def _file_name(text: str) -> str:
     """Return text as it may stand in a file name: periods would look like an extension."""
     return text.replace(".", "_").replace("#", "HASH")
@@ -110,6 +130,8 @@ def _file_name(text: str) -> str:
 
 def bind(pieces: Sequence[str | Field], n_keys: int, records: Lookup, extension: str, where: str) -> Path:
     """Make the path function; it raises `aggregator.storage.errors.AggregatorError` if a path can't be made.
+
+    A run or a data ID with ``..`` in it would lead out of the datastore, which is refused.
 
     Parameters
     ----------
@@ -187,11 +209,13 @@ def _finisher(late: bool, extension: str, where: str) -> Callable[[str], str]:
         if late:
             head, slash, tail = text.rpartition("/")
             text = head + slash + _file_name(tail)
-        text = normpath(text)
-        if text[0] == "/":
-            text = text.lstrip("/")
+        if not text or "//" in text or "/." in text or text[0] in "./" or text[-1] == "/":
+            # Most are as they should be, and to find out takes a tenth of this.
+            text = normpath(text).lstrip("/")
         if "%" in text or "$" in text or text[:1] == "~":
             text = _unquoted(text, where)
+        if text[:1] == "/" or text == ".." or text.startswith("../"):
+            raise errors.RefusedError(f"{where}: {text!r} would be outside of the datastore.")
         name = text[text.rfind("/") + 1 :]
         if "." in name or "#" in name:
             text = _stem(text, where)
@@ -205,15 +229,15 @@ def _unquoted(text: str, where: str) -> str:
 
     Raises
     ------
-    aggregator.storage.errors.AggregatorError
+    aggregator.storage.errors.RefusedError
         The reference would cut the path, or the result depends on environment variables.
     """
     if _ESCAPE.search(text):
         if "#" in text or ";" in text or not text.isprintable():
-            raise errors.AggregatorError(f"{where}: {text!r} is ambiguous, it looks like a quoted URI.")
+            raise errors.RefusedError(f"{where}: {text!r} is ambiguous, it looks like a quoted URI.")
         text = os.path.normpath(urllib.parse.unquote(text))
     if os.path.expandvars(os.path.expanduser(text)) != text:
-        raise errors.AggregatorError(f"{where}: {text!r} depends on environment variables.")
+        raise errors.RefusedError(f"{where}: {text!r} depends on environment variables.")
     return text
 
 
@@ -222,12 +246,12 @@ def _stem(text: str, where: str) -> str:
 
     Raises
     ------
-    aggregator.storage.errors.AggregatorError
+    aggregator.storage.errors.RefusedError
         The reference would cut the path at a "#".
     """
     directory, slash, name = text.rpartition("/")
     if "#" in name:
-        raise errors.AggregatorError(f"{where}: {text!r} is ambiguous, it looks like a URI with a fragment.")
+        raise errors.RefusedError(f"{where}: {text!r} is ambiguous, it looks like a URI with a fragment.")
     stem, *extensions = name.split(".")
     if len(extensions) > 1 and "." + extensions[-1] in _DOUBLED:
         extensions.pop()

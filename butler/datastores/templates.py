@@ -6,8 +6,9 @@ Implements the grammar of butler-repository.md section 9.2 and the rules of vali
 from __future__ import annotations
 
 import dataclasses
+import functools
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from aggregator.butler.datastores import paths
@@ -77,7 +78,9 @@ def compile_template(template: str, target: Target, universe: universe_module.Un
     return Template(needed, bind)
 
 
-def _parse(template: str) -> list[paths.Part]:
+# Most dataset types have the same one.
+@functools.lru_cache(maxsize=64)
+def _parse(template: str) -> Sequence[paths.Part]:
     parts = []
     try:
         for literal, names, spec, conversion in _FORMATTER.parse(template):
@@ -114,7 +117,7 @@ def _considered(part: paths.Part, group: universe_module.Group | None) -> tuple[
     return part.names
 
 
-def _check(template: str, parts: list[paths.Part], target: Target) -> None:
+def _check(template: str, parts: Sequence[paths.Part], target: Target) -> None:
     for group in (None, target.group):
         fields = [(name, part.optional) for part in parts for name in _considered(part, group)]
         _check_form(template, fields)
@@ -190,7 +193,8 @@ def _resolve(
         raise _invalid(template, f"{parent!r} has no attributes such as {attribute!r}")
     if not part.optional:
         raise _invalid(template, f"{name!r} is neither optional nor defined for the dataset")
-    return [part.literal if "/" in part.literal else "", paths.text(dataclasses.replace(part, spec=""), "")]
+    nothing = paths.text(dataclasses.replace(part, spec=""), "") if part.conversion else ""
+    return [part.literal if "/" in part.literal else "", nothing]
 
 
 def _attribute(

@@ -63,8 +63,14 @@ class Element:
     spatial: str | None = None
     """Family of the elements with regions that it belongs to."""
 
+    always_joined: bool = False
+    """Whether its records say which of its dimensions belong together, although it is no dimension."""
+
     union_of: str | None = None
     """Element whose values for this dimension are all that there are, if it has no table."""
+
+    populated_by: str | None = None
+    """Dimension whose records come with those of this relation, which tell more about it."""
 
 
 class Reader:
@@ -148,7 +154,9 @@ class Reader:
             governor=governor,
             alternates=tuple(key.name for key in keys[1:]),
             spatial=next((f for f, members in self.families["spatial"].items() if name in members), None),
+            always_joined=_always_joined(entry),
             union_of=target,
+            populated_by=entry.get("populated_by"),
         )
 
     def _required(self, name: str) -> tuple[str, ...]:
@@ -163,6 +171,11 @@ class Reader:
 
 def _column(entry: Mapping[str, Any]) -> Column:
     return Column(entry["name"], entry["type"], entry.get("length"))
+
+
+def _always_joined(entry: Mapping[str, Any]) -> bool:
+    """Return whether an element takes part in every query; old versions say so under ``storage``."""
+    return bool(entry.get("always_join") or (entry.get("storage") or {}).get("always_join"))
 
 
 def _view_target(entry: Mapping[str, Any]) -> str | None:

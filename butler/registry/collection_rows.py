@@ -34,6 +34,9 @@ class CollectionRow:
     type: CollectionType
     """Its kind."""
 
+    doc: str | None = None
+    """What it is for."""
+
 
 class CollectionRows:
     """Collections of one repository, as a transaction sees and changes them.
@@ -58,6 +61,11 @@ class CollectionRows:
         query = _select(table).where(table.c.name == name)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else _row(row)
+
+    def everything(self) -> list[CollectionRow]:
+        """Return all collections, sorted by name."""
+        table = self._tables.collection
+        return sorted(map(_row, self._connection.execute(_select(table))), key=lambda row: row.name)
 
     def find_all(self, names: Iterable[str]) -> list[CollectionRow]:
         """Look collections up, each once, in the order given.
@@ -103,7 +111,7 @@ class CollectionRows:
             )
         return row
 
-    def register(self, name: str, kind: CollectionType) -> tuple[CollectionRow, bool]:
+    def register(self, name: str, kind: CollectionType, doc: str | None = None) -> tuple[CollectionRow, bool]:
         """Make sure that a collection exists.
 
         Parameters
@@ -111,7 +119,9 @@ class CollectionRows:
         name
             Its name.
         kind
-            Its kind; RUN or CHAINED.
+            Its kind.
+        doc
+            What it is for, if it is new.
 
         Returns
         -------
@@ -126,7 +136,7 @@ class CollectionRows:
         table, run, insert = self._tables.collection, self._tables.run, self._tables.db.insert_or_ignore
         is_new = False
         if self.find(name) is None:
-            added = insert(table).values(name=name, type=int(kind)).returning(table.c.collection_id)
+            added = insert(table).values(name=name, type=int(kind), doc=doc).returning(table.c.collection_id)
             is_new = self._connection.execute(added).first() is not None
         [row] = self.find_all([name])
         self._of_type(row, kind)
@@ -216,8 +226,8 @@ class CollectionRows:
 
 
 def _select(table: sqlalchemy.Table) -> sqlalchemy.Select[*tuple[Any, ...]]:
-    return sqlalchemy.select(table.c.collection_id, table.c.name, table.c.type)
+    return sqlalchemy.select(table.c.collection_id, table.c.name, table.c.type, table.c.doc)
 
 
 def _row(row: sqlalchemy.Row[*tuple[Any, ...]]) -> CollectionRow:
-    return CollectionRow(row[0], row[1], CollectionType(row[2]))
+    return CollectionRow(row[0], row[1], CollectionType(row[2]), row[3])

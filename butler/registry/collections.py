@@ -56,6 +56,17 @@ class Collections:
         given = list(names)
         return self._read(lambda rows: rows.flatten(given))
 
+    def members(self, names: Iterable[str]) -> set[str]:
+        """Return the names of collections and of all that is in chains among them, chains included.
+
+        Raises
+        ------
+        AggregatorError
+            Raised if some do not exist.
+        """
+        given = list(names)
+        return self._read(lambda rows: {row.name for row in rows.walk(rows.find_all(given))})
+
     def register_run(self, name: str) -> None:
         """Make sure that a RUN collection exists.
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy
 from aggregator.butler.registry import tables
 from aggregator.schemas.graphs import addresses
@@ -27,11 +26,13 @@ def has_any(registry: tables.Tables, connection: sqlalchemy.Connection, run: str
 def backed_by(
     registry: tables.Tables, connection: sqlalchemy.Connection, run: str, records_table: str, path: str
 ) -> addresses.Ids:
-    """Return those datasets of a run whose file record has a given path; otherwise like `of_run`."""
+    """Return those datasets of a run whose file record has a given path; otherwise like `of_run`.
+
+    A dataset is there once for each of its components, if these have records.
+    """
     records = registry.records(records_table)
     query = _of_run(registry, run).join(records, records.c.dataset_id == registry.dataset.c.id)
-    # Components of a dataset have a record each.
-    return np.unique(_read(registry, connection, query.where(records.c.path == path)))
+    return _read(registry, connection, query.where(records.c.path == path))
 
 
 def some_backed_by(
@@ -53,16 +54,6 @@ def some_backed_by(
         # The path is not for the database to compare: for each id it would look through the index of paths,
         # where nearly all are that of the graph.
         return {dataset_id for dataset_id, backing in connection.execute(query) if backing == path}
-
-
-def are_in(ids: addresses.Ids, present: addresses.Ids) -> npt.NDArray[np.bool_]:
-    """Return for each of some ids whether it is among others, which are sorted."""
-    if not len(present):
-        return np.zeros(len(ids), dtype=bool)
-    places = np.searchsorted(present, ids)
-    places[places == len(present)] = 0
-    is_present: npt.NDArray[np.bool_] = present[places] == ids
-    return is_present
 
 
 def complete(offer_missing: Callable[[], int], place: str, run: str, warn: Callable[[str], object]) -> None:

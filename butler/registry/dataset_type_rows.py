@@ -61,6 +61,9 @@ class DatasetTypeRow:
     tag_table: str
     """Table that associates its datasets with collections."""
 
+    calibs_table: str = ""
+    """Table of validity ranges of its datasets, if it is a calibration."""
+
     @property
     def definition(self) -> Definition:
         """The part that does not depend on the repository."""
@@ -82,6 +85,13 @@ def find_all(
         Names of dataset types, as they are here.
     """
     return _find_all(registry, connection, names, None)
+
+
+def everything(registry: tables.Tables, connection: sqlalchemy.Connection) -> dict[str, DatasetTypeRow]:
+    """Return all dataset types by name, as they are called here."""
+    renamed = {stored: name for name, stored in registry.overrides.stored.items()}
+    stored = connection.execute(sqlalchemy.select(registry.dataset_type.c.name)).scalars()
+    return find_all(registry, connection, sorted(renamed.get(name, name) for name in stored))
 
 
 def _find_all(
@@ -108,6 +118,7 @@ def _find_all(
             groups[row.dimensions_key],
             row.calibration_association_table is not None,
             row.tag_association_table,
+            row.calibration_association_table or "",
         )
         for row in rows
     }

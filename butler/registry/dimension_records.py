@@ -3,7 +3,6 @@
 Implements butler-repository.md sections 3 and 4: element tables, and what goes with a governor's records.
 """
 
-import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -67,7 +66,7 @@ class DimensionRecords:
         def write(connection: sqlalchemy.Connection) -> None:
             self._db.insert_rows(connection, table, columns, rows)
             if entry.governor:
-                _summarize(self._tables, connection, element, values[0])
+                summarize(self._tables, connection, element, values[0])
 
         self._db.write(write)
 
@@ -132,22 +131,12 @@ class DimensionRecords:
         for name, value in data_id.items():
             own = entry.key is not None and name == entry.name
             query = query.where(table.c[self._tables.universe.primary_key(name) if own else name] == value)
-        spans = [column.name for column in self._db.timespan_columns(nullable=True)]
-        names = [column.name for column in entry.columns if column.type != "timespan"]
-        encoded = [column.name for column in entry.columns if column.type in ("hash", "region")]
-        temporal = len(names) < len(entry.columns)
-        for row in self._db.rows(query):
-            values = row._mapping
-            record = {name: values[name] for name in names}
-            for name in encoded:
-                if record[name] is not None:
-                    record[name] = base64.b64decode(record[name])
-            if temporal:
-                record["timespan"] = self._db.timespan_of(*(values[name] for name in spans))
-            yield record
+        names = [column.name for column in entry.columns]
+        for values in record_columns.loaded(self._db, entry, self._db.rows(query)):
+            yield dict(zip(names, values, strict=True))
 
 
-def _summarize(
+def summarize(
     registry: tables.Tables, connection: sqlalchemy.Connection, governor: str, values: Sequence[Any]
 ) -> None:
     """Note that overlaps with the common pixelization are kept for everything of a governor's records."""

@@ -21,7 +21,7 @@ def forget(
     kept: Mapping[str, Collection[str]],
     is_changed: Judgement | None,
 ) -> int:
-    """Delete all rows of some datasets.
+    """Delete all rows of some datasets, as `ingested_datasets.Datasets.forget` tells.
 
     Parameters
     ----------
@@ -29,24 +29,13 @@ def forget(
         The repository's tables.
     connection
         Connection in a writing transaction.
-    run
-        RUN collection; datasets that are not in it are left alone.
-    ids
-        Ids of the datasets, 32 hexadecimal digits each.
-    kept
-        By name of each table of file records: paths whose datasets are left alone, too.
-    is_changed
-        Asked about all other datasets with a recorded size; those whose files are changed are left alone.
+    run, ids, kept, is_changed
+        As there.
 
     Returns
     -------
     count
         Number of datasets that were there, and are not any more.
-
-    Raises
-    ------
-    AggregatorError
-        If the run does not exist.
     """
     run_id = collection_rows.CollectionRows(registry, connection).find_run(run).id
     with _staged(registry, connection, ids) as stage:

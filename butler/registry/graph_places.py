@@ -8,7 +8,6 @@ from aggregator.butler.registry import ingested_graphs, registry, run_provenance
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import errors
 
-STORAGE_CLASS = "ProvenanceQuantumGraph"
 FORMATTER = "lsst.pipe.base.quantum_graph.formatter.ProvenanceFormatter"
 
 _NO_ID = "0" * 32
@@ -74,7 +73,9 @@ class _Rule:
 
     def __init__(self, repository: repository_config.RepositoryConfig, source: registry.Registry) -> None:
         rules = datastore.Datastore(repository, source.universe)
-        plan = rules.plan(run_provenance.DATASET_TYPE, STORAGE_CLASS, source.universe.group(()), None)
+        plan = rules.plan(
+            run_provenance.DATASET_TYPE, run_provenance.STORAGE_CLASS, source.universe.group(()), None
+        )
         if not plan.files:
             raise errors.RefusedError(
                 f"{repository.path}: no datastore accepts {run_provenance.DATASET_TYPE}; see its constraints."

@@ -1,15 +1,18 @@
 """Provenance graphs that are part of a repository (aggregate-and-ingest.md section 6)."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aggregator.butler.configuration import repository_config
+from aggregator.butler.datastores import paths
 from aggregator.butler.registry import run_provenance
-from aggregator.schemas.graphs import container
-from aggregator.storage import errors, opening, stores
+from aggregator.schemas.graphs import container, graph_pointer
+from aggregator.storage import errors, local_files, opening, stores
 
 if TYPE_CHECKING:
     from aggregator.butler.registry import registry as registries
+    from aggregator.schemas.graphs import addresses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,6 +106,108 @@ def absence(run: str, places: Places) -> str:
         "right one; or put the graph back from a copy or a backup, with its time (cp -p). Then run the same "
         "command again."
     )
+
+
+def pointed(repository: repository_config.RepositoryConfig, run: str) -> Iterator[Place | None]:
+    """Yield where pointers in the directories of a run tell that its graph is; nothing if one does not tell.
+
+    Parameters
+    ----------
+    repository
+        Configuration of the repository.
+    run
+        The run.
+    """
+    try:
+        key = graph_pointer.key(paths.directory_of_run(run))
+    except errors.RefusedError:
+        # None can be there.
+        return
+    for store in repository.datastores:
+        try:
+            content = store.files.read(key)
+        except local_files.UnusableError:
+            yield None
+            continue
+        if content is not None:
+            graph = graph_pointer.decode(content.data)
+            yield None if graph is None else Place(store, graph)
+
+
+def file_of(repository: repository_config.RepositoryConfig, run: str, places: Places) -> str:
+    """Return the file of a graph that a run is known to hold.
+
+    Parameters
+    ----------
+    repository
+        Configuration of the repository.
+    run
+        The run.
+    places
+        Where the database has it; empty if it does not tell.
+
+    Raises
+    ------
+    AggregatorError
+        If it is not there, or nothing tells where it is.
+    """
+    if not places:
+        raise errors.AggregatorError(
+            f"{repository.path}: run {run!r} holds a provenance graph, but the database does not know where "
+            "its file is. Without it nobody can tell which quanta are in there."
+        )
+    if path := present(places):
+        return path
+    raise errors.AggregatorError(absence(run, places))
+
+
+def holding(
+    repository: repository_config.RepositoryConfig,
+    registry: "registries.Registry",
+    run: str,
+    ids: "addresses.Ids",
+) -> str | None:
+    """Return the file of the graph that a run holds, if some quanta are in it.
+
+    Parameters
+    ----------
+    repository
+        Configuration of the repository.
+    registry
+        Its database.
+    run
+        The run.
+    ids
+        Ids of the quanta.
+
+    Raises
+    ------
+    AggregatorError
+        If the file can't be found, or read.
+    """
+    if not registry.datasets.graphs(run):
+        return None
+    path = file_of(repository, run, places(repository, registry).get(run, ()))
+    return path if shares_quanta(path, ids) else None
+
+
+def shares_quanta(path: str, ids: "addresses.Ids") -> bool:
+    """Return whether some quanta are in the graph in a file.
+
+    Raises
+    ------
+    AggregatorError
+        If it can't be read.
+    """
+    # Rarely needed, and not fast to import.
+    from aggregator.schemas.graphs import provenance_graph
+
+    try:
+        with provenance_graph.ProvenanceGraph(path) as ingested:
+            return ingested.holds_some(ids)
+    except errors.RefusedError as exc:
+        # To put the file back is all that can help, and then the same command does.
+        raise errors.AggregatorError(str(exc)) from exc
 
 
 def find(

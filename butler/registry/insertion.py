@@ -158,7 +158,7 @@ def _insert_tags(
         for column, dimension in enumerate(required[name], 3):
             if dimension in registry.universe.governors:
                 governors.setdefault(dimension, set()).update(map(operator.itemgetter(column), rows))
-    _summarize(registry, connection, run_id, sorted(types), governors)
+    summarize(registry, connection, run_id, sorted(types), governors)
     for name in sorted(groups):
         columns = ("dataset_type_id", "dataset_id", "collection_id", *required[name])
         registry.db.insert_rows(
@@ -166,14 +166,14 @@ def _insert_tags(
         )
 
 
-def _summarize(
+def summarize(
     registry: tables.Tables,
     connection: sqlalchemy.Connection,
     run_id: int,
     type_ids: list[int],
     governors: dict[str, set[Any]],
 ) -> None:
-    """Note which dataset types and governor values the run contains."""
+    """Note which dataset types and governor values a collection contains."""
     insert = registry.db.insert_or_ignore
     rows = [{"collection_id": run_id, "dataset_type_id": type_id} for type_id in type_ids]
     if rows:

@@ -1,9 +1,11 @@
 """Dimension records as columns of a table: checked, and written as the database has them."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import sqlalchemy
 from aggregator.butler.databases import database
 from aggregator.butler.dimensions import elements
 from aggregator.butler.registry import definitions
@@ -15,11 +17,59 @@ _PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "float": (float, int),
     "bool": (bool,),
     "hash": (bytes,),
+    "region": (bytes,),
 }
+
+_ENCODED: Final = ("hash", "region")
+"""Types of bytes, which are stored in base64."""
+
+
+def loaded(
+    db: database.Database, entry: elements.Element, rows: Iterable[sqlalchemy.Row[*tuple[Any, ...]]]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of records in the order of the element's columns: the inverse of `stored`.
+
+    Parameters
+    ----------
+    db
+        The database that has the table.
+    entry
+        The element.
+    rows
+        Rows with all columns of its table.
+    """
+    spans = operator.itemgetter(*(column.name for column in db.timespan_columns(nullable=True)))
+    getters: list[Callable[[Any], Any]] = []
+    for column in entry.columns:
+        if column.type == "timespan":
+            getters.append(lambda row: db.timespan_of(*_values(spans(row))))
+        elif column.type in _ENCODED:
+            getters.append(_decoder(column.name))
+        else:
+            getters.append(operator.itemgetter(column.name))
+    for row in rows:
+        mapping = row._mapping
+        yield tuple([get(mapping) for get in getters])
+
+
+def _values(chosen: Any) -> tuple[Any, ...]:
+    return chosen if isinstance(chosen, tuple) else (chosen,)
+
+
+def _decoder(name: str) -> Callable[[Any], bytes | None]:
+    def decode(row: Mapping[str, Any]) -> bytes | None:
+        text = row[name]
+        return None if text is None else base64.b64decode(text)
+
+    return decode
 
 
 def stored(
-    db: database.Database, entry: elements.Element, records: Sequence[Mapping[str, Any]]
+    db: database.Database,
+    entry: elements.Element,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    takes_regions: bool = False,
 ) -> tuple[list[str], list[Sequence[Any]]]:
     """Return the columns of an element's table, and the values of each.
 
@@ -31,6 +81,8 @@ def stored(
         The element.
     records
         Its records.
+    takes_regions
+        Whether records may have regions, since what these overlap is known.
 
     Returns
     -------
@@ -63,14 +115,16 @@ def stored(
             values += zip(*(db.timespan_values(_timespan(entry, value)) for value in given), strict=True)
         else:
             names.append(column.name)
-            values.append(_checked(entry, column, given))
+            values.append(_checked(entry, column, given, takes_regions))
     return names, values
 
 
-def _checked(entry: elements.Element, column: elements.Column, values: list[Any]) -> list[Any]:
+def _checked(
+    entry: elements.Element, column: elements.Column, values: list[Any], takes_regions: bool
+) -> list[Any]:
     """Return the values of a column as they are stored."""
     present = [value for value in values if value is not None]
-    if column.type == "region":
+    if column.type == "region" and not takes_regions:
         if present:
             raise errors.RefusedError(
                 f"A record of {entry.name} has a region. This version can't find the sky pixels that it "
@@ -92,7 +146,7 @@ def _checked(entry: elements.Element, column: elements.Column, values: list[Any]
                     f"A record of {entry.name} has {column.name} {value!r}; it has to have at most "
                     f"{column.length} characters."
                 )
-    if column.type == "hash":
+    if column.type in _ENCODED:
         return [None if value is None else base64.b64encode(value).decode() for value in values]
     return values
 

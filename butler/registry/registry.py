@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aggregator.butler.configuration import repository_config, type_overrides
 from aggregator.butler.databases import connections, database, sqlite
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import (
+    additions,
     collections,
     dataset_types,
     dimension_records,
+    holdings,
     ingested_datasets,
     managers,
     obstacles,
     run_provenance,
+    searches,
     tables,
 )
 from aggregator.storage import errors
@@ -95,18 +98,22 @@ def open_registry(
     try:
         attributes = managers.read_attributes(db)
         managers.check(attributes, db.place, writeable=writeable or rehearsed)
-        return Registry(db, _read_universe(db, attributes), overrides)
+        return Registry(db, *_read_universe(db, attributes), overrides)
     except BaseException:
         db.close()
         raise
 
 
-def _read_universe(db: database.Database, attributes: dict[str, str]) -> universe.Universe:
+def _read_universe(
+    db: database.Database, attributes: dict[str, str]
+) -> tuple[universe.Universe, dict[str, Any]]:
+    """Return the dimension universe, and its configuration."""
     text = attributes.get("config:dimensions.json")
     if text is None:
         raise errors.RefusedError(f"{db.place}: the repository does not say which dimensions it has.")
     try:
-        return universe.Universe.from_config(json.loads(text))
+        config: dict[str, Any] = json.loads(text)
+        return universe.Universe.from_config(config), config
     except (ValueError, errors.AggregatorError) as error:
         raise errors.RefusedError(
             f"{db.place}: the repository's dimensions can't be used: {error}"
@@ -122,17 +129,25 @@ class Registry:
         The open database.
     dimensions
         The repository's dimension universe.
+    dimension_config
+        Its configuration.
     overrides
         How its dataset types are called here.
     """
 
     def __init__(
-        self, db: database.Database, dimensions: universe.Universe, overrides: type_overrides.Overrides
+        self,
+        db: database.Database,
+        dimensions: universe.Universe,
+        dimension_config: dict[str, Any],
+        overrides: type_overrides.Overrides,
     ) -> None:
         self._db = db
         self._tables = tables.Tables(db, dimensions, overrides)
         self.universe = dimensions
         """The repository's dimension universe."""
+        self.dimension_config = dimension_config
+        """Its configuration."""
         self.dataset_types = dataset_types.DatasetTypes(self._tables)
         """Its dataset types."""
         self.collections = collections.Collections(self._tables)
@@ -141,6 +156,12 @@ class Registry:
         """Its datasets."""
         self.dimensions = dimension_records.DimensionRecords(self._tables)
         """Records of its dimensions."""
+        self.additions = additions.Additions(self._tables)
+        """Adds to it what a bundle brings."""
+        self.holdings = holdings.Holdings(self._tables)
+        """What it holds, read in bulk."""
+        self.searches = searches.Searches(self._tables)
+        """Which data IDs and datasets there are."""
 
     def __enter__(self) -> Self:
         return self

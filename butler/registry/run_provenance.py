@@ -6,3 +6,6 @@ A module of its own without imports: processes that only look for files of graph
 from typing import Final
 
 DATASET_TYPE: Final = "run_provenance"
+
+STORAGE_CLASS: Final = "ProvenanceQuantumGraph"
+"""Storage class that it is registered with."""

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator
 
 from aggregator.storage import durable_files, errors, leases, local_files
 
@@ -26,13 +27,20 @@ SHARED = ("manifest.json", "dictionary", "records", "edges", "ledger")
 """Files that are set aside for those of a run with other ones, the manifest first."""
 
 _ASIDE = frozenset(f"{name}{ASIDE}" for name in SHARED)
+_DIGEST = re.compile(r"shard-(\d{6,})\.digest")
 _NUMBERED = re.compile(r"shard-\d{6,}\.(digest|datasets)|inputs-\d{5,}\.part|predicted-[0-9a-f]{32}\.qg")
+_EXCHANGE = re.compile(r"scan-([0-9a-f]{12})\.(?:kit|exchange)")
 
 
 def knows(name: str) -> bool:
     """Return whether a file name is one of a checkpoint's, be it a temporary one."""
     final = durable_files.final_name(name)
-    return final in _FILES | _ASIDE or _NUMBERED.fullmatch(final) is not None or leases.is_lease(final)
+    patterns = (_NUMBERED, _EXCHANGE)
+    return (
+        final in _FILES | _ASIDE
+        or any(pattern.fullmatch(final) for pattern in patterns)
+        or leases.is_lease(final)
+    )
 
 
 def is_graph_copy(name: str) -> bool:
@@ -90,6 +98,24 @@ class Layout:
     def digest(self, shard: int) -> str:
         """Return the path of a shard's digest."""
         return self._path(f"shard-{shard:06d}.digest")
+
+    def kit(self, generation: str) -> str:
+        """Return the path of what scanners on other hosts need, for the time of a run with some."""
+        return self._path(f"scan-{generation}.kit")
+
+    def exchange(self, generation: str) -> str:
+        """Return the path of what tells where an exchange is that is not here, for the same time."""
+        return self._path(f"scan-{generation}.exchange")
+
+    def generations(self) -> set[str]:
+        """Return the generations of exchanges that were not closed."""
+        names = local_files.attempt(self.directory, os.listdir, self.directory)
+        return {match[1] for match in map(_EXCHANGE.fullmatch, names) if match}
+
+    def shards(self) -> list[int]:
+        """Return the numbers of the shards that have digests, ascending."""
+        names = local_files.attempt(self.directory, os.listdir, self.directory)
+        return sorted(int(match[1]) for match in map(_DIGEST.fullmatch, names) if match)
 
     @property
     def dictionary(self) -> str:
@@ -156,9 +182,17 @@ class Layout:
         """Return the packed record attributes."""
         return local_files.read_part(self.records)
 
-    def read_edges(self) -> bytes:
-        """Return the edges."""
-        return local_files.read_part(self.edges)
+    def read_edges(self) -> Iterator[bytes]:
+        """Yield the edges in pieces of some megabytes.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, or can't be read.
+        MachineError
+            If the machine is in trouble.
+        """
+        return local_files.read_pieces(self.edges)
 
     def write_dictionary(self, data: bytes) -> None:
         """Store the dictionary."""
@@ -168,6 +202,6 @@ class Layout:
         """Store the packed record attributes."""
         durable_files.write_atomically(self.records, [data])
 
-    def write_edges(self, data: memoryview) -> None:
+    def write_edges(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Store the edges."""
-        durable_files.write_atomically(self.edges, [data])
+        durable_files.write_atomically(self.edges, pieces)

@@ -1,10 +1,10 @@
 """The manifest of a checkpoint: what it belongs to, and how its graph is divided (JSON)."""
 
 import msgspec
-from aggregator.schemas.checkpoints import digest
+from aggregator.schemas.checkpoints import digest, division
 from aggregator.storage import durable_files, errors, local_files
 
-VERSION = 4
+VERSION = 5
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Checksum of the edges."""
 
     shard_size: int
-    """Quanta of a shard."""
+    """Quanta of the largest shards."""
 
     n_quanta: int
     """Quanta of the graph."""
@@ -43,10 +43,16 @@ class Manifest(msgspec.Struct, frozen=True):
     graph_copy: str = ""
     """Fingerprint of the copy of a graph that is on another host, and so of the object there."""
 
+    trained_share: float = 1.0
+    """Share of the quanta that the dictionary was to be trained with that had left something by then."""
+
+    server: str = ""
+    """What the server of the repository's database said which one it is; empty if it was never asked."""
+
     @property
     def n_shards(self) -> int:
         """Number of shards, that of the init quanta included."""
-        return 1 - (-self.n_quanta // self.shard_size)
+        return len(division.bounds(self.n_quanta, self.shard_size))
 
 
 class _Version(msgspec.Struct):

@@ -3,7 +3,7 @@
 import enum
 
 ABORTED = -4
-"""Failed hard, without log and metadata, as only a workflow system can know; no aggregation says so."""
+"""Failed hard, without log and metadata, as only records of its job can tell."""
 UNKNOWN = -3
 """Nothing is known; no aggregation says so."""
 ABORTED_SUCCESS = -2

@@ -189,12 +189,15 @@ def _fields(value: Any) -> Any:
 
 def check_arrays(metadata: TaskMetadata) -> int:
     """Raise ValueError if an array mixes numbers, flags and texts; return how many sets lie in each other."""
-    for name, values in metadata.arrays.items():
-        if len(values) > 1 and len(kinds := set(map(type, values))) > 1 and kinds != {int, float}:
-            raise ValueError(f"array {name!r} holds values of different kinds")
-    levels = 0
-    for nested in metadata.metadata.values():
-        below = check_arrays(nested)
-        if below > levels:
-            levels = below
-    return levels + 1
+    levels, level = 0, [metadata]
+    while level:
+        levels += 1
+        below: list[TaskMetadata] = []
+        for each in level:
+            for name, values in each.arrays.items():
+                if len(values) > 1 and len(kinds := set(map(type, values))) > 1 and kinds != {int, float}:
+                    raise ValueError(f"array {name!r} holds values of different kinds")
+            if each.metadata:
+                below += each.metadata.values()
+        level = below
+    return levels

@@ -13,6 +13,9 @@ _PAGE_SIZE = 1 << 16
 _KEPT_PAGES = 16
 """Pages that are kept for the next look-up."""
 
+_LARGEST_INTEGER = 8
+"""Bytes of an integer, at most."""
+
 _PART_ROWS = 1 << 16
 """Rows that are read at once if all are."""
 
@@ -42,7 +45,7 @@ class AddressFile:
         self._member = member
         self._n_addresses = n_addresses
         total = source.size(member)
-        head = source.read(member, 0, min(addresses.header_size(int_size), total))
+        head = source.read(member, 0, min(addresses.header_size(_LARGEST_INTEGER), total))
         self._int_size, self.n_rows = addresses.parse_header(head, source.path, member, n_addresses)
         if self._int_size != int_size:
             raise errors.FormatError(source.path, member, "int_size differs from the header's")
@@ -79,6 +82,34 @@ class AddressFile:
                 self._member, self._start + begin * self._row_size, n_rows * self._row_size
             )
             yield addresses.parse_rows(data, self._int_size, self._n_addresses)
+
+    def table(self, with_index: bool) -> addresses.AddressTable:
+        """Return all rows.
+
+        Parameters
+        ----------
+        with_index
+            Whether also integer names; else there are none in the table.
+
+        Raises
+        ------
+        FormatError
+            If ids are not sorted and unique.
+        """
+        shape = (self.n_rows, self._n_addresses)
+        offsets, sizes = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+        ids = np.empty(self.n_rows, dtype=addresses.ID_TYPE)
+        index = np.empty(self.n_rows if with_index else 0, dtype=np.int64)
+        begin = 0
+        # As they are in the file, they would take as much memory again.
+        for part in self.tables():
+            rows = slice(begin, begin := begin + len(part.ids))
+            ids[rows], offsets[rows], sizes[rows] = part.ids, part.offsets, part.sizes
+            if with_index:
+                index[rows] = part.index
+        if not (ids[:-1] < ids[1:]).all():
+            raise errors.FormatError(self._source.path, self._member, "ids are not sorted, or not unique")
+        return addresses.AddressTable(self._int_size, ids, index, offsets, sizes)
 
     def _first_id(self, page: int) -> bytes:
         """Return the first id of a page; kept, since every search begins with the same pages."""

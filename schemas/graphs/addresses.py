@@ -128,24 +128,6 @@ def parse_rows(data: bytes | memoryview, int_size: int, n_addresses: int) -> Add
     return AddressTable(int_size, ids, numbers[:, 0], numbers[:, 1::2], numbers[:, 2::2])
 
 
-def parse(data: bytes, path: str, member: str, n_addresses: int) -> AddressTable:
-    """Return all rows of an address file.
-
-    Raises
-    ------
-    FormatError
-        If it is truncated, of another shape, or its ids are not sorted and unique.
-    """
-    int_size, n_rows = parse_header(data, path, member, n_addresses)
-    start = header_size(int_size)
-    if len(data) != start + n_rows * row_size(int_size, n_addresses):
-        raise errors.FormatError(path, member, f"its {len(data)} bytes do not make {n_rows} rows")
-    table = parse_rows(memoryview(data)[start:], int_size, n_addresses)
-    if n_rows > 1 and not (table.ids[:-1] < table.ids[1:]).all():
-        raise errors.FormatError(path, member, "ids are not sorted, or not unique")
-    return table
-
-
 def encode_header(int_size: int, n_rows: int, n_addresses: int) -> bytes:
     """Return the bytes before the first row."""
     return bytes([int_size]) + n_rows.to_bytes(int_size, "big") + n_addresses.to_bytes(int_size, "big")
@@ -175,3 +157,13 @@ def encode_rows(ids: Ids, first_index: int, places: Integers, int_size: int) -> 
     narrow = wide[:, :, 8 - int_size :].reshape(n, numbers.shape[1] * int_size)
     keys = np.frombuffer(ids.tobytes(), dtype=np.uint8).reshape(n, 16)
     return np.concatenate([keys, narrow], axis=1).tobytes()
+
+
+def are_in(ids: Ids, present: Ids) -> npt.NDArray[np.bool_]:
+    """Return for each of some ids whether it is among others, which are sorted."""
+    if not len(present):
+        return np.zeros(len(ids), dtype=bool)
+    places = np.searchsorted(present, ids)
+    places[places == len(present)] = 0
+    is_present: npt.NDArray[np.bool_] = present[places] == ids
+    return is_present

@@ -100,6 +100,23 @@ class _Places:
         return np.where(self.ids[rows] == ids, rows, -1)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What is kept of some quanta: millions of them shall fit into memory."""
+
+    tasks: npt.NDArray[np.int32]
+    """Number of the task of each quantum, shape (n,)."""
+
+    contents: npt.NDArray[np.bool_]
+    """Whether the graph holds log and metadata of each, shape (n, 2)."""
+
+    ids: addresses.Ids
+    """Ids of those that it holds, the metadata of each quantum before its log."""
+
+    coordinates: bytes
+    """Data coordinates of all quanta, with NUL in between, which no JSON has in it."""
+
+
 class BackedDatasets:
     """The datasets of one graph.
 
@@ -121,7 +138,8 @@ class BackedDatasets:
             )
             for task in graph.pipeline.tasks
         }
-        self._contents = np.zeros((0, 2), dtype=bool)
+        self._numbers = {label: number for number, label in enumerate(self._types)}
+        self._held: list[_Chunk] = []
 
     def dataset_types(self) -> list[str]:
         """Return the names of all types of logs, metadata and configs."""
@@ -144,29 +162,33 @@ class BackedDatasets:
         """
         self.configs()
         places = [self._places(LOG), self._places(METADATA)]
-        parts = []
         for chunk in self._chunks():
-            part = np.zeros((len(chunk), 2), dtype=bool)
+            contents = np.zeros((len(chunk), 2), dtype=bool)
+            ids = np.zeros((len(chunk), 2), addresses.ID_TYPE)
             for kind in (LOG, METADATA):
-                rows = [row for row, quantum in enumerate(chunk) if _is_produced(quantum, kind)]
-                ids = addresses.parse_ids([_output(chunk[row], kind) for row in rows])
-                part[rows, kind] = self._hold_something(kind, places[kind], ids)
-            parts.append(part)
-            yield [(quantum.task_label, bytes(quantum.data_coordinate)) for quantum in chunk]
-        self._contents = np.concatenate(parts) if parts else self._contents
+                rows = [row for row, quantum in enumerate(chunk) if self._can_hold(quantum, kind)]
+                ids[rows, kind] = some = addresses.parse_ids([_output(chunk[row], kind) for row in rows])
+                contents[rows, kind] = self._hold_something(kind, places[kind], some)
+            coordinates = [bytes(quantum.data_coordinate) for quantum in chunk]
+            tasks = np.array([self._numbers[quantum.task_label] for quantum in chunk], np.int32)
+            # Columns in the order of datasets.
+            held = ids[:, [METADATA, LOG]][contents[:, [METADATA, LOG]]]
+            self._held.append(_Chunk(tasks, contents, held, b"\0".join(coordinates)))
+            yield [(quantum.task_label, each) for quantum, each in zip(chunk, coordinates, strict=True)]
 
     def regular(self) -> Iterator[list[Backed]]:
         """Yield logs and metadata that the graph holds in lists, in the graph's order; after `examine`."""
-        begin = 0
-        for chunk in self._chunks():
+        names = list(self._types.values())
+        for chunk in self._held:
+            digits = iter(addresses.hex_digits(chunk.ids))
             datasets = []
-            for quantum, present in zip(chunk, self._contents[begin : begin + _CHUNK].tolist(), strict=True):
+            for task, contents, coordinate in zip(
+                chunk.tasks.tolist(), chunk.contents.tolist(), chunk.coordinates.split(b"\0"), strict=True
+            ):
                 for kind in (METADATA, LOG):
-                    name = self._types[quantum.task_label][kind]
-                    if present[kind] and name is not None:
-                        digits = _output(quantum, kind).replace("-", "").lower()
-                        datasets.append(Backed(digits, name, bytes(quantum.data_coordinate)))
-            begin += len(chunk)
+                    name = names[task][kind]
+                    if contents[kind] and name is not None:
+                        datasets.append(Backed(next(digits), name, coordinate))
             yield datasets
 
     def configs(self) -> list[Backed]:
@@ -216,6 +238,14 @@ class BackedDatasets:
             raise ValueError(f"its task {quantum.task_label!r} is not in the pipeline graph")
         return quantum
 
+    def _can_hold(self, quantum: _Quantum, kind: int) -> bool:
+        return bool(
+            quantum.attempts
+            and quantum.attempts[-1].status in _PRODUCED[kind]
+            and (quantum.outputs.log if kind == LOG else quantum.outputs.metadata)
+            and self._types[quantum.task_label][kind] is not None
+        )
+
     def _places(self, kind: int) -> _Places:
         """Read where the blocks are that tell of all datasets of a kind."""
         component = _COMPONENTS[kind]
@@ -249,14 +279,6 @@ def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     whole = np.concatenate(parts)
     parts.clear()
     return whole
-
-
-def _is_produced(quantum: _Quantum, kind: int) -> bool:
-    return bool(
-        quantum.attempts
-        and quantum.attempts[-1].status in _PRODUCED[kind]
-        and (quantum.outputs.log if kind == LOG else quantum.outputs.metadata)
-    )
 
 
 def _output(quantum: _Quantum, kind: int) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,13 @@ class Codec:
             return self._decompressor.decompress(frame)
         except (zstandard.ZstdError, MemoryError) as exc:
             # A damaged header can ask for any amount of memory.
-            raise ValueError(f"damaged Zstandard frame ({exc})") from exc
+            problem = "it asks for too much memory" if isinstance(exc, MemoryError) else exc
+            raise ValueError(f"damaged Zstandard frame ({problem})") from exc
 
-    def stream(self, frame: bytes, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+    def stream(self, frame: IO[bytes], chunk_size: int = 1 << 20) -> Iterator[bytes]:
         """Yield the content of one frame in pieces of about ``chunk_size`` bytes."""
         try:
-            with self._decompressor.stream_reader(frame) as reader:
+            with self._decompressor.stream_reader(frame, read_size=chunk_size) as reader:
                 while chunk := reader.read(chunk_size):
                     yield chunk
         except zstandard.ZstdError as exc:

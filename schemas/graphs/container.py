@@ -1,13 +1,14 @@
 """The `.qg` container: a zip archive of stored members (quantum-graph-format.md section 1)."""
 
 import hashlib
+import io
 import pathlib
 import struct
 import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, Any, Self, cast
 
 from aggregator.schemas.graphs import blocks
 from aggregator.storage import errors, local_files, opening, random_access, uris
@@ -198,9 +199,30 @@ class Container:
         """Yield the JSON document of a single-block component in pieces."""
         member = single(name)
         try:
-            yield from self.codec.stream(self.read(member))
+            with io.BufferedReader(_Member(self, member)) as stream:
+                yield from self.codec.stream(stream)
         except ValueError as exc:
             raise errors.FormatError(self.path, member, str(exc)) from exc
+
+
+class _Member(io.RawIOBase):
+    """A member as a stream: no more than a part is in memory, unless the archive has it compressed."""
+
+    def __init__(self, source: Container, member: str) -> None:
+        self._source = source
+        self._member = member
+        self._position = 0
+        self._size = source.size(member)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        n = min(len(view), self._size - self._position)
+        view[:n] = self._source.read(self._member, self._position, n)
+        self._position += n
+        return n
 
 
 def _place(info: zipfile.ZipInfo) -> tuple[int, int]:

@@ -136,7 +136,7 @@ def parse_header(data: bytes, path: str, graph_type: str) -> Header:
     """
     try:
         header = msgspec.json.decode(data, type=Header)
-    except (ValueError, msgspec.MsgspecError) as exc:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
         raise errors.FormatError(path, "header", str(exc)) from exc
     if header.graph_type != graph_type:
         raise errors.RefusedError(
@@ -155,7 +155,7 @@ def parse_pipeline(data: bytes, path: str) -> Pipeline:
     """Return tasks and dataset types of a pipeline graph."""
     try:
         graph = msgspec.json.decode(data, type=_PipelineGraph)
-    except (ValueError, msgspec.MsgspecError) as exc:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
         raise errors.FormatError(path, "pipeline_graph", str(exc)) from exc
     if graph.dimensions is None:
         raise errors.RefusedError(f"{path}: its pipeline graph is not resolved (no dimension universe)")

@@ -7,7 +7,7 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aggregator.schemas.graphs import addresses, blocks, container, json_stream, pipeline
+from aggregator.schemas.graphs import address_file, addresses, blocks, container, json_stream, pipeline
 from aggregator.storage import errors, random_access
 
 _BLOCKS = "quantum_datasets.mb"
@@ -103,21 +103,29 @@ class PredictedGraph:
 
     def address_table(self) -> addresses.AddressTable:
         """Return the table of all regular quanta, sorted by id."""
-        data = self._container.read(_ADDRESSES)
-        table = addresses.parse(data, self.path, _ADDRESSES, 1)
-        if table.int_size != self.header.int_size:
-            raise errors.FormatError(self.path, _ADDRESSES, "int_size differs from the header's")
+        file = address_file.AddressFile(self._container, _ADDRESSES, 1, self.header.int_size)
+        table = file.table(with_index=self.header.version == 0)
         if len(table.ids) != self.header.n_quanta:
             raise errors.FormatError(
                 self.path, _ADDRESSES, f"has {len(table.ids)} quanta, the header says {self.header.n_quanta}"
             )
         return table
 
+    @property
+    def dictionary(self) -> bytes:
+        """Compression dictionary of all blocks; empty if there is none."""
+        return self._container.codec.dictionary
+
+    @property
+    def init_quanta_json(self) -> bytes:
+        """The JSON document of the init quanta, decoded from its block."""
+        return self._container.read_block("init_quanta")
+
     def init_quanta(self) -> list[Quantum]:
         """Return the init quanta, the producer of `packages` (if there is one) included."""
         try:
-            return _quanta_decoder.decode(self._container.read_block("init_quanta"))
-        except (ValueError, msgspec.MsgspecError) as exc:
+            return _quanta_decoder.decode(self.init_quanta_json)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
             raise errors.FormatError(self.path, container.single("init_quanta"), str(exc)) from exc
 
     def read_quanta(
@@ -148,43 +156,58 @@ class PredictedGraph:
         else:
             yield from self._read_quanta(offsets, sizes, False)
 
+    def read_quantum(self, offset: int, size: int) -> Quantum:
+        """Return the predicted quantum at an address in bytes.
+
+        Raises
+        ------
+        FormatError
+            If its block is damaged.
+        """
+        return self._decoded(self._container.read(_BLOCKS, offset, size), offset)[0]
+
     def _read_quanta(
         self, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], contiguous: bool
     ) -> Iterator[tuple[Quantum, bytes]]:
-        int_size = self.header.int_size
         start = int(offsets[0]) if len(offsets) else 0
         buffer = self._container.read(_BLOCKS, start, int(sizes.sum())) if contiguous else b""
         for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
-            try:
-                if contiguous:
-                    block = buffer[offset - start : offset - start + size]
-                else:
-                    block = self._container.read(_BLOCKS, offset, size)
-                payload = blocks.payload_at(block, 0, size, int_size)
-                document = self._container.codec.decompress(payload)
-                yield _quantum_decoder.decode(document), document
-            except (ValueError, msgspec.MsgspecError) as exc:
-                raise errors.FormatError(
-                    self.path, _BLOCKS, f"block at offset {offset}: {exc}; build the graph again"
-                ) from exc
+            if contiguous:
+                block = buffer[offset - start : offset - start + size]
+            else:
+                block = self._container.read(_BLOCKS, offset, size)
+            yield self._decoded(block, offset)
+
+    def _decoded(self, block: bytes, offset: int) -> tuple[Quantum, bytes]:
+        try:
+            payload = blocks.payload_at(block, 0, len(block), self.header.int_size)
+            document = self._container.codec.decompress(payload)
+            return _quantum_decoder.decode(document), document
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise errors.FormatError(
+                self.path, _BLOCKS, f"block at offset {offset}: {exc}; build the graph again"
+            ) from exc
 
     def edges(self, table: addresses.AddressTable) -> npt.NDArray[np.int32]:
-        """Return the edges between regular quanta.
+        """Return the edges between regular quanta, all that `edge_pieces` yields."""
+        return np.concatenate([np.empty((0, 2), dtype=np.int32), *self.edge_pieces(table)])
+
+    def edge_pieces(self, table: addresses.AddressTable) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the edges between regular quanta in pieces.
 
         Parameters
         ----------
         table
             The graph's address table.
 
-        Returns
-        -------
+        Yields
+        ------
         edges
             Rows of `table` of (producer, consumer), shape (n, 2).
         """
         member = container.single("thin_graph")
         integers = self.header.version == 0
         by_index = np.argsort(table.index) if integers else None
-        pieces = []
         try:
             for ends in json_stream.edge_pairs(self._container.stream_block("thin_graph"), integers):
                 if by_index is not None:
@@ -195,10 +218,9 @@ class PredictedGraph:
                     all_there = len(table.ids) and (table.ids[rows] == ends).all()
                 if not all_there:
                     raise ValueError("an edge names a quantum that is not in the graph")
-                pieces.append(rows.astype(np.int32).reshape(-1, 2))
+                yield rows.astype(np.int32).reshape(-1, 2)
         except (ValueError, IndexError) as exc:
             raise errors.FormatError(self.path, member, str(exc)) from exc
-        return np.concatenate(pieces) if pieces else np.empty((0, 2), dtype=np.int32)
 
     def dimension_rows(self, elements: set[str]) -> Iterator[tuple[str, list[Any]]]:
         """Yield (element, row) of the dimension records of some elements (section 6.3)."""
@@ -207,7 +229,7 @@ class PredictedGraph:
             for element, row in json_stream.table_rows(self._container.stream_block("dimension_data")):
                 if element in elements:
                     yield element, msgspec.json.decode(row)
-        except (ValueError, msgspec.MsgspecError) as exc:
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
             raise errors.FormatError(self.path, member, str(exc)) from exc
 
     def identity(self, table: addresses.AddressTable) -> str:
@@ -215,7 +237,7 @@ class PredictedGraph:
         state = hashlib.blake2b(digest_size=16)
         document = msgspec.json.decode(self._header_json)
         state.update(msgspec.json.encode(document, order="sorted"))
-        state.update(table.ids.tobytes())
+        state.update(table.ids.view(np.uint8).data)
         for quantum in self.init_quanta():
             state.update(quantum.quantum_id.encode())
         return state.hexdigest()

@@ -1,5 +1,6 @@
 """Provenance quantum graphs, read in parts (quantum-graph-format.md sections 4, 5, 7 and 8)."""
 
+import functools
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
@@ -12,6 +13,7 @@ from aggregator.schemas.graphs import (
     blocks,
     container,
     nodes,
+    origins,
     pipeline,
     reading_time,
 )
@@ -89,6 +91,20 @@ class ProvenanceGraph:
     def read_since(self) -> int | None:
         """Nanoseconds since 1970 before which none of its files was read, if it says so."""
         return reading_time.decode(self._container.comment)
+
+    @property
+    def archive(self) -> container.Container:
+        """The archive itself."""
+        return self._container
+
+    @functools.cached_property
+    def origins(self) -> tuple[origins.Origin, ...]:
+        """What it was before it came here, the oldest transfer first; nothing if it was made here."""
+        return origins.read(self._container)
+
+    def documents(self, component: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (offset, size, JSON) of all blocks of a component, in file order."""
+        return self._walk(component, bytes)
 
     def quanta(self) -> Iterator[nodes.Quantum]:
         """Yield all regular quanta, in file order."""
@@ -201,9 +217,33 @@ class ProvenanceGraph:
         """
         return self._block(nodes.METADATA, node_id, nodes.decode_metadata)
 
+    def document(self, component: int, node_id: str) -> bytes | None:
+        """Return the JSON of a node's block, or nothing if it has none.
+
+        Parameters
+        ----------
+        component
+            Position in `nodes.COMPONENTS`.
+        node_id
+            Id of the node.
+
+        Raises
+        ------
+        RefusedError
+            If the graph has no such node.
+        """
+        return self._block(component, node_id, bytes)
+
     def address_rows(self) -> Iterator[addresses.AddressTable]:
         """Yield the rows of all nodes in parts, sorted by id."""
         return self._address_file().tables()
+
+    def holds_some(self, quanta: addresses.Ids) -> bool:
+        """Return whether any of some quanta, sorted by id, is in the graph."""
+        return any(
+            addresses.are_in(table.ids[table.sizes[:, nodes.QUANTA] > 0], quanta).any()
+            for table in self.address_rows()
+        )
 
     def read_blocks(
         self,

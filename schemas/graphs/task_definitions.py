@@ -79,7 +79,7 @@ def parse(data: bytes, path: str) -> dict[str, TaskDefinition]:
     """
     try:
         graph = msgspec.json.decode(data, type=_Pipeline)
-    except (ValueError, msgspec.MsgspecError) as exc:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
         raise errors.FormatError(path, "pipeline_graph", str(exc)) from exc
     return {
         label: TaskDefinition(

@@ -193,7 +193,8 @@ class EndingWorkers:
     def kill(self, engine: Any, worker: engine_module.Worker, number: int) -> None:
         raise NotImplementedError
 
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+    # No SIGSEGV: pytest would have the worker print its stacks.
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
     def test_a_killed_worker_is_named_once_with_its_signal(
         self, engine: engine_module.Engine, start: Any, number: int
     ) -> None:
@@ -214,6 +215,22 @@ class EndingWorkers:
         assert outcomes.value(other, answer) == "c"
         assert engine.wait(0.05) == []
         assert list(victim.outstanding) == ["message b"]
+
+    def test_a_worker_that_is_killed_is_told_of_once(self, engine: engine_module.Engine, start: Any) -> None:
+        victim, other = start("victim"), start("other")
+        for worker in (victim, other):
+            worker.send("a", "")
+        collect(engine, 2)
+        victim.send(("sleep", 1000 if victim.pid != os.getpid() else 0), "a long one")
+        victim.kill()
+        [(gone, outcome)] = collect(engine, 1)
+        assert gone is victim
+        assert outcome == outcomes.Killed(signal.SIGKILL)
+        assert list(victim.outstanding) == ["a long one"]
+        assert engine.wait(0.05) == []
+        other.send("b", "")
+        [(_, answer)] = collect(engine, 1)
+        assert outcomes.value(other, answer) == "b"
 
 
 class TestInProcess(Conformance):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 import pathlib
 import pickle
@@ -17,6 +18,9 @@ from aggregator.storage import (
     in_flight,
     local_files,
     local_store,
+    local_transfers,
+    object_clients,
+    object_store,
     opening,
     stores,
     testing,
@@ -38,6 +42,10 @@ KEYS = [
 """Keys as templates can make them; the last one has 899 bytes."""
 
 
+LARGE = 18 << 20
+"""Size of a file that is written in parts."""
+
+
 def nothing() -> None:
     """Do nothing."""
 
@@ -49,6 +57,15 @@ class StoreSuite:
 
     impossible = ""
     """Characters in names that the server of these tests does not take."""
+
+    page = 50
+    """Keys that one answer or request can have, where there is such a limit; elsewhere, what is many."""
+
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(object_store, "_PART", 6 << 20)
+        monkeypatch.setattr(object_store, "_MOST_AT_ONCE", 12 << 20)
+        monkeypatch.setattr(local_transfers, "_COPIED_AT_ONCE", 6 << 20)
 
     @pytest.fixture
     def fill(self, store: stores.Store) -> Callable[[Iterable[str]], None]:
@@ -77,6 +94,12 @@ class StoreSuite:
         assert content.mark.tag
         assert list(store.list("")) == [(key, content.mark)]
 
+    @pytest.mark.parametrize("key", KEYS)
+    def test_keys_and_locations(self, store: stores.Store, key: str) -> None:
+        assert store.key_of(store.location(key)) == key
+        assert store.key_of(f"/elsewhere{store.location('')}{key}") is None
+        assert store.key_of(f"memory://elsewhere/{key}") is None
+
     def test_neighbours_are_told_apart(self, store: stores.Store) -> None:
         keys = [key for key in KEYS if not set(self.impossible) & set(key)]
         for key in keys:
@@ -87,6 +110,23 @@ class StoreSuite:
             assert content.data == key.encode()
         assert store.delete_many(keys[:3]).n_deleted == 3
         assert [key for key, _ in store.list("")] == sorted(keys[3:], key=str.encode)
+
+    def test_tags_of_directories(self, store: stores.Store) -> None:
+        directories = ["run/a/1", "run/a/2", "run/b/1"]
+        states = [store.directory_tags(directories)]
+        for key, content in (
+            ("run/a/1/x", b"1"),
+            ("run/a/1/x", b"22"),
+            ("run/a/1/y", b"1"),
+            ("run/b/1/z", b"1"),
+        ):
+            store.write(key, content, overwrite=True)
+            states.append(store.directory_tags(directories))
+            # The clock of a file system may tick a hundred times a second.
+            time.sleep(0.02)
+            assert store.directory_tags(directories) == states[-1]
+        for before, after in itertools.pairwise(states):
+            assert sum(before.get(name) != tag for name, tag in after.items()) == 1
 
     def test_an_empty_object(self, store: stores.Store) -> None:
         store.write("a/empty", b"", overwrite=False)
@@ -178,7 +218,7 @@ class StoreSuite:
                 assert list(store.marks(keys, requests)) == looks
 
     def test_a_list_over_pages(self, store: stores.Store, fill: Callable[[Iterable[str]], None]) -> None:
-        keys = [f"run/{i % 7}/{i}" for i in range(2500)]
+        keys = [f"run/{i % 7}/{i}" for i in range(2 * self.page + self.page // 2)]
         fill(keys)
         store.write("runner", b"", overwrite=False)
         listed = list(store.list("run/"))
@@ -199,11 +239,12 @@ class StoreSuite:
         assert list(store.list("missing/")) == []
 
     def test_deleting_many(self, store: stores.Store, fill: Callable[[Iterable[str]], None]) -> None:
-        keys = [f"many/{i}" for i in range(1200)]
+        n_deleted = self.page + 10
+        keys = [f"many/{i}" for i in range(n_deleted + 10)]
         fill(keys)
-        done = store.delete_many([*keys[:1100], "many/missing", "no/directory"])
-        assert (done.n_deleted, done.changed, done.failures) == (1100, [], [])
-        assert [key for key, _ in store.list("")] == sorted(keys[1100:])
+        done = store.delete_many([*keys[:n_deleted], "many/missing", "no/directory"])
+        assert (done.n_deleted, done.changed, done.failures) == (n_deleted, [], [])
+        assert [key for key, _ in store.list("")] == sorted(keys[n_deleted:])
         assert store.delete_many([]).n_deleted == 0
 
     def test_deleting_only_what_is_old(self, store: stores.Store) -> None:
@@ -225,6 +266,14 @@ class StoreSuite:
         assert store.prune("type", nothing) == (2 if store.has_directories else 0, 0, [])
         assert store.prune("missing", nothing) == (0, 0, [])
         assert [key for key, _ in store.list("")] == ["other/3"]
+
+    def test_removing_directories_that_are_empty(self, store: stores.Store) -> None:
+        for key in ("type/a/1", "type/b/2"):
+            store.write(key, b"", overwrite=False)
+        store.delete_many(["type/a/1"])
+        removed = ["type/a"] if store.has_directories else []
+        assert list(store.remove_directories(["type/a", "type/b", "type", "missing"])) == removed
+        assert [key for key, _ in store.list("")] == ["type/b/2"]
 
     @pytest.mark.parametrize("mode", ["auto", "copy", "move"])
     def test_adopting_a_file(self, store: stores.Store, tmp_path: pathlib.Path, mode: str) -> None:
@@ -256,7 +305,7 @@ class StoreSuite:
         with pytest.raises(OSError, match="graph"):
             store.make_durable("graph")
 
-    @pytest.mark.parametrize("size", [0, 7, 80 << 20])
+    @pytest.mark.parametrize("size", [0, 7, LARGE])
     def test_publishing_a_file(self, store: stores.Store, tmp_path: pathlib.Path, size: int) -> None:
         store.write("some/graph", b"old", overwrite=False)
         workplace = store.workplace("some/graph", str(tmp_path))
@@ -278,7 +327,7 @@ class StoreSuite:
         assert not source.exists()
         assert [key for key, _ in store.list("")] == ["some/graph"]
 
-    @pytest.mark.parametrize("size", [7, 80 << 20])
+    @pytest.mark.parametrize("size", [7, LARGE])
     @pytest.mark.parametrize("before", [None, b"old"])
     def test_publishing_is_refused_at_the_last_moment(
         self, store: stores.Store, tmp_path: pathlib.Path, size: int, before: bytes | None
@@ -396,7 +445,7 @@ class TestLocalStore(StoreSuite):
         def fail(*_: object) -> None:
             raise OSError(5, "Input/output error")
 
-        for function in ("open", "stat", "scandir"):
+        for function in ("open", "stat", "lstat", "scandir"):
             monkeypatch.setattr(os, function, fail)
         for look in (
             lambda: store.read("a"),
@@ -505,6 +554,7 @@ class TestS3Store(StoreSuite):
 
     # The server of these tests looks whether there is an object and writes it in two steps.
     writers_at_once = 1
+    page = 1000
 
     @pytest.fixture
     def bucket(self, s3: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -571,8 +621,8 @@ class TestS3Store(StoreSuite):
     ) -> None:
         keys = [f"d{i % 10}/é {i}" for i in range(2000)]
         plain = opening.open_store(f"s3://{bucket}/repo")
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: plain.write(key, b"", overwrite=False), keys))
+        for key in keys:
+            s3.put(bucket, f"repo/{key}", b"")
         with object_servers.FaultyServer(s3, lambda method, path: 0) as counting:
             monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_count", counting.url)
             store = opening.open_store(f"s3://count@{bucket}/repo")
@@ -582,10 +632,11 @@ class TestS3Store(StoreSuite):
             assert counting.n_requests - before <= 4
         assert [key for key, _ in plain.list("")] == sorted(keys, key=str.encode)[1000:]
 
-    def test_few_are_deleted_among_many(self, store: stores.Store) -> None:
+    def test_few_are_deleted_among_many(
+        self, store: stores.Store, fill: Callable[[Iterable[str]], None]
+    ) -> None:
         keys = [f"d/{i:04}" for i in range(1500)]
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: store.write(key, b"", overwrite=False), keys))
+        fill(keys)
         done = store.delete_many([*keys[::60], "d/1499a", "d/0000a"])
         assert (done.n_deleted, done.failures) == (25, [])
         assert [key for key, _ in store.list("")] == [key for i, key in enumerate(keys) if i % 60]
@@ -594,6 +645,56 @@ class TestS3Store(StoreSuite):
         for mode in ("link", "symlink", "hardlink", "relsymlink"):
             with pytest.raises(errors.RefusedError, match="copy or move"):
                 store.check_adoption("/a", "b", mode)
+
+
+class TestGoogleStore(StoreSuite):
+    """Objects of a server that looks like Google's."""
+
+    writers_at_once = 1
+
+    @pytest.fixture
+    def google(self, s3: object_servers.S3Server) -> Iterator[object_servers.GoogleServer]:
+        with object_servers.GoogleServer(s3, lambda method, path: 0) as server:
+            yield server
+
+    @pytest.fixture
+    def bucket(
+        self,
+        s3: object_servers.S3Server,
+        google: object_servers.GoogleServer,
+        tmp_path_factory: pytest.TempPathFactory,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> str:
+        for name, value in google.environment(tmp_path_factory.mktemp("google")).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setitem(object_clients._CLIENT, "allow_http", True)
+        return s3.new_bucket()
+
+    @pytest.fixture
+    def store(self, bucket: str) -> stores.Store:
+        return opening.open_store(f"gs://{bucket}/repo a")
+
+    @pytest.fixture
+    def fill(self, s3: object_servers.S3Server, bucket: str) -> Callable[[Iterable[str]], None]:
+        def write(keys: Iterable[str]) -> None:
+            for key in keys:
+                s3.put(bucket, f"repo a/{key}", key.encode())
+
+        return write
+
+    def test_locations(self, store: stores.Store, bucket: str) -> None:
+        assert store.location("d#e/f g.json") == f"gs://{bucket}/repo%20a/d%23e/f%20g.json"
+
+    def test_a_missing_bucket_is_refused(self, bucket: str) -> None:
+        store = opening.open_store("gs://no-such-bucket/repo")
+        for look in (lambda: store.read("a"), lambda: store.mark("a"), lambda: list(store.list(""))):
+            with pytest.raises(errors.RefusedError, match="no such bucket"):
+                look()
+
+    def test_without_credentials(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+        with pytest.raises(errors.RefusedError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+            opening.open_store(f"gs://{bucket}/without").read("a")
 
 
 @pytest.fixture(scope="module")

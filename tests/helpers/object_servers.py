@@ -7,6 +7,7 @@ import dataclasses
 import http.client
 import http.server
 import itertools
+import json
 import logging
 import os
 import pathlib
@@ -29,6 +30,9 @@ KEY, SECRET = "AKIDEXAMPLE", "secret/with+odd=characters"
 
 CUT = -1
 """In place of a status: the body ends too early."""
+
+DROPPED = -2
+"""In place of a status: the connection ends without an answer."""
 
 _NUMBERS = itertools.count()
 """Numbers of buckets: all servers of a process have the same ones, with what was left in them before."""
@@ -122,11 +126,13 @@ class FaultyServer:
     server
         The server behind it.
     fault
-        Is told method and path of each request; returns a status to answer with instead, `CUT` for a body
-        that is cut off, or 0.
+        Is told method and path of each request; returns a status to answer with instead, `CUT`, `DROPPED`, or
+        0.
+    port
+        Where it listens; by default anywhere.
     """
 
-    def __init__(self, server: S3Server, fault: Callable[[str, str], int]) -> None:
+    def __init__(self, server: S3Server, fault: Callable[[str, str], int], port: int = 0) -> None:
         self._behind = urllib.parse.urlsplit(server.url).netloc
         self._fault = fault
         self.delay = 0.0
@@ -148,9 +154,11 @@ class FaultyServer:
             def log_message(self, *_: Any) -> None:
                 """Log nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        """Where it listens."""
+        self.url = f"http://127.0.0.1:{self.port}"
         """Its endpoint."""
 
     def __enter__(self) -> Self:
@@ -166,13 +174,17 @@ class FaultyServer:
         time.sleep(self.delay)
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         fault = self._fault(handler.command, urllib.parse.unquote(handler.path))
+        if fault == DROPPED:
+            handler.close_connection = True
+            return
         if fault > 0:
             handler.send_response(fault)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
         connection = http.client.HTTPConnection(self._behind)
-        connection.request(handler.command, handler.path, body, dict(handler.headers.items()))
+        path, headers = self._translated(handler.path, dict(handler.headers.items()))
+        connection.request(handler.command, path, body, headers)
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
@@ -189,3 +201,36 @@ class FaultyServer:
             handler.close_connection = True
         elif handler.command != "HEAD":
             handler.wfile.write(data)
+
+    def _translated(self, path: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Return path and headers of a request as the server behind it knows them."""
+        return path, headers
+
+
+class GoogleServer(FaultyServer):
+    """Looks like Google's cloud storage: the objects are those of an S3 server, whose dialect is similar."""
+
+    _SIGNED = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request, Signature=0"
+
+    def environment(self, directory: pathlib.Path) -> dict[str, str]:
+        """Return variables with which the product reaches it; credentials are written to a directory."""
+        credentials = directory / "google.json"
+        user = ("client_id", "client_secret", "refresh_token")
+        credentials.write_text(json.dumps({"type": "authorized_user"} | dict.fromkeys(user, SECRET)))
+        return {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
+            "GOOGLE_BASE_URL": self.url,
+            "GOOGLE_BEARER_TOKEN": SECRET,
+        }
+
+    def _translated(self, path: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        if headers.pop("authorization", "") != f"Bearer {SECRET}":
+            return "/", {}
+        names = {"x-goog-copy-source": "x-amz-copy-source", "x-goog-if-generation-match": "If-None-Match"}
+        renamed = {names.get(name.lower(), name): value for name, value in headers.items()}
+        if "If-None-Match" in renamed:
+            # No generation is zero: there must be no object.
+            renamed["If-None-Match"] = "*"
+        key, mark, query = path.partition("?")
+        key = urllib.parse.quote(urllib.parse.unquote(key), safe="/~")
+        return f"{key}{mark}{query}", renamed | {"Authorization": self._SIGNED}

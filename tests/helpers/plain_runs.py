@@ -49,6 +49,10 @@ class PlainRun:
 
         _rewrite(self.graph, change)
 
+    def lose_class(self, label: str) -> None:
+        """Let the class of a task be one that can't be imported."""
+        _rewrite(self.graph, lambda document: document["tasks"][label].update(task_class="nowhere.Task"))
+
     def quanta(self) -> list[readiness.QuantumData]:
         """Return all quanta."""
         with graph_context.GraphContext(str(self.graph), str(self.root)) as context:

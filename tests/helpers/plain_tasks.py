@@ -49,9 +49,13 @@ class ToldTask:
             mode = mode.removeprefix("later ")
             while len(list(pathlib.Path(told["marks"]).iterdir())) < 2:
                 time.sleep(0.01)
+        if mode.startswith("await "):
+            mode, path = mode.removeprefix("await ").split(" ", 1)
+            while not pathlib.Path(path).exists():
+                time.sleep(0.01)
         if mode != "fail":
             for _, refs in outputs:
-                butler.put({"id": str(refs.id)}, refs)
+                butler.put({"id": str(refs.id), **({"by": os.getpid()} if mode == "sign" else {})}, refs)
         self._do(mode)
 
     def _do(self, mode: str) -> None:
@@ -66,8 +70,20 @@ class ToldTask:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill with child":
                 # It inherits everything, the worker's end of its pipe too.
-                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], close_fds=False)
+                command = [sys.executable, "-c", "import time; time.sleep(30)", self.config["told"]]
+                subprocess.Popen(command, close_fds=False)
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "fork":
+                if os.fork() == 0:
+                    raise ValueError("nobody is to hear of this")
+                os.wait()
+            case "upset":
+                os.chdir("/")
+                os.umask(0o777)
+                logging.disable(logging.CRITICAL)
+                logging.basicConfig(level=logging.CRITICAL, force=True)
+                # Only results of the command are to be there.
+                print("a task's own words", flush=True)
             case "exit":
                 os._exit(9)
             case "sysexit":

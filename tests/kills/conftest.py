@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import kills
+from tests.helpers import divided_runs, kills, sharing
 from tests.helpers.oracle import runs
 
 
@@ -17,3 +17,14 @@ def undisturbed(oracle_run: runs.OracleRun, tmp_path_factory: pytest.TempPathFac
     case = kills.Case(runs.copy_run(oracle_run, directory / "repo"), directory / "out.qg")
     case.finish()
     return case.content()
+
+
+@pytest.fixture(scope="session")
+def divided_run(tmp_path_factory: pytest.TempPathFactory) -> divided_runs.DividedRun:
+    return sharing.made_once(tmp_path_factory, "divided", divided_runs.make)
+
+
+@pytest.fixture
+def expected(divided_run: divided_runs.DividedRun) -> dict[str, bytes]:
+    """Return what a local aggregation makes of the divided run."""
+    return divided_run.expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -14,7 +15,7 @@ import pytest
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import errors, fault_points, partial_files
 
-from tests.helpers import kills, samples
+from tests.helpers import kills, samples, thinning
 
 
 def content(path: pathlib.Path) -> dict[str, tuple[str, str]]:
@@ -24,9 +25,11 @@ def content(path: pathlib.Path) -> dict[str, tuple[str, str]]:
         return {i: (repr(graph.logs(i)), repr(graph.metadata(i))) for i in ids}
 
 
+STEPS = list(itertools.product(["logs", "copy", "assembly", "output", "renamed"], [False, True]))
+
+
 @pytest.mark.ordering("G4", "W1", "W2")
-@pytest.mark.parametrize("point", ["logs", "copy", "assembly", "output", "renamed"])
-@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(("point", "is_killed"), thinning.thinned(STEPS, STEPS[::3]))
 def test_two_runs_with_one_output(
     sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, point: str, is_killed: bool
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import pty
@@ -24,7 +25,7 @@ from aggregator.storage import fault_points
 import aggregator
 from aggregator.console import interruption
 from aggregator.synthesis import campaign, parameters
-from tests.helpers import clocks, databases, kills
+from tests.helpers import clocks, databases, kills, thinning
 
 N_QUANTA = 60
 SCANNING = ["dictionary:1", "manifest:1", "quantum:5", "quantum:40", "rename.digest:2", "digest:1", "logs:2"]
@@ -32,6 +33,9 @@ WRITING = ["outputs:1", "inputs:1", "copy:1", "assembly:1"]
 COMMITTING = ["insert:1", "committed:1", "report:2", "ledger:2"]
 LAST = ["output:1", "renamed:1", "complete:1"]
 """At these, nothing is left to be stopped."""
+ONCE = ["manifest:1", "quantum:40", "rename.digest:2", "logs:2", "inputs:1", "insert:1", "committed:1"]
+TWICE = ["dictionary:1", "quantum:5", "digest:1", "outputs:1", "copy:1", "insert:1", "ledger:2", "renamed:1"]
+"""Where `make test` sends one signal, and two."""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +127,7 @@ def send(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("point", [*SCANNING, *WRITING, *COMMITTING])
+@pytest.mark.parametrize("point", thinning.thinned([*SCANNING, *WRITING, *COMMITTING], ONCE))
 def test_one_signal_ends_what_is_under_way(
     run: pathlib.Path, undisturbed: Any, send: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -150,7 +154,7 @@ def test_a_signal_when_all_is_done_changes_nothing(
     assert not (run / f"{campaign.GRAPH}.checkpoint").exists()
 
 
-@pytest.mark.parametrize("point", [*SCANNING, *WRITING, *COMMITTING, *LAST])
+@pytest.mark.parametrize("point", thinning.thinned([*SCANNING, *WRITING, *COMMITTING, *LAST], TWICE))
 def test_a_second_signal_ends_it_at_once(
     run: pathlib.Path, undisturbed: Any, send: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -166,8 +170,10 @@ def test_a_second_signal_ends_it_at_once(
     check(run, undisturbed)
 
 
-@pytest.mark.parametrize("n_signals", [1, 2])
-@pytest.mark.parametrize("place", range(5))
+PLACES = list(itertools.product(range(5), [1, 2]))
+
+
+@pytest.mark.parametrize(("place", "n_signals"), thinning.thinned(PLACES, PLACES[::3]))
 def test_signals_between_any_two_lines(
     run: pathlib.Path, undisturbed: Any, place: int, n_signals: int
 ) -> None:
@@ -269,8 +275,10 @@ def wait_while_busy(pid: int, checkpoint: pathlib.Path) -> None:
         before, now = now, sum(process.cpu_times())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("n_signals", [1, 2])
+LAST_WORDS = list(itertools.product([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], [1, 2]))
+
+
+@pytest.mark.parametrize(("number", "n_signals"), thinning.thinned(LAST_WORDS, LAST_WORDS[::3]))
 def test_signals_while_a_complete_run_prints_its_last_words(
     run: pathlib.Path, undisturbed: Any, tmp_path: pathlib.Path, number: signal.Signals, n_signals: int
 ) -> None:
@@ -351,3 +359,47 @@ def test_a_synthesis_stops_and_goes_on(tmp_path: pathlib.Path, send: Any, templa
     campaign.synthesize(str(root), asked, interactive_status=False)
     made, expected = ({str(p.relative_to(r)) for p in r.rglob("*") if p.is_file()} for r in (root, template))
     assert made == expected
+
+
+_FIRST_WORKER = """
+import signal, sys
+from aggregator.workers.engines import launch, processes
+
+process = launch.Process(processes.serve, [None], [])
+for line in open(f"/proc/{process.pid}/status"):
+    if line.startswith(("SigBlk", "SigIgn")):
+        print(int(line.split()[1], 16))
+process.kill()
+"""
+
+
+def test_the_first_worker_is_deaf_to_the_terminal_from_its_start() -> None:
+    # A new interpreter, which takes long: Python itself ends by a signal then, with a traceback.
+    done = subprocess.run([sys.executable, "-c", _FIRST_WORKER], capture_output=True, text=True, check=True)
+    blocked, ignored = map(int, done.stdout.split())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert (blocked | ignored) >> (number - 1) & 1, number.name
+
+
+@pytest.mark.parametrize("module", ["click", "msgspec", "sqlalchemy"])
+def test_a_signal_while_modules_are_imported_ends_a_command_in_a_line(
+    run: pathlib.Path, tmp_path: pathlib.Path, module: str
+) -> None:
+    """Of the command line, and of what the command needs."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / f"{module}.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'there')!r}).touch()\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(tmp_path / "slow"), str(pathlib.Path(__file__).parents[2])])
+    with subprocess.Popen(
+        [sys.executable, "-m", "aggregator", "run", str(run / campaign.GRAPH), str(run)],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "there").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=20)
+    assert (running.returncode, "Traceback" in told, "interrupted" in told) == (130, False, True), told

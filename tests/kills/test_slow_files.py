@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import signal
 from typing import Any
 
 import pytest
 
-from tests.helpers import kills
+from tests.helpers import kills, thinning
 from tests.helpers.oracle import runs
 
 
@@ -18,9 +19,12 @@ def case(oracle_run: runs.OracleRun, tmp_path: pathlib.Path) -> kills.Case:
     return kills.Case(copy, tmp_path / "out.qg", ("--requests", "32"))
 
 
-@pytest.mark.parametrize("point", ["quantum:1", "quantum:100", "digest:2"])
-@pytest.mark.parametrize("n_processes", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+STOPS = list(
+    itertools.product(["quantum:1", "quantum:100", "digest:2"], [1, 2], [signal.SIGKILL, signal.SIGINT])
+)
+
+
+@pytest.mark.parametrize(("point", "n_processes", "number"), thinning.thinned(STOPS, STOPS[::5]))
 def test_stopped_and_started_again(
     case: kills.Case,
     undisturbed: Any,

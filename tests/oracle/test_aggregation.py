@@ -99,11 +99,14 @@ ALL_THE_SAME: list[dict[str, Any]] = [
     {"zstd_dict_size": 2048, "zstd_dict_n_inputs": 40},
     {"ingest_batch_size": 10},
     {"zstd_level": 10},
+    {"n_processes": 1, "zstd_dict_size": 0, "ingest_batch_size": 10},
+    {"n_processes": 2, "zstd_dict_size": 2048, "zstd_dict_n_inputs": 40},
+    {"n_processes": 3, "zstd_level": 10, "defensive_ingest": True},
 ]
-"""Options that change nothing in what comes of it."""
+"""Options that change nothing in what comes of it, one by one, and all in three runs."""
 
 
-@pytest.mark.parametrize("config", ALL_THE_SAME, ids=names)
+@pytest.mark.parametrize("config", thinning.thinned(ALL_THE_SAME, ALL_THE_SAME[-3:]), ids=names)
 def test_defaults(
     reference_result: fixtures.Aggregated,
     oracle_run: runs.OracleRun,
@@ -121,8 +124,17 @@ def test_defaults(
     assert not list(copy.root.glob("*.checkpoint"))
 
 
+IN_POSTGRESQL: list[dict[str, Any]] = [
+    {},
+    {"defensive_ingest": True},
+    {"ingest_batch_size": 10},
+    {"n_processes": 2},
+    {"n_processes": 2, "defensive_ingest": True, "ingest_batch_size": 10},
+]
+
+
 @pytest.mark.parametrize(
-    "config", [{}, {"defensive_ingest": True}, {"ingest_batch_size": 10}, {"n_processes": 2}], ids=names
+    "config", thinning.thinned(IN_POSTGRESQL, [IN_POSTGRESQL[0], IN_POSTGRESQL[-1]]), ids=names
 )
 def test_defaults_in_postgresql(
     postgresql_reference_result: fixtures.Aggregated,
@@ -267,7 +279,7 @@ def test_reference_ingests_and_reports_on_our_graph(
     # Without content there is no file to read a log from: the reference's own ingestion lists them, too.
     missing = [*run.marks["missing_files"], *run.marks["logs_without_content"]]
     # All of them are read in the tests of our own ingestion.
-    assert compare.butler_gets_everything(copy.root, copy.run, missing, step=7) > 1000
+    assert compare.butler_gets_everything(copy.root, copy.run, missing, step=29) > 1000
     # The run is closed now: files that the graph replaced would be taken for missing.
     with pytest.raises(aggregator.RefusedError, match="holds its provenance graph"):
         aggregate(copy)

@@ -7,13 +7,13 @@ import pathlib
 import pytest
 import yaml
 
-from tests.helpers import object_servers, small_runs
+from tests.helpers import object_servers, small_runs, thinning
 from tests.helpers.oracle import compare, reference
 
 pytest.importorskip("lsst.pipe.base")
 
 
-@pytest.mark.parametrize("profile", [False, True])
+@pytest.mark.parametrize("profile", thinning.thinned([False, True], [True]))
 def test_same_results(
     s3: object_servers.S3Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, profile: bool
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,11 @@ import astropy.table
 import pyarrow.parquet
 from aggregator.butler import limited_butler, private_database, quantum_backed_butler
 from aggregator.butler.formatting import dataset_provenance
-from aggregator.schemas import datastore_records
+from aggregator.schemas import datastore_records, zip_index
 from aggregator.schemas.execution import quantum_provenance
+from aggregator.storage import errors
 from lsst.daf.butler import DatasetProvenance, QuantumProvenanceData
+from lsst.daf.butler.datastores.file_datastore import retrieve_artifacts
 from lsst.daf.butler.tests import MetricsExample
 
 from tests.helpers.oracle import butlers
@@ -345,3 +348,82 @@ def _tables(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = {name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall()) for name in names}
     connection.close()
     return columns, rows
+
+
+def _index(path: pathlib.Path) -> dict[str, Any]:
+    """Return an index, as the reference reads it, without what may differ."""
+    index = retrieve_artifacts.ZipIndex.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    for name, each in index["artifact_map"].items():
+        del each["info"]["checksum"]
+        # The reference does not look at files of which it has no record.
+        assert each["info"].pop("file_size") in (-1, (path.parent / name).stat().st_size)
+    # Whether records are known of data IDs depends on where they come from.
+    del index["refs"]["dimension_records"]
+    return index
+
+
+@pytest.mark.parametrize("preserve_path", [True, False])
+def test_files_are_retrieved_with_the_same_index(
+    case: butlers.Case, tmp_path: pathlib.Path, preserve_path: bool
+) -> None:
+    refs = [case.raw, case.outputs["one"], case.outputs["two"]]
+    with case.tested() as tested:
+        for ref in refs[1:]:
+            tested.put({"v": 1}, case.ref(ref))
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    case.reference().retrieve_artifacts(refs, f"{theirs}/", transfer="copy", preserve_path=preserve_path)
+    with case.tested() as tested:
+        own = [case.ref(ref) for ref in refs]
+        paths = tested.retrieve_artifacts(own, f"{ours}/", transfer="copy", preserve_path=preserve_path)
+        assert _contents(ours) == _contents(theirs)
+        assert sorted(paths) == sorted(str(ours / name) for name in _contents(ours))
+        assert _index(ours / zip_index.NAME) == _index(theirs / zip_index.NAME)
+        with pytest.raises(FileExistsError):
+            tested.retrieve_artifacts(own, f"{ours}/", preserve_path=preserve_path)
+        tested.retrieve_artifacts(own, f"{ours}/", preserve_path=preserve_path, overwrite=True)
+        assert _contents(ours) == _contents(theirs)
+        for wrong in (f"{tmp_path}/missing", "s3://bucket/x/"):
+            with pytest.raises(ValueError, match="director"):
+                tested.retrieve_artifacts(own, wrong)
+        with pytest.raises(errors.RefusedError, match="a datastore"):
+            tested.retrieve_artifacts(own, f"{case.root}/here/")
+        with pytest.raises(ValueError, match="transfer must be one of"):
+            tested.retrieve_artifacts(own, f"{tmp_path}/x/", transfer="move")
+        with pytest.raises(FileNotFoundError):
+            tested.retrieve_artifacts([case.ref(case.outputs["array"])], f"{tmp_path}/x/")
+    assert not list(tmp_path.glob("x/*"))
+
+
+def test_an_archive_is_that_of_the_reference_which_ingests_it(
+    case: butlers.Case, tmp_path: pathlib.Path
+) -> None:
+    refs = [case.outputs["one"], case.outputs["two"]]
+    with case.tested() as tested:
+        for ref in refs:
+            tested.put({"v": ref.datasetType.name}, case.ref(ref))
+        path = tested.retrieve_artifacts_zip([case.ref(ref) for ref in refs], f"{tmp_path}/ours/")
+        with pytest.raises(FileExistsError):
+            tested.retrieve_artifacts_zip([case.ref(r) for r in refs], f"{tmp_path}/ours/", overwrite=False)
+        with pytest.raises(ValueError, match="no datasets"):
+            tested.retrieve_artifacts_zip([], f"{tmp_path}/ours/")
+    theirs = case.reference().retrieve_artifacts_zip(refs, f"{tmp_path}/theirs/")
+    assert [os.path.basename(path)] == os.listdir(tmp_path / "ours") == os.listdir(tmp_path / "theirs")
+    with zipfile.ZipFile(path) as first, zipfile.ZipFile(theirs.ospath) as second:
+        assert set(first.namelist()) == set(second.namelist())
+        for name in set(first.namelist()) - {zip_index.NAME}:
+            assert first.read(name) == second.read(name)
+    other = butlers.make(tmp_path / "other")
+    for ref in refs:
+        other.butler.registry.registerDatasetType(ref.datasetType)
+    other.butler.collections.register(butlers.RUN)
+    other.butler.ingest_zip(path)
+    assert [other.butler.get(ref) for ref in refs] == [{"v": ref.datasetType.name} for ref in refs]
+
+
+def _contents(directory: pathlib.Path) -> dict[str, bytes]:
+    """Return the files of a directory but for the index."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != zip_index.NAME
+    }

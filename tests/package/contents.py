@@ -22,7 +22,7 @@ def main(wheel: str, sdist: str) -> None:
         shipped = {member.name.partition("/")[2] for member in files if member.isfile()}
     if missing := sorted(tracked - shipped):
         sys.exit(f"{sdist}: lacks {', '.join(missing)}")
-    packages = ("aggregator", "butler", "execution", "schemas", "storage", "workers")
+    packages = ("aggregator", "butler", "execution", "schemas", "stages", "storage", "workers")
     sources = {name for name in tracked if name.partition("/")[0] in packages}
     expected = {name if name.startswith("aggregator/") else f"aggregator/{name}" for name in sources}
     if missing := sorted(expected - set(names)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -24,7 +25,7 @@ from click import testing
 
 import aggregator
 from aggregator.command_line import main
-from tests.helpers import kills
+from tests.helpers import kills, thinning
 from tests.helpers.oracle import compare, runs
 
 NOBODY = 65534
@@ -377,8 +378,11 @@ REFUSED: dict[str, tuple[Callable[[kills.Case], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "n_processes"),
+    # They are refused before there are other processes.
+    thinning.thinned(itertools.product(REFUSED, [1, 2]), [(kind, 1) for kind in REFUSED]),
+)
 def test_refused(case: kills.Case, kind: str, n_processes: int) -> None:
     damage, message = REFUSED[kind]
     damage(case)
@@ -481,7 +485,7 @@ def _limited(case: kills.Case, size: int, *options: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("full", ["records", "digests", "database", "graph"])
+@pytest.mark.parametrize("full", ["edges", "digests", "database", "graph"])
 def test_full_disk_leaves_nothing_half_written(case: kills.Case, undisturbed: Any, full: str) -> None:
     """The file that has no room is named, and the next run goes on."""
     if full == "graph":
@@ -490,7 +494,7 @@ def test_full_disk_leaves_nothing_half_written(case: kills.Case, undisturbed: An
         case.output.unlink()
     database_size = case.run.database.stat().st_size
     limit, name = {
-        "records": (10, "records"),
+        "edges": (10, "edges"),
         "digests": (2_000, ".digest"),
         "database": (database_size + 10_000, case.run.database.name),
         "graph": (30_000, ".partial"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import pathlib
 import subprocess
@@ -16,7 +17,7 @@ from aggregator.storage import errors, locks
 
 import aggregator
 from aggregator.aggregation import checkpoint_status, checkpoints
-from tests.helpers import samples
+from tests.helpers import samples, thinning
 
 
 @pytest.mark.ordering("C1", "W5")
@@ -218,9 +219,11 @@ def test_killed_while_it_removes_its_checkpoint(
     assert not directory.exists()
 
 
+STEPS = list(itertools.product(["shard", "report", "outputs", "output", "complete"], [False, True]))
+
+
 @pytest.mark.ordering("C1", "C3")
-@pytest.mark.parametrize("point", ["shard", "report", "outputs", "output", "complete"])
-@pytest.mark.parametrize("is_checkpoint", [False, True])
+@pytest.mark.parametrize(("point", "is_checkpoint"), thinning.thinned(STEPS, STEPS[::3]))
 def test_what_took_the_place_of_a_checkpoint_is_left_alone(
     sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, point: str, is_checkpoint: bool
 ) -> None:

@@ -39,7 +39,7 @@ def test_bash_completes_a_command() -> None:
 @pytest.mark.parametrize(
     ("words", "offers"),
     [
-        (["sta"], ["plain", "status", "Tell how far an aggregation is."]),
+        (["stat"], ["plain", "status", "Tell how far an aggregation is."]),
         (["aggregate-graph", "--unreadable", "f"], ["plain", "failed", "_"]),
         (["aggregate-graph", "a.qg", "rep"], ["file", "rep", "_"]),
         (["status", "--f"], ["plain", "--format", "Text for people, or a JSON document."]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import aggregator
-from tests.helpers import small_runs
+from tests.helpers import small_runs, thinning
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def remove(run: small_runs.SmallRun, *patterns: str) -> None:
 
 
 @pytest.mark.ordering("D5")
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("n_processes", thinning.thinned([1, 2], [2]))
 def test_nothing_is_concluded_from_a_run_without_files(run: small_runs.SmallRun, n_processes: int) -> None:
     directory = run.run_directory
     elsewhere = unmount(run)
@@ -90,9 +90,10 @@ def test_a_run_that_has_not_begun_is_incomplete(run: small_runs.SmallRun) -> Non
     assert done.warnings == []
 
 
-@pytest.mark.parametrize(
-    "kept", ["*_config_*", "packages*", "isr_log_*", "isr_metadata_*", "post_isr_image_*", "*"], ids=str
-)
+KEPT = ["*_config_*", "packages*", "isr_log_*", "isr_metadata_*", "post_isr_image_*", "*"]
+
+
+@pytest.mark.parametrize("kept", thinning.thinned(KEPT, KEPT[::2]), ids=str)
 def test_one_file_is_enough(run: small_runs.SmallRun, kept: str) -> None:
     files = run.files(kept)
     if not files:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers import postgresql_server
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -69,6 +71,66 @@ def test_tutorial(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, list[str]]:
+    """Return a directory in which the commands of docs/example.md were run, and what was not as it says."""
+    directory = tmp_path_factory.mktemp("survey")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("SURVEY", str(ROOT / "example"))
+        return directory, run_page((ROOT / "docs" / "example.md").read_text(), directory)
+
+
+@pytest.mark.timeout(600)
+def test_survey(survey: tuple[pathlib.Path, list[str]]) -> None:
+    """A pipeline of its own: built, executed, killed, mended, aggregated; and one that a policy makes."""
+    assert not survey[1]
+
+
+@pytest.mark.timeout(600)
+def test_export(
+    survey: tuple[pathlib.Path, list[str]],
+    postgresql: postgresql_server.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Images go out as files, numbers into PostgreSQL, and images come back."""
+    pytest.importorskip("astropy")
+    page = (ROOT / "docs" / "how-to" / "export-products.md").read_text()
+    for name in ("export.yaml", "import.yaml"):
+        assert f"```yaml\n{(ROOT / 'example' / name).read_text()}```\n" in page
+    postgresql.execute("postgres", "CREATE DATABASE quality")
+    monkeypatch.setenv("SURVEY", str(ROOT / "example"))
+    here = [str(ROOT / "example"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(here))
+    monkeypatch.setenv("PATH", f"{postgresql_server.installation() / 'bin'}:{os.environ['PATH']}")
+    for name, value in (
+        ("PGHOST", postgresql.directory),
+        ("PGPORT", postgresql.port),
+        ("PGUSER", postgresql_server.OWNER),
+    ):
+        monkeypatch.setenv(name, str(value))
+    try:
+        assert not run_page(page, survey[0])
+    finally:
+        postgresql.drop_database("quality")
+    files = sorted(str(path.relative_to(survey[0])) for path in (survey[0] / "products").rglob("*.*"))
+    assert len(files) == 12
+    assert files[0] == "products/Camera/1/00001.fits"
+    assert len(list((survey[0] / "repo" / "u" / "back").rglob("*.pickle"))) == 12
+
+
+@pytest.mark.timeout(600)
+def test_hosts_that_share_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SURVEY", str(ROOT / "example"))
+    page = ROOT / "docs" / "how-to" / "work-on-hosts-that-share-nothing.md"
+    assert not run_page(page.read_text(), tmp_path)
+
+
+@pytest.mark.timeout(600)
+def test_merges(tmp_path: pathlib.Path) -> None:
+    page = ROOT / "docs" / "how-to" / "merge-repositories.md"
+    assert not run_page(page.read_text(), tmp_path)
+
+
 @pytest.mark.timeout(600)
 def test_readme_works_with_the_demo(tmp_path: pathlib.Path) -> None:
     """Each of its commands succeeds; what they print is not shown there."""
@@ -91,7 +153,8 @@ def test_readme_works_with_the_demo(tmp_path: pathlib.Path) -> None:
 def test_slurm_script(code: int, restarts: int, again: bool, tmp_path: pathlib.Path) -> None:
     """Slurm itself is not here: `srun` and `scontrol` print their arguments."""
     page = (ROOT / "docs" / "how-to" / "run-in-a-batch-system.md").read_text()
-    [script] = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    scripts = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    [script] = [script for script in scripts if "srun" in script]
     for name, status in (("srun", code), ("scontrol", 0)):
         stub = tmp_path / name
         stub.write_text(f'#!/bin/sh\necho {name} "$@"\nexit {status}\n')
@@ -108,3 +171,11 @@ def test_slurm_script(code: int, restarts: int, again: bool, tmp_path: pathlib.P
     lines = done.stdout.splitlines()
     assert lines[0] == "srun aggregator aggregate-graph p.qg repo -o o.qg -j 16"
     assert lines[1:] == (["scontrol requeue 7"] if again else [])
+
+
+def test_recipes_of_transfers(tmp_path: pathlib.Path) -> None:
+    """With a small run in place of the demonstration."""
+    make = "aggregator synthesize demo --quanta 300 --small-files --seed 3"
+    aggregate = "aggregator aggregate-graph demo/predicted.qg demo -o demo/provenance.qg"
+    run_script([make, aggregate], tmp_path)
+    assert not run_page((ROOT / "docs" / "how-to" / "give-a-part-away.md").read_text(), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import databases, kills, postgresql_server, small_runs
+from tests.helpers import databases, kills, postgresql_server, small_runs, thinning
 from tests.helpers.oracle import damage
 
 EXCEPTION = {"type_name": "builtins.ValueError", "message": "Nothing works today.", "metadata": {}}
@@ -59,8 +60,10 @@ def fail(run: small_runs.SmallRun, with_logs: bool) -> pathlib.Path:
 
 
 @pytest.mark.ordering("D5", "B2")
-@pytest.mark.parametrize("n_processes", [1, 2])
-@pytest.mark.parametrize("with_logs", [False, True], ids=["nothing", "logs"])
+@pytest.mark.parametrize(
+    ("n_processes", "with_logs"),
+    thinning.thinned(itertools.product([1, 2], [False, True]), [(1, False), (2, True)]),
+)
 def test_all_failed_then_repaired(
     run: tuple[small_runs.SmallRun, databases.Database], n_processes: int, with_logs: bool
 ) -> None:

@@ -90,6 +90,6 @@ def test_system_without_any_locks(sample: samples.Sample, number: int) -> None:
         assert done.returncode == 0, done.stderr
         assert (
             done.stderr.count("has no locks")
-            == {"aggregate-graph": 2, "ingest-graph": 2, "show": 0}[command[0]]
+            == {"aggregate-graph": 2, "ingest-graph": 4, "show": 0}[command[0]]
         )
     assert list(sample.repo.rglob("*.lease")) == []

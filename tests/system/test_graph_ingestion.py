@@ -114,7 +114,7 @@ def test_originals_that_changed_after_the_graph_was_made(
     if restored:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     for _ in range(2):
-        with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
+        with pytest.raises(aggregator.AggregatorError, match="1 original file is not") as caught:
             sample_case.ingest(aggregated_sample)
         assert caught.value.exit_code == 1
         assert str(path) in str(caught.value)
@@ -147,7 +147,7 @@ def test_originals_that_changed_after_they_were_read_for_the_graph(
     aggregator.aggregate_graph(sample.repo / "predicted.qg", sample.repo, config, on_progress=change)
     # As if it had been completed much later, and no copy counts as older.
     os.utime(graph, (2e9, 2e9))
-    with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
+    with pytest.raises(aggregator.AggregatorError, match="1 original file is not") as caught:
         sample_case.ingest(sample, graph)
     assert str(path) in str(caught.value)
     assert sample_case.originals(sample) == [path]
@@ -170,7 +170,7 @@ def test_originals_of_another_size_than_recorded(
     if point:
         sample_case.stop_at(monkeypatch, point, lambda: sample_case.ingest(aggregated_sample))
     for _ in range(2):
-        with pytest.raises(aggregator.AggregatorError, match="1 original files are not") as caught:
+        with pytest.raises(aggregator.AggregatorError, match="1 original file is not") as caught:
             sample_case.ingest(aggregated_sample)
         assert str(path) in str(caught.value)
         assert sample_case.originals(aggregated_sample) == [path]

@@ -188,7 +188,7 @@ def test_data_id_of_another_dataset(aggregated_sample: samples.Sample) -> None:
         "file_datastore_records": "dataset_id",
     }.items():
         db.execute(f"UPDATE {table} SET {column} = '{'0' * 32}' WHERE {column} = '{dataset}'")
-    with pytest.raises(aggregator.AggregatorError, match="contradicts 1 datasets") as caught:
+    with pytest.raises(aggregator.AggregatorError, match="contradicts 1 dataset,") as caught:
         sample_case.ingest(aggregated_sample)
     assert caught.value.exit_code == 1
     assert "0" * 32 in str(caught.value)
@@ -274,7 +274,7 @@ def test_originals_that_cannot_be_deleted(common: samples.Sample, aggregated_sam
     done = as_nobody(common, aggregated_sample)
     assert done.returncode == 1, done.stderr
     assert f"{kept} (Permission denied)" in done.stderr
-    assert "1 original files could not be deleted" in done.stderr
+    assert "1 original file could not be deleted" in done.stderr
     assert sample_case.originals(common) == [kept]
     assert (common.root / "provenance.qg").exists()
     os.chown(kept.parent, NOBODY, NOBODY)
@@ -412,15 +412,15 @@ def test_size_that_cannot_be_found_out(
     recorded, size = path.relative_to(aggregated_sample.repo), path.stat().st_size
     db = sample_case.database(aggregated_sample)
     db.execute(f"UPDATE file_datastore_records SET file_size = {size + 1} WHERE path = '{recorded}'")
-    original, failures = os.stat, [path] * 2
+    original, failures = os.lstat, [path] * 2
 
-    def stat(given: Any, **options: Any) -> os.stat_result:
+    def lstat(given: Any, **options: Any) -> os.stat_result:
         if failures and not isinstance(given, int) and os.fspath(given) == str(failures[-1]):
             raise OSError(errno.ESTALE, "Stale file handle", os.fspath(failures.pop()))
         return original(given, **options)
 
-    monkeypatch.setattr(os, "stat", stat)
-    with pytest.raises(aggregator.AggregatorError, match="1 original files are not what the graph"):
+    monkeypatch.setattr(os, "lstat", lstat)
+    with pytest.raises(aggregator.AggregatorError, match="1 original file is not what the graph"):
         sample_case.ingest(aggregated_sample)
     assert failures == []
     assert path.exists()
@@ -434,12 +434,12 @@ def test_original_graph_that_cannot_be_looked_at(
     graph = aggregated_sample.root / "provenance.qg"
 
     def remove(self: Any, tick: Any) -> tuple[int, list[str]]:
-        monkeypatch.setattr(os, "stat", stat)
+        monkeypatch.setattr(os, "lstat", lstat)
         return 0, []
 
-    original = os.stat
+    original = os.lstat
 
-    def stat(given: Any, **options: Any) -> os.stat_result:
+    def lstat(given: Any, **options: Any) -> os.stat_result:
         if not isinstance(given, int) and os.fspath(given) == str(graph):
             raise PermissionError(errno.EACCES, "Permission denied", str(graph))
         return original(given, **options)
@@ -498,7 +498,7 @@ def test_originals_that_cannot_be_read(common: samples.Sample, aggregated_sample
     kept.chmod(0o600)
     done = as_nobody(common, aggregated_sample)
     assert done.returncode == 1, done.stderr
-    assert "1 original files could not be deleted" in done.stderr
+    assert "1 original file could not be deleted" in done.stderr
     assert f"{kept} (can't open it (Permission denied))" in done.stderr
     assert sample_case.originals(common) == [kept]
     kept.chmod(0o644)

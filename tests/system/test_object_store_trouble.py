@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import datetime
 import http.server
+import itertools
 import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
 import click.testing
+import msgspec
 import obstore
 import pytest
 import yaml
@@ -21,7 +26,7 @@ from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import object_clients, s3_settings
 
 from aggregator.command_line import main
-from tests.helpers import kills, object_servers, small_runs
+from tests.helpers import kills, object_servers, small_runs, thinning
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,13 @@ def fingerprint(run: small_runs.SmallRun) -> str:
         return graph.fingerprint
 
 
-@pytest.mark.parametrize("n_before", [3, 8, 60, 150])
+def nodes(path: str) -> list[bytes]:
+    """Return all quanta and datasets of a provenance graph, whatever process has written it."""
+    with provenance_graph.ProvenanceGraph(path) as graph:
+        return sorted(map(msgspec.json.encode, itertools.chain(graph.quanta(), graph.datasets())))
+
+
+@pytest.mark.parametrize("n_before", thinning.thinned([3, 8, 60, 150], [8, 60]))
 def test_a_server_that_goes_away(
     run: small_runs.SmallRun,
     server: object_servers.S3Server,
@@ -121,7 +132,7 @@ def test_a_server_that_goes_away(
 def test_a_server_that_comes_back(
     run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
 ) -> None:
-    """Of a server that is away for some requests nobody notices anything."""
+    """Of a server that is away for some requests, and drops others and bodies, nobody notices anything."""
     soon = {
         "max_retries": 10,
         "retry_timeout": datetime.timedelta(minutes=3),
@@ -133,13 +144,80 @@ def test_a_server_that_comes_back(
     monkeypatch.setattr(object_clients, "_RETRIES", soon)
 
     def away(method: str, path: str) -> int:
-        return 503 if 40 < returning.n_requests < 46 or 120 < returning.n_requests < 126 else 0
+        number = returning.n_requests
+        if 40 < number < 46 or 120 < number < 126 or number % 20 == 0:
+            return 503
+        return object_servers.CUT if number % 100 == 50 else 0
 
     with object_servers.FaultyServer(server, away) as returning:
         monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", returning.url)
         done = command(*arguments(run))
     assert done.exit_code == 0, done.output
     assert fingerprint(run) == expected
+
+
+@pytest.mark.exhaustive
+def test_a_server_that_is_gone_for_two_minutes(
+    run: small_runs.SmallRun, server: object_servers.S3Server, monkeypatch: pytest.MonkeyPatch, expected: Any
+) -> None:
+    """The command waits, or ends with exit code 1 as often as it is begun meanwhile; nothing is missing."""
+    since: list[float] = []
+
+    def gone(method: str, path: str) -> int:
+        if leaving.n_requests > 60:
+            since.append(time.monotonic())
+        return object_servers.DROPPED if since and since[-1] - since[0] < 120 else 0
+
+    with object_servers.FaultyServer(server, gone) as leaving:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", leaving.url)
+        codes = []
+        while not codes or codes[-1]:
+            done = command(*arguments(run))
+            codes.append(done.exit_code)
+            assert done.exit_code in (0, 1), done.output
+            assert len(codes) < 100
+    assert since[-1] - since[0] > 120
+    assert fingerprint(run) == expected
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("n_processes", ["1", "2"])
+def test_a_server_whose_host_is_gone_for_two_minutes(
+    run: small_runs.SmallRun,
+    server: object_servers.S3Server,
+    local_run: small_runs.SmallRun,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    n_processes: str,
+) -> None:
+    """As before, but nobody listens there: the system refuses all connections."""
+    gone = threading.Event()
+
+    def leave(method: str, path: str) -> int:
+        if leaving.n_requests > 60:
+            gone.set()
+        return object_servers.DROPPED if gone.is_set() else 0
+
+    words = [sys.executable, "-m", "aggregator", *arguments(run, "-j", n_processes)]
+    with object_servers.FaultyServer(server, leave) as leaving:
+        monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_site", leaving.url)
+        running = subprocess.Popen(words)
+        assert gone.wait(120)
+    until, codes = time.monotonic() + 120, [1]
+    while time.monotonic() < until:
+        time.sleep(1)
+        if running.poll() is not None:
+            codes.append(running.returncode)
+            running = subprocess.Popen(words)
+    with object_servers.FaultyServer(server, lambda method, path: 0, leaving.port):
+        codes.append(running.wait(300))
+        while codes[-1] and len(codes) < 10:
+            codes.append(subprocess.run(words).returncode)
+    assert codes[-1] == 0
+    assert set(codes[:-1]) == {1}
+    undisturbed = small_runs.copy(local_run, tmp_path / "undisturbed")
+    undisturbed.aggregate()
+    assert nodes(f"s3://{(tmp_path / 'bucket').read_text()}/graph.qg") == nodes(str(undisturbed.output))
 
 
 def test_secrets_stay_secret(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 
 import click.testing
 import pytest
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.storage import fault_points
 from aggregator.workers import log_handlers
 from aggregator.workers.roles.ingesting import closed_quanta
@@ -19,7 +20,7 @@ import aggregator
 from aggregator.aggregation import checkpoints
 from aggregator.command_line import main
 from aggregator.reports import report_files
-from tests.helpers import sample_case, samples
+from tests.helpers import sample_case, samples, thinning
 
 
 def run(*arguments: object) -> click.testing.Result:
@@ -100,8 +101,13 @@ NOT_WRITTEN: dict[str, tuple[Callable[[samples.Sample], pathlib.Path], str]] = {
 
 
 @pytest.mark.ordering("W3", "W5", "B6")
-@pytest.mark.parametrize("dry_run", [False, True])
-@pytest.mark.parametrize("which", NOT_WRITTEN)
+@pytest.mark.parametrize(
+    ("which", "dry_run"),
+    thinning.thinned(
+        itertools.product(NOT_WRITTEN, [False, True]),
+        [*((which, False) for which in NOT_WRITTEN), *((which, True) for which in list(NOT_WRITTEN)[::6])],
+    ),
+)
 def test_output_that_must_not_be_written(sample: samples.Sample, which: str, dry_run: bool) -> None:
     make, message = NOT_WRITTEN[which]
     path = make(sample)
@@ -122,6 +128,15 @@ def test_nothing_else_is_written_into_the_checkpoint(sample: samples.Sample, whi
     before = everything(sample.root)
     with pytest.raises(aggregator.RefusedError, match="the checkpoint"):
         samples.aggregate(sample, **{which: str(path)}, n_processes=2)
+    assert everything(sample.root) == before
+
+
+def test_checkpoint_among_the_files_of_the_run(sample: samples.Sample) -> None:
+    """Who executes quanta may write there."""
+    before = everything(sample.root)
+    for directory in ("new", "of_a_type/new"):
+        with pytest.raises(aggregator.RefusedError, match="where the files of run"):
+            samples.aggregate(sample, checkpoint_dir=str(sample.repo / sample_case.RUN / directory))
     assert everything(sample.root) == before
 
 
@@ -300,6 +315,26 @@ def test_log_file(sample: samples.Sample, graph: pathlib.Path) -> None:
     assert run("--log-file", log, "aggregate-graph", graph, sample.repo, "-o", log).exit_code == 2
 
 
+LOGGED = {
+    "aggregate-graph predicted.qg .": (f"{sample_case.RUN}/log.json", "predicted.qg.checkpoint/log"),
+    "ingest-graph . ../provenance.qg": (f"{sample_case.RUN}/log.json",),
+}
+"""Places where commands find out, once they know the repository, that nothing may be logged there."""
+
+
+@pytest.mark.ordering("W3", "B6")
+@pytest.mark.parametrize(("command", "place"), [(c, p) for c, places in LOGGED.items() for p in places])
+def test_nothing_is_logged_where_a_repository_has_its_files(
+    aggregated_sample: samples.Sample, command: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(aggregated_sample.repo)
+    pathlib.Path(place).parent.mkdir(exist_ok=True)
+    before = everything(aggregated_sample.root)
+    done = run("--log-file", place, *command.split())
+    assert (done.exit_code, everything(aggregated_sample.root)) == (2, before), done.output
+    assert os.path.realpath(place) in done.output
+
+
 @pytest.mark.ordering("W3", "W5")
 @pytest.mark.parametrize("name", ["scanner-000.log", "writer.profile"])
 @pytest.mark.parametrize("what", ["database", "notes"])
@@ -379,7 +414,7 @@ def test_protection_travels(tmp_path: pathlib.Path) -> None:
     path.write_text("my notes")
     for files in ({}, {str(path): "an input"}):
         with pytest.raises(aggregator.RefusedError):
-            output_paths.check(str(path), output_paths.Kind.LOG, output_paths.Protection(files))
+            output_paths.check(str(path), output_kinds.Kind.LOG, output_paths.Protection(files))
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "closed", "closed/below"])
@@ -414,10 +449,10 @@ def test_directories_that_nothing_can_be_written_in(
 def test_log_of_a_worker_that_cannot_be_opened(
     sample: samples.Sample, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(path: str) -> Any:
+    def refuse(_: object, path: str) -> Any:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(log_handlers, "LogFile", refuse)
+    monkeypatch.setattr(log_handlers.LogFile, "__init__", refuse)
     with pytest.raises(
         aggregator.RefusedError, match=r"scanner-000\.log: can't write the log \(Permission denied"
     ):

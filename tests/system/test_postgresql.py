@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pathlib
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from aggregator.butler.databases import database, postgresql
 from aggregator.butler.registry import batch, registry
 from aggregator.storage import errors, fault_points
 
-from tests.helpers import databases, postgresql_server, registry_rows
+from tests.helpers import databases, postgresql_server, registry_rows, thinning
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
 
@@ -374,8 +375,10 @@ def crash(target: registry_rows.Target) -> None:
     place.server.start()
 
 
-@pytest.mark.parametrize("defensive", [False, True])
-@pytest.mark.parametrize("event", [terminate, restart, crash])
+EVENTS = list(itertools.product([terminate, restart, crash], [False, True]))
+
+
+@pytest.mark.parametrize(("event", "defensive"), thinning.thinned(EVENTS, EVENTS[::2]))
 def test_connection_lost_in_the_middle_of_a_batch(
     target: registry_rows.Target,
     warnings: list[str],

@@ -107,7 +107,7 @@ def check(run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, ex
     assert sorted(left(s3, bucket)) == expected[1]
 
 
-@pytest.mark.parametrize("mode", ["copy", "move", "auto"])
+@pytest.mark.parametrize("mode", thinning.thinned(["copy", "move", "auto"], ["move"]))
 def test_it_is_as_with_local_files(
     run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any, mode: str
 ) -> None:
@@ -132,7 +132,7 @@ def _runs(run: small_runs.SmallRun) -> Iterator[str]:
         yield from (name for (name,) in connection.execute(select))
 
 
-@pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
+@pytest.mark.parametrize("mode", thinning.thinned(["copy", "move", "symlink"], ["copy", "symlink"]))
 def test_the_graph_is_in_another_bucket(
     run: small_runs.SmallRun, s3: object_servers.S3Server, bucket: str, expected: Any, mode: str
 ) -> None:
@@ -157,7 +157,9 @@ def test_the_graph_is_in_its_datastore_already(
     assert done.exit_code == 0, done.output
     kept = set(left(s3, bucket))
     assert "graphs/a b.qg" in kept
-    assert kept - {"graphs/a b.qg"} == {key for key in expected[1] if "run_provenance" not in key}
+    # Its place can't be told from the name of the run.
+    (pointer,) = (key for key in kept if key.endswith("/.provenance_graph.json"))
+    assert kept - {"graphs/a b.qg", pointer} == {key for key in expected[1] if "run_provenance" not in key}
 
 
 def test_a_remote_graph_into_local_files(
@@ -229,7 +231,7 @@ def test_what_has_changed_since_is_kept(
     obstore.put(client, f"some repo/{log}", data.replace(b"INFO", b"info"))
     done = ingest(run)
     assert done.exit_code == 1
-    assert "are not what the graph was made from" in done.output
+    assert "1 original file is not what the graph was made from" in done.output
     assert log in left(s3, bucket)
     obstore.delete(client, f"some repo/{log}")
     assert ingest(run).exit_code == 0
@@ -260,9 +262,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "point", thinning.thinned(POINTS, ["uploading", "forgotten", "committed", "deleted"])
-)
+@pytest.mark.parametrize("point", thinning.thinned(POINTS, ["uploading", "forgotten", "deleted"]))
 def test_killed_and_started_again(
     run: small_runs.SmallRun,
     s3: object_servers.S3Server,

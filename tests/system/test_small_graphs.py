@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import zipfile
@@ -12,7 +13,7 @@ import pytest
 from aggregator.schemas.graphs import addresses, blocks, container, predicted, provenance_graph
 
 import aggregator
-from tests.helpers import samples
+from tests.helpers import samples, thinning
 
 N_LOOPS = int(os.environ.get("AGGREGATOR_SMALL_LOOPS", "2"))
 """Runs of each kind; `make kills` does more."""
@@ -51,8 +52,10 @@ def keep_first(path: pathlib.Path, n_quanta: int) -> None:
             archive.writestr(name, data)
 
 
-@pytest.mark.parametrize("n_quanta", [0, 1, 2])
-@pytest.mark.parametrize("n_processes", [1, 4])
+SIZES = list(itertools.product([0, 1, 2], [1, 4]))
+
+
+@pytest.mark.parametrize(("n_quanta", "n_processes"), thinning.thinned(SIZES, SIZES[::3]))
 def test_small_graph(sample: samples.Sample, n_quanta: int, n_processes: int) -> None:
     path = sample.repo / "predicted.qg"
     keep_first(path, n_quanta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import subprocess
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import databases, kills, postgresql_repository, postgresql_server
+from tests.helpers import databases, kills, postgresql_repository, postgresql_server, thinning
 from tests.helpers.oracle import compare, reference, runs
 
 
@@ -106,8 +107,10 @@ def finish(*running: Any) -> None:
     assert [each.returncode for each in running] == [0, 0], complaints
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "n_processes"),
+    thinning.thinned(itertools.product(["sqlite", "postgresql"], [1, 2]), [("sqlite", 2), ("postgresql", 1)]),
+)
 def test_two_runs_at_once(request: pytest.FixtureRequest, kind: str, n_processes: int) -> None:
     """Both end, and the repository is as after one run and then the other."""
     make: Make = request.getfixturevalue(f"on_{kind}")

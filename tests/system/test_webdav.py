@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aggregator.command_line import main
-from tests.helpers import dav_servers, small_runs
+from tests.helpers import dav_servers, small_runs, thinning
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def files(directory: pathlib.Path) -> list[str]:
     return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("scheme", ["http", "dav"])
+@pytest.mark.parametrize("scheme", thinning.thinned(["http", "dav"], ["dav"]))
 def test_a_run_from_begin_to_end(
     server: dav_servers.DavServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:

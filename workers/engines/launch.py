@@ -51,11 +51,17 @@ class Process:
         What that is called with, after the pipe.
     inherited
         Descriptors that it keeps open for its life.
+    leads_group
+        Whether it leads a process group of its own, with all that it starts: that is killed with it, and when
+        its parent is gone.
     """
 
     _running: Final[set["Process"]] = set()
 
-    def __init__(self, main: Main, arguments: Sequence[Any], inherited: Sequence[int]) -> None:
+    def __init__(
+        self, main: Main, arguments: Sequence[Any], inherited: Sequence[int], *, leads_group: bool = False
+    ) -> None:
+        self._leads_group = leads_group
         self.pipe, far = multiprocess.Pipe()
         # As long as this end is open, the process has a parent.
         there, self._here = os.pipe()
@@ -63,10 +69,10 @@ class Process:
         is_copy = copies.are_safe()
         kept = [_Descriptor(number) for number in (there, *inherited)]
         self._process = multiprocess.get_context("fork" if is_copy else "spawn").Process(
-            target=_run, args=(is_copy, main, far, arguments, kept), daemon=True
+            target=_run, args=(is_copy, leads_group, main, far, arguments, kept), daemon=True
         )
         try:
-            with _blocked_signals(), contextlib.nullcontext() if is_copy else _fresh_interpreter():
+            with contextlib.nullcontext() if is_copy else _fresh_interpreter(), _blocked_signals():
                 self._process.start()
         except BaseException:
             self.close()
@@ -88,8 +94,15 @@ class Process:
 
     def kill(self) -> None:
         """Kill it, and wait until it has ended."""
+        self.kill_group()
         self._process.kill()
         self._process.join()
+
+    def kill_group(self) -> None:
+        """Kill what it has started, if it leads a group."""
+        if self._leads_group:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Close this end of everything; if the process runs, it goes."""
@@ -101,6 +114,7 @@ class Process:
 
 def _run(
     is_copy: bool,
+    leads_group: bool,
     main: Main,
     pipe: connection.Connection,
     arguments: Sequence[Any],
@@ -112,16 +126,22 @@ def _run(
         for process in list(Process._running):
             process.close()
         fresh_state.restore()
+    if leads_group:
+        os.setpgid(0, 0)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    threading.Thread(target=_watch, args=(kept[0].number,), name="watch-parent", daemon=True).start()
+    threading.Thread(
+        target=_watch, args=(kept[0].number, leads_group), name="watch-parent", daemon=True
+    ).start()
     main(pipe, *arguments)
 
 
-def _watch(there: int) -> None:
-    """End this process as soon as its parent is gone, whatever it is doing."""
+def _watch(there: int, leads_group: bool) -> None:
+    """End this process, and what it has started, as soon as its parent is gone, whatever it is doing."""
     os.read(there, 1)
+    if leads_group:
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
@@ -134,7 +154,8 @@ def _fresh_interpreter() -> Iterator[None]:
     """
     main = sys.modules["__main__"]
     with thread_pools.environment(thread_pools.SINGLE | _SAFE_PATH):
-        # The first process starts Python's tracker of shared resources, which would unblock the signals.
+        # The first process starts Python's tracker of shared resources, which unblocks signals in the end, so
+        # that they have to be blocked after this.
         resource_tracker.ensure_running()
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:

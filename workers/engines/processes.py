@@ -23,12 +23,16 @@ class Worker(engine.Worker):
         Descriptors that it keeps open.
     running
         Measures for how long it is at a message.
+    leads_group
+        Whether it leads a process group of its own; see `launch.Process`.
     """
 
-    def __init__(self, program: engine.Program, inherited: Sequence[int], running: clock.Clock) -> None:
+    def __init__(
+        self, program: engine.Program, inherited: Sequence[int], running: clock.Clock, leads_group: bool
+    ) -> None:
         self._clock = running
         self._since = 0.0
-        self.process = launch.Process(serve, [program], inherited)
+        self.process = launch.Process(serve, [program], inherited, leads_group=leads_group)
         self.pipe = self.process.pipe
         super().__init__(program.name, self.process.pid)
 
@@ -87,17 +91,20 @@ class Engine(engine.Engine):
     inherited
         Descriptors that every worker keeps open: a lock that they hold outlives this process until the last
         worker is gone.
+    leads_groups
+        Whether what a worker has started ends with it, if it is killed.
     """
 
-    def __init__(self, inherited: Sequence[int] = ()) -> None:
+    def __init__(self, inherited: Sequence[int] = (), *, leads_groups: bool = False) -> None:
         self._inherited = inherited
+        self._leads_groups = leads_groups
         self._clock = clock.Clock()
         self._workers: list[Worker] = []
         self._watched: dict[Any, Worker] = {}
 
     def start(self, program: engine.Program) -> engine.Worker:
         """Start a worker. It imports its libraries while this process goes on."""
-        worker = Worker(program, self._inherited, self._clock)
+        worker = Worker(program, self._inherited, self._clock, self._leads_groups)
         self._workers.append(worker)
         self._watched |= {worker.pipe: worker, worker.process.sentinel: worker}
         return worker
@@ -130,6 +137,7 @@ class Engine(engine.Engine):
             end = worker.how_it_ended() or outcomes.Lost("it has closed its pipe")
         if end is not None:
             del self._watched[worker.pipe], self._watched[worker.process.sentinel]
+            worker.process.kill_group()
             note((worker, end))
 
     def end(self, seconds: float) -> None:
@@ -146,6 +154,9 @@ class Engine(engine.Engine):
 
 def serve(pipe: connection.Connection, program: engine.Program) -> None:
     """Run a worker until its pipe closes: the main function of its process."""
+    with contextlib.suppress(OSError):
+        # Results of commands go to standard output; what others print in here is none.
+        os.dup2(2, 1)
     runner = engine.Runner(program)
     collector = library_messages.Collector()
     logging.getLogger().addHandler(collector)

@@ -1,6 +1,5 @@
 """The roles by name, and what happens around every request: its log, and the profile of all of them."""
 
-import cProfile
 import functools
 import logging
 import os
@@ -9,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from aggregator.schemas import messages, output_paths
+from aggregator.schemas import messages, output_kinds, output_paths
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
 from aggregator.workers.engines import engine
@@ -138,6 +137,9 @@ class Profile:
     def __init__(self, path: str, protection: output_paths.Protection) -> None:
         self._path = path
         self._protection = protection
+        # Few workers are measured.
+        import cProfile
+
         self._profile = cProfile.Profile()
         self._profile.enable()
 
@@ -145,7 +147,7 @@ class Profile:
         """Stop, and write the profile; if that is impossible, say so."""
         self._profile.disable()
         try:
-            output_paths.check_again(self._path, output_paths.Kind.PROFILE, self._protection)
+            output_paths.check_again(self._path, output_kinds.Kind.PROFILE, self._protection)
             self._profile.dump_stats(self._path)
         except (OSError, errors.AggregatorError) as exc:
             print(f"No profile is written: {exc}", file=sys.stderr)
@@ -159,6 +161,8 @@ def describe(message: messages.Setup | messages.Request) -> str:
             return f"{name} {message.shard}"
         case messages.FindFile():
             return f"{name} {message.request.shard}"
+        case messages.LookAgain():
+            return f"{name} {message.shards[0].shard}"
         case messages.BuildInputs():
             return f"{name} {message.number}"
     return name
@@ -180,7 +184,7 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
         log.setLevel(logging.CRITICAL + 1)
     else:
         path = os.path.join(setup.worker_log_dir, f"{name}.log")
-        output_paths.check_again(path, output_paths.Kind.LOG, setup.protection)
+        output_paths.check_again(path, output_kinds.Kind.LOG, setup.protection)
         try:
             handler = log_handlers.LogFile(path)
         except OSError as exc:

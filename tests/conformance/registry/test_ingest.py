@@ -12,11 +12,11 @@ import numpy as np
 import psycopg
 import pytest
 import sqlalchemy
-from aggregator.butler.registry import batch, dataset_ids, insertion
+from aggregator.butler.registry import batch, insertion
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import errors
 
-from tests.helpers import databases, registry_rows
+from tests.helpers import databases, registry_rows, thinning
 
 RUN, NEW = registry_rows.RUN, registry_rows.NEW
 
@@ -86,7 +86,7 @@ def test_run_ids(target: registry_rows.Target) -> None:
 def test_ids_are_looked_for_among_others(n_present: int) -> None:
     texts = [f"{number:032x}" for number in (0, 1 << 8, 255, 256 << 8, 1 << 120, 77, 78)]
     present = np.sort(addresses.parse_ids(texts[:n_present]))
-    assert dataset_ids.are_in(addresses.parse_ids(texts), present).tolist() == [
+    assert addresses.are_in(addresses.parse_ids(texts), present).tolist() == [
         number < n_present for number in range(7)
     ]
 
@@ -113,8 +113,10 @@ def test_keys_of_types_are_looked_at(target: registry_rows.Target) -> None:
     assert target.database.content() == before
 
 
-def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
-    visits = registry_rows.add_visits(target.database, 25_000)
+# More rows than any limit on the variables of a statement, and many more.
+@pytest.mark.parametrize("n_visits", thinning.thinned([2_500, 25_000], [2_500]))
+def test_large_batch(target: registry_rows.Target, n_visits: int) -> None:
+    visits = registry_rows.add_visits(target.database, n_visits)
     rows = [target.registry.dataset_types.row(name) for name in ("clean_image", "clean_log")]
     pairs = [
         registry_rows.make(row, ("SampleCam", detector, visit), f"{row.id:02x}{detector:02x}{visit:028x}")
@@ -123,14 +125,13 @@ def test_batch_of_a_hundred_thousand(target: registry_rows.Target) -> None:
         for row in rows
     ]
     offered = registry_rows.join(*pairs)
-    assert len(offered.datasets) == 100_000
-    assert target.registry.datasets.ingest(RUN, offered) == batch.IngestResult(100_000, 0, ())
+    assert target.registry.datasets.ingest(RUN, offered) == batch.IngestResult(4 * n_visits, 0, ())
     # One of them gets another id: all others are found again, by joins.
     other = registry_rows.make(rows[0], ("SampleCam", 1, 1000), NEW + "1")
     result = target.registry.datasets.ingest(RUN, registry_rows.join(other, *pairs[1:]))
-    assert (result.n_ingested, result.n_skipped) == (0, 99_999)
+    assert (result.n_ingested, result.n_skipped) == (0, 4 * n_visits - 1)
     assert [c.other_id for c in result.conflicts] == [pairs[0][0][0]]
-    assert target.database.count("file_datastore_records") == 100_028
+    assert target.database.count("file_datastore_records") == 4 * n_visits + 28
 
 
 @pytest.mark.parametrize("defensive", [False, True])
@@ -235,14 +236,14 @@ def recorded(engine: sqlalchemy.Engine) -> Iterator[set[str]]:
 
 
 def test_no_statement_grows_with_the_batch(target: registry_rows.Target) -> None:
-    visits = registry_rows.add_visits(target.database, 5000)
+    visits = registry_rows.add_visits(target.database, 2500)
     pairs = [target.image(f"0190{visit:028x}", 1, visit) for visit in visits]
     with recorded(target.registry._db.engine) as small:
         assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[:999])).n_ingested == 999
         assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[:999])).n_skipped == 999
     with recorded(target.registry._db.engine) as large:
-        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 4001
-        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 5000
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs[999:])).n_ingested == 1501
+        assert target.registry.datasets.ingest(RUN, registry_rows.join(*pairs)).n_skipped == 2500
     assert large <= small
     assert any("dataset_tags_" in statement for statement in small)
 

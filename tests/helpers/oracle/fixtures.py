@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import postgresql_server, sharing
+from tests.helpers import postgresql_server, sharing, transfer_case
 from tests.helpers.oracle import reference, runs
+
+if TYPE_CHECKING:
+    from tests.helpers.oracle import real_runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,3 +75,43 @@ def postgresql_reference_result(
     copy = runs.copy_run(postgresql_oracle_run, path / "repo")
     reference.aggregate(copy, path / "provenance.qg")
     return Aggregated(copy, path / "provenance.qg")
+
+
+@pytest.fixture(scope="session")
+def real_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
+    """Return what gives a repository for real tasks, with so many visits and detectors; work on copies."""
+    pytest.importorskip("lsst.pipe.base")
+    from tests.helpers.oracle import real_runs
+
+    def shared(visits: int = 2, detectors: int = 3) -> pathlib.Path:
+        return sharing.made_once(
+            tmp_path_factory,
+            f"real_{visits}_{detectors}",
+            lambda path: real_runs.make_repository(path / "repo", visits, detectors),
+        )
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def real_case(real_repository: Callable[..., pathlib.Path]) -> Callable[..., real_runs.Case]:
+    """Return what makes a graph for a copy of such a repository; see `real_runs.make`."""
+    from tests.helpers.oracle import real_runs
+
+    def make(
+        root: pathlib.Path,
+        modes: Mapping[str, str] | None = None,
+        *,
+        visits: int = 2,
+        detectors: int = 3,
+        **options: Any,
+    ) -> real_runs.Case:
+        return real_runs.make(real_repository(visits, detectors), root, modes, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def transfer_source(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Make a repository with all that can be transferred; it is only read."""
+    return transfer_case.make(tmp_path_factory.mktemp("source"))

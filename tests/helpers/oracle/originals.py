@@ -7,11 +7,27 @@ import math
 import pathlib
 from typing import Any
 
+import yaml
+
 
 def files(
     repo_root: pathlib.Path, predicted_path: pathlib.Path
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
     """Return the predicted log and metadata files of each quantum, found with the reference."""
+    # Copies of one run are compared again and again, and the reference takes seconds to find its files.
+    datastore = yaml.safe_load((repo_root / "butler.yaml").read_text()).get("datastore")
+    key = repr(datastore).encode() + predicted_path.read_bytes()
+    if key not in _names:
+        _names.clear()
+        _names[key] = _find(repo_root, predicted_path)
+    return {node: (repo_root / log, repo_root / written) for node, (log, written) in _names[key].items()}
+
+
+_names: dict[bytes, dict[str, tuple[str, str]]] = {}
+"""Names of files in the repository, by configuration and predicted graph; of the last one only."""
+
+
+def _find(repo_root: pathlib.Path, predicted_path: pathlib.Path) -> dict[str, tuple[str, str]]:
     import lsst.pipe.base.tests.mocks  # noqa: F401  (registers storage classes)
     from lsst.daf.butler import QuantumBackedButler
     from lsst.pipe.base.quantum_graph import PredictedQuantumGraphReader
@@ -23,14 +39,21 @@ def files(
         butler = QuantumBackedButler.from_predicted(
             str(repo_root), [], [], universe, {}, dataset_types={t.name: t.dataset_type for t in nodes}
         )
-        result = {}
-        for node, quantum in reader.components.quantum_datasets.items():
-            models = [quantum.outputs[connection][0] for connection in ("_log", "_metadata")]
-            refs = [reader.components.make_dataset_ref(model) for model in models]
-            log, written = (pathlib.Path(butler._datastore.getURI(r, predict=True).ospath) for r in refs)
-            result[str(node)] = (log, written)
+        refs = {
+            str(node): [
+                reader.components.make_dataset_ref(quantum.outputs[connection][0])
+                for connection in ("_log", "_metadata")
+            ]
+            for node, quantum in reader.components.quantum_datasets.items()
+        }
+        uris = butler._datastore.getManyURIs([ref for pair in refs.values() for ref in pair], predict=True)
         butler.close()
-    return result
+
+    def name(ref: Any) -> str:
+        path = pathlib.Path(uris[ref].primaryURI.ospath)
+        return str(path.resolve().relative_to(repo_root.resolve()))
+
+    return {node: (name(log), name(written)) for node, (log, written) in refs.items()}
 
 
 def metadata(log: pathlib.Path, written: pathlib.Path) -> list[Any]:

@@ -45,25 +45,24 @@ class Case:
 
 
 def make(
+    repository: pathlib.Path,
     root: pathlib.Path,
     modes: Mapping[str, str] | None = None,
     *,
-    visits: int = 2,
-    detectors: int = 3,
     labels: tuple[str, ...] = tuple(PIPELINE),
     records: bool = True,
     **config: Any,
 ) -> Case:
-    """Make a repository and a graph.
+    """Make a graph for a copy of a repository.
 
     Parameters
     ----------
+    repository
+        The repository, as `make_repository` makes it.
     root
-        Where the repository goes.
+        Where the copy goes.
     modes
         What `StepTask` does, by "visit/detector".
-    visits, detectors
-        How many there are.
     labels
         Tasks of the pipeline.
     records
@@ -71,7 +70,8 @@ def make(
     **config
         Other options of `StepTask`.
     """
-    butler = _make_repository(root, visits, detectors)
+    shutil.copytree(repository, root)
+    butler = Butler.from_config(str(root), writeable=True)
     pipeline = pb.Pipeline("tasks of tests")
     for label in labels:
         pipeline.addTask(f"{_TASKS}.{PIPELINE[label]}", label)
@@ -89,7 +89,8 @@ def _box(lon0: float, lat0: float, lon1: float, lat1: float) -> ConvexPolygon:
     return ConvexPolygon([UnitVector3d(LonLat.fromDegrees(*corner)) for corner in corners])
 
 
-def _make_repository(root: pathlib.Path, visits: int, detectors: int) -> Butler:
+def make_repository(root: pathlib.Path, visits: int = 2, detectors: int = 3) -> pathlib.Path:
+    """Make a repository with inputs, without a graph; return where it is."""
     Butler.makeRepo(str(root))
     butler = Butler.from_config(str(root), writeable=True)
     insert = butler.registry.insertDimensionData
@@ -112,7 +113,7 @@ def _make_repository(root: pathlib.Path, visits: int, detectors: int) -> Butler:
         patch |= {"region": _box(9.05 + n, 0.05, 9.95 + n, 0.95)}
     insert("patch", *[{"skymap": "S", "tract": 0, **patch} for patch in patches])
     _put_inputs(butler, visits, detectors, sky)
-    return butler
+    return root
 
 
 def _put_inputs(butler: Butler, visits: int, detectors: int, sky: ConvexPolygon) -> None:

@@ -81,6 +81,7 @@ class StepTask(pb.PipelineTask):
             "one": one,
             "fail": one,
             "partial": one,
+            "partial_unchained": one,
             "kill": one,
         }
         if mode in puts:
@@ -105,6 +106,8 @@ class StepTask(pb.PipelineTask):
                     raise OddError("annotated")
                 except OddError as exc:
                     raise pb.AnnotatedPartialOutputsError.annotate(exc, self, None, log=self.log) from exc
+            case "partial_unchained":
+                raise pb.AnnotatedPartialOutputsError("not annotated")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exit":

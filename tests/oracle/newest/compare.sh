@@ -28,7 +28,7 @@ if [ ! -e "$venv/complete" ] || [ pyproject.toml -nt "$venv/complete" ] || [ "$0
     fi
     "$python" -m venv --clear "$venv"
     # shellcheck disable=SC2086
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --editable ".[test]" $packages
     site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     case $("$venv/bin/python" -c 'import platform; print(platform.python_version())') in

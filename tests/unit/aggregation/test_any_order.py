@@ -15,6 +15,7 @@ import pytest
 from aggregator.schemas.graphs import provenance_graph
 from aggregator.storage import errors
 from aggregator.workers.engines import outcomes, testing
+from aggregator.workers.roles.scanning import scanner
 
 from aggregator.aggregation import aggregate
 from tests.helpers import databases, small_runs
@@ -130,3 +131,42 @@ def test_a_scanner_that_hangs_is_named(run: small_runs.SmallRun, in_any_order: C
         errors.FatalWorkerError, match=r"scanner-001 has been at .*, longer than --scan-timeout 60"
     ):
         aggregated(run, scan_timeout=60.0)
+
+
+def test_what_is_known_is_looked_at_while_others_get_ready(
+    run: small_runs.SmallRun, in_any_order: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def let_ingester_hang(engine: testing.Engine) -> None:
+        wait = engine.wait
+
+        def wait_not_for_ever(seconds: float) -> Any:
+            assert engine.seconds < 60, "nobody has anything to do"
+            return wait(seconds)
+
+        engine.hang("ingester")
+        monkeypatch.setattr(engine, "wait", wait_not_for_ever)
+
+    aggregated(run, n_processes=1, incomplete=True)
+    monkeypatch.setattr(scanner.Scanner, "look_again", look_again)
+    in_any_order(0, let_ingester_hang)
+    with pytest.raises(errors.AggregatorError, match="it looks again"):
+        aggregated(run)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_going_to_be_replaced_is_not_looked_at(
+    run: small_runs.SmallRun,
+    undisturbed: Any,
+    in_any_order: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    aggregated(run, n_processes=1, incomplete=True)
+    monkeypatch.setattr(scanner.Scanner, "look_again", look_again)
+    in_any_order(seed)
+    aggregated(run, fresh=True)
+    assert content(run) == undisturbed
+
+
+def look_again(*_: object) -> None:
+    raise errors.AggregatorError("it looks again")

@@ -47,6 +47,23 @@ def test_directory_file_and_uri_lead_to_the_same(tmp_path: pathlib.Path) -> None
     assert store.records_table == "file_datastore_records"
 
 
+@pytest.mark.parametrize("name", ["$HOME", "~", "${USER}x"])
+def test_what_a_directory_is_called_is_not_expanded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Another repository would be written to."""
+    monkeypatch.setenv("PART", "datasets")
+    content = {"datastore": {"root": "<butlerRoot>/$PART"}, "registry": {"db": "sqlite:///<butlerRoot>/a.db"}}
+    repo = _write(tmp_path / name / "repo", content)
+    monkeypatch.chdir(tmp_path)
+    for location in (repo, f"{name}/repo", repo / "butler.yaml"):
+        loaded = repository_config.load(location)
+        assert (loaded.root, loaded.datastores[0].root) == (str(repo), f"{repo}/datasets")
+    monkeypatch.setenv("WHERE", f"{tmp_path}/elsewhere")
+    elsewhere = _write(tmp_path / "elsewhere")
+    assert repository_config.load("$WHERE").root == str(elsewhere)
+
+
 def test_relative_path_is_resolved(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = _write(tmp_path / "repo")
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,9 @@ def opened(tmp_path: pathlib.Path) -> Iterator[database.Database]:
         (sqlite3.SQLITE_READONLY_ROLLBACK, errors.AggregatorError, "whoever may write has to open"),
         (sqlite3.SQLITE_READONLY_DBMOVED, errors.AggregatorError, "was replaced, moved or removed"),
         (sqlite3.SQLITE_FULL, errors.AggregatorError, "free some space and try again"),
-        (sqlite3.SQLITE_IOERR, errors.AggregatorError, r"\(the transaction was rolled back\)"),
+        (sqlite3.SQLITE_IOERR, errors.AggregatorError, "the disk fails or a limit of file sizes is reached"),
+        (sqlite3.SQLITE_CORRUPT, errors.AggregatorError, "put back a backup of it"),
+        (sqlite3.SQLITE_PROTOCOL, errors.AggregatorError, r"\(the transaction was rolled back\)"),
         (sqlite3.SQLITE_NOTADB, errors.RefusedError, r"see registry\.db in butler\.yaml"),
     ],
 )
@@ -116,3 +118,11 @@ def test_urls_that_name_no_database(url: str, namespace: str | None, message: st
     with pytest.raises(errors.RefusedError, match=message) as caught:
         connections.connect(url, namespace, writeable=False)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["", "n" * 64, "ü" * 32, "a%s", "pg_mine"])
+def test_names_that_can_not_be_those_of_a_schema_are_refused(namespace: str) -> None:
+    # Nobody listens at this port.
+    url = "postgresql://nobody@localhost:9/none"
+    with pytest.raises(errors.RefusedError, match="can't be a namespace"):
+        connections.connect(url, namespace, writeable=True, create=True)

@@ -125,6 +125,16 @@ def test_quoted_text_is_unquoted_as_by_the_reference() -> None:
         _path("{run:/}/{skypix}", ["htm2"], (33,), run="a%20b#c")
 
 
+@pytest.mark.parametrize("run", ["..", "../../etc", "a/../../b", "%2E%2E/b", "%2Fetc/b", "/../b"])
+def test_no_path_leads_out_of_the_datastore(run: str) -> None:
+    if run == "/../b":
+        # There is nothing above the root of a file system.
+        assert _path("{run:/}/{skypix}", ["htm2"], (33,), run=run) == "b/33.fits"
+        return
+    with pytest.raises(errors.RefusedError, match="outside of the datastore"):
+        _path("{run:/}/{skypix}", ["htm2"], (33,), run=run)
+
+
 def test_environment_does_not_slip_into_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRICE", "3")
     assert _path("{run:/}/{skypix}", ["htm2"], (33,), run="a$COST") == "a$COST/33.fits"

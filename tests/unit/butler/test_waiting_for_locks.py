@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy
-from aggregator.butler.databases import database, sqlite
+from aggregator.butler.databases import database, lock_holders, sqlite, sqlite_waiting
 from aggregator.storage import errors
 
 
@@ -29,12 +30,12 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def held(path: pathlib.Path, *statements: str) -> Iterator[None]:
+def held(path: pathlib.Path, *statements: str) -> Iterator[sqlite3.Connection]:
     """Let somebody else hold locks."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         for statement in statements:
             other.execute(statement).fetchall()
-        yield
+        yield other
 
 
 @contextlib.contextmanager
@@ -112,3 +113,31 @@ def test_all_is_well_afterwards(path: pathlib.Path) -> None:
         signal.signal(signal.SIGALRM, before)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM some").fetchone() == (1,)
+
+
+def test_long_waiting_is_told(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each wait, with what is waited for."""
+    monkeypatch.setattr(sqlite_waiting, "_SILENCE", 0.0)
+    messages = []
+    with opened(path, 120.0) as db, held(path, "BEGIN IMMEDIATE") as other:
+
+        def warn(message: str) -> None:
+            messages.append(message)
+            other.execute("ROLLBACK")
+
+        db.warn = warn
+        db.write(insert)
+    [message] = messages
+    assert message == f"{path}: another process holds the database; waiting for that, up to 120 s."
+
+
+def test_holder_of_a_lock_is_named(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others than this process, which is none of them."""
+    own = os.getpid()
+    with held(path, "BEGIN", "SELECT * FROM some") as reader:
+        assert lock_holders.describe(str(path)) == "another process"
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        command = pathlib.Path(f"/proc/{own}/comm").read_text().strip()
+        assert lock_holders.describe(str(path)) == f"process {own} ({command})"
+        reader.execute("ROLLBACK")
+        assert lock_holders.describe(str(path)) == "another process"

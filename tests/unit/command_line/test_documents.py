@@ -236,7 +236,7 @@ def test_status_as_json(sample: samples.Sample, monkeypatch: pytest.MonkeyPatch)
     assert told["quanta_scanned"] == told["quanta"] == 20
     assert told["shards_done"] == told["shards"]
     with monkeypatch.context() as patch:
-        patch.setattr(coordinator.Coordinator, "_run", test_last_words.refuse)
+        patch.setattr(coordinator.Coordinator, "_go_on", test_last_words.refuse)
         summary(sample, "-o", str(output), code=1)
     told = status()
     assert (told["state"], told["error"]) == ("failed", "this can't be done")

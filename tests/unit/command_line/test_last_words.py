@@ -18,6 +18,7 @@ from click import testing
 import aggregator
 from aggregator.aggregation import checkpoints, presence
 from aggregator.command_line import main, next_commands
+from aggregator.console import terminal
 from aggregator.graph_ingestion import replacement
 from aggregator.reports import formats
 from aggregator.synthesis import repository
@@ -252,7 +253,7 @@ def test_what_a_file_of_options_asks_for_is_not_taken_for_undone(sample: samples
 def test_an_incomplete_run_says_why_there_is_no_graph(sample: samples.Sample) -> None:
     output = str(sample.root / "out.qg")
     done = invoke(*aggregation(sample, "--incomplete", "-o", output))
-    assert "Provenance graph: none, since the run is not complete" in done.stdout
+    assert "Provenance graph: none yet, since not all quanta count as attempted" in done.stdout
     again, last = following(done)
     assert again == aggregation(sample, "--incomplete", "-o", output)
     assert last == aggregation(sample, "-o", output)
@@ -287,6 +288,15 @@ def test_a_synthesis_tells_how_to_go_on(tmp_path: pathlib.Path, monkeypatch: pyt
     [words] = following(done)
     monkeypatch.chdir(tmp_path)
     assert "Provenance graph: " in invoke(*words[:-2]).stdout
+
+
+def test_a_new_repository_is_followed_by_a_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("create", tmp_path / "first").stderr == ""
+    monkeypatch.setattr(terminal, "is_terminal", lambda _: True)
+    done = invoke("create", tmp_path / "my repo")
+    assert f"aggregator run predicted.qg '{tmp_path}/my repo'  # when it has" in done.stderr
 
 
 def test_the_same_command_again() -> None:

@@ -57,7 +57,7 @@ def test_a_run_that_fails_and_one_that_is_refused(
     path = sample.root / "aggregator.prom"
     words = aggregation(sample, "--metrics-file", str(path))
     with monkeypatch.context() as patch:
-        patch.setattr(coordinator.Coordinator, "_run", test_last_words.refuse)
+        patch.setattr(coordinator.Coordinator, "_go_on", test_last_words.refuse)
         invoke(*words, code=1)
     assert (read(path)["aggregator_running"], read(path)["aggregator_exit_code"]) == (0, 1)
     invoke(*words, "-j", "0", code=2)

@@ -164,7 +164,8 @@ def test_levels_of_the_reference(sample: samples.Sample) -> None:
 def test_a_log_file_that_can_not_be_written_ends_nothing(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = log_handlers.LogFile(tmp_path / "log")
+    (tmp_path / "log").touch()
+    handler = log_handlers.LogFile(str(tmp_path / "log"))
     handler.stream.close()
     handler.stream = open("/dev/full", "w")  # noqa: SIM115
     logger = logging.getLogger("somebody")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-MOVED = ("butler", "execution", "schemas", "storage", "workers")
+MOVED = ("butler", "execution", "schemas", "stages", "storage", "workers")
 """Folders whose packages are within `aggregator`."""
 
 FOLDERS = ("aggregator", "benchmarks", "docs", "tests", *MOVED)

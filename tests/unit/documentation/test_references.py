@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-FOLDERS = ("aggregator", "workers", "schemas", "butler", "execution", "storage", "tests", "benchmarks")
+FOLDERS = (
+    "aggregator",
+    "workers",
+    "schemas",
+    "butler",
+    "execution",
+    "stages",
+    "storage",
+    "tests",
+    "benchmarks",
+)
 
 _PAGE = re.compile(r"\b([a-z][a-z-]+\.md)\b")
 _SECTIONS = re.compile(r"\s+(?:sections?\s+)?(\d+(?:\.\d+)*(?:(?:, | and | to )\d+(?:\.\d+)*)*)")

@@ -162,6 +162,30 @@ def test_what_takes_too_long_is_ended(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_what_is_answered_too_late_counts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(seed, timeout=5.0)
+    start = case.engine.start
+
+    def starting(program: engine_module.Program) -> engine_module.Worker:
+        worker = start(program)
+        if program.name == "executor-000":
+            case.engine.hang(program.name, after=2)
+        return worker
+
+    def kill(worker: testing.Worker) -> None:
+        # Its answer was on the way.
+        case.engine.end_worker(worker.name, outcomes.Killed(9), after=1)
+
+    case.engine.start = starting  # type: ignore[method-assign]
+    monkeypatch.setattr(testing.Worker, "kill", kill)
+    case.execute()
+    # Nor is the one blamed that came next.
+    assert case.buried == []
+    assert set(case.fates().values()) == {Fate.SUCCEEDED}
+    assert len(case.fates()) == len(case.begun) == N_QUANTA
+
+
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(("code", "options"), [(1, {"fail_fast": True}), (20, {"fail_fast": True}), (21, {})])
 def test_all_ends_after_a_failure(seed: int, code: int, options: dict[str, Any]) -> None:
     failed = uuid.UUID(int=0)
@@ -196,6 +220,93 @@ def test_nothing_begins_after_a_request_to_stop() -> None:
 
     case.executor._tell = told
     case.execute()
-    assert 5 <= len(case.begun) <= 6
+    # But for what the two workers have already.
+    assert 5 <= len(case.begun) <= 8
     assert set(case.begun) == set(case.fates())
     assert case.buried == []
+
+
+def with_fate(case: Case, name: str, become: Any) -> None:
+    """Let something become of a worker as soon as it is started."""
+    start = case.engine.start
+
+    def starting(program: engine_module.Program) -> engine_module.Worker:
+        worker = start(program)
+        if program.name == name:
+            become()
+        return worker
+
+    case.engine.start = starting  # type: ignore[method-assign]
+
+
+def limited(case: Case) -> None:
+    """Fail, instead of waiting without end."""
+    check = case.executor._check
+
+    def checked() -> bool:
+        assert case.engine.seconds < 30, "it waits for nobody"
+        return check()
+
+    case.executor._check = checked
+
+
+def independent(case: Case) -> None:
+    """Let no quantum need another."""
+    case.quanta = [readiness.QuantumData(each.id, "task", each.id) for each in case.quanta]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_under_way_is_stopped_by_a_failure(seed: int) -> None:
+    case = Case(seed, {uuid.UUID(int=number): 1 for number in range(N_QUANTA)}, fail_fast=True)
+    independent(case)
+    # It would never answer.
+    with_fate(case, "executor-001", lambda: case.engine.hang("executor-001", after=1))
+    limited(case)
+    case.execute()
+    [failed] = case.begun
+    told = [(task_errors.KILLED, f"the run was stopped when quantum {failed} had failed")]
+    assert [each[1:] for each in case.buried] in (told, [])
+    assert len(case.fates()) == 1 + len(case.buried)
+    assert case.engine.seconds < 5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_is_sent_to_a_worker_that_has_died_idle(seed: int) -> None:
+    case = Case(seed)
+    # Each needs the one before it, so one worker is always idle.
+    ids = [each.id for each in case.quanta]
+    before: list[frozenset[uuid.UUID]] = [frozenset(), *(frozenset([each]) for each in ids[:-1])]
+    case.quanta = [
+        readiness.QuantumData(each, "task", each, needed) for each, needed in zip(ids, before, strict=True)
+    ]
+    end = outcomes.Killed(9)
+    with_fate(case, "executor-000", lambda: case.engine.end_worker("executor-000", end, after=1))
+    limited(case)
+    case.execute()
+    # Whoever was at none when it died has cost none.
+    fates = case.fates()
+    assert len(fates) == N_QUANTA
+    assert len(case.buried) <= 1
+    assert [each for each in fates if fates[each] == Fate.FAILED] == [each for each, _, _ in case.buried]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_worker_that_has_answered_is_not_killed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What became of the first can't be put on record.
+    case = Case(seed, {uuid.UUID(int=0): 2})
+    independent(case)
+    wait, killed = case.engine.wait, []
+
+    def all_at_once(seconds: float) -> list[tuple[engine_module.Worker, outcomes.Outcome]]:
+        answers: list[tuple[engine_module.Worker, outcomes.Outcome]] = []
+        while new := wait(seconds if not answers else 0.0):
+            answers += new
+        return sorted(answers, key=lambda each: not isinstance(each[1], outcomes.Failed))
+
+    case.engine.wait = all_at_once  # type: ignore[method-assign]
+    monkeypatch.setattr(testing.Worker, "kill", killed.append)
+    limited(case)
+    with pytest.raises(errors.FatalWorkerError, match="the disk is full"):
+        case.execute()
+    assert killed == case.buried == []
+    assert set(case.fates()) == set(case.begun) - {uuid.UUID(int=0)}

@@ -53,21 +53,23 @@ def test_tracebacks_and_labels_are_there() -> None:
 
 
 def test_records_outlive_the_process(tmp_path: pathlib.Path) -> None:
-    spool = attempt_logs.Spool(str(tmp_path))
-    with (
-        open(spool.path("id"), "wb", buffering=0) as stream,
-        log_capture.capturing(LABELS, stream) as capture,
-    ):
-        logging.getLogger("here").warning("one")
-        logging.getLogger("here").warning("two")
-        assert spool.read("id") == capture.records
-        # The process ends in the middle of a line.
-        stream.write(b'{"name":')
-        assert spool.read("id") == capture.records
-    assert spool.read("other") == []
-    spool.remove("id")
-    spool.remove("id")
-    assert spool.read("id") == []
+    there, here, other = (attempt_logs.Spool(str(tmp_path)) for _ in range(3))
+    other.begin("another")
+    for quantum_id in ("before", "id"):
+        stream = there.begin(quantum_id)
+        assert stream is not None
+        with log_capture.capturing(LABELS, stream) as capture:
+            logging.getLogger("here").warning("one of %s", quantum_id)
+            logging.getLogger("here").warning("two of %s", quantum_id)
+            assert here.read(quantum_id) == capture.records != []
+    assert stream is not None
+    # The process ends in the middle of a line.
+    stream.write(b'{"name":')
+    stream.flush()
+    assert here.read("id") == capture.records
+    assert here.read("before") == here.read("another") == []
+    there.close()
+    other.close()
 
 
 def test_a_full_disk_fails_no_quantum() -> None:
@@ -76,6 +78,7 @@ def test_a_full_disk_fails_no_quantum() -> None:
             raise OSError(28, "No space left on device")
 
     assert texts(captured("plain", spool=Full())) == ["plain"]
+    assert attempt_logs.Spool("/dev/full").begin("id") is None
 
 
 def test_attempts_before_are_kept_in_order() -> None:
@@ -92,4 +95,4 @@ def test_attempts_before_are_kept_in_order() -> None:
 
 def log_record(text: str) -> bytes:
     record = logging.LogRecord("here", logging.INFO, "file.py", 1, text, None, None, "function")
-    return log_writer.dump(log_writer.record_document(record, LABELS, None))
+    return log_writer.record_text(record, LABELS, None)

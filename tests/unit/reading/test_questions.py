@@ -380,14 +380,14 @@ def test_damage_anywhere_is_an_error_that_names_the_file(
     ask_everything(root / name)
     chance = random.Random(5)
     caught = []
-    for place in chance.sample(range(len(data)), 40):
+    for place in chance.sample(range(len(data)), 20):
         changed = bytes([data[place] ^ chance.randrange(1, 256)])
         damaged.write_bytes(data[:place] + changed + data[place + 1 :])
         try:
             ask_everything(damaged)
         except aggregator.AggregatorError as exc:
             caught.append(str(exc))
-    assert len(caught) > 20
+    assert len(caught) > 10
     assert [text for text in caught if str(damaged) not in text] == []
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -41,6 +42,13 @@ def run(*arguments: str | pathlib.Path) -> str:
 @pytest.fixture
 def graph(sample: samples.Sample) -> pathlib.Path:
     return sample.root / "provenance.qg"
+
+
+def test_each_sign_of_the_pipeline_is_explained(graph: pathlib.Path) -> None:
+    legend = run(graph, "--format", "html").partition('<ul class="legend"')[2].partition("</ul>")[0]
+    signs = re.findall(r'<li class="status (\w+)">', legend)
+    # None was aborted altogether.
+    assert signs == ["FAILED", "BLOCKED", "SUCCESSFUL", "ABORTED_SUCCESS"]
 
 
 def test_json(graph: pathlib.Path) -> None:

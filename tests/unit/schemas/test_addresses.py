@@ -8,7 +8,7 @@ from aggregator.storage import errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import graph_files
+from tests.helpers import address_tables, graph_files
 
 SIZES = [3, 4, 8]
 IDS = st.one_of(
@@ -45,7 +45,7 @@ def test_rows_survive_a_round_trip(table: tuple[int, int, list[tuple[bytes, list
     plain = [(node, i, pairs) for i, (node, pairs) in enumerate(rows)]
     assert data == graph_files.address_file(plain, int_size, columns)
 
-    parsed = addresses.parse(data, "graph.qg", "nodes.addr", columns)
+    parsed = address_tables.read(data, "nodes.addr", columns, int_size)
     assert parsed.int_size == int_size
     assert [addresses.id_at(parsed.ids, i) for i in range(len(rows))] == [node for node, _ in rows]
     assert parsed.index.tolist() == list(range(len(rows)))
@@ -84,7 +84,7 @@ def node(number: int) -> bytes:
 )
 def test_damage_is_refused(data: bytes, problem: str) -> None:
     with pytest.raises(errors.FormatError, match=problem) as caught:
-        addresses.parse(data, "graph.qg", "quanta.addr", 1)
+        address_tables.read(data, "quanta.addr", 1, 8)
     assert (caught.value.path, caught.value.member) == ("graph.qg", "quanta.addr")
 
 

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import zstandard
@@ -69,11 +71,11 @@ def test_a_frame_without_its_size_is_refused() -> None:
 def test_a_stream_is_the_whole_document_in_pieces() -> None:
     codec = blocks.Codec(b"", 3)
     document = bytes(range(256)) * 400
-    pieces = list(codec.stream(codec.compress(document), chunk_size=1000))
+    pieces = list(codec.stream(io.BytesIO(codec.compress(document)), chunk_size=1000))
     assert b"".join(pieces) == document
     assert max(map(len, pieces)) <= 1000
     with pytest.raises(ValueError, match="damaged"):
-        list(codec.stream(b"no frame at all"))
+        list(codec.stream(io.BytesIO(b"no frame at all")))
 
 
 @pytest.mark.parametrize(

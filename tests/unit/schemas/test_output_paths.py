@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import sqlite3
 
 import pytest
-from aggregator.schemas import output_paths
+from aggregator.schemas import output_kinds, output_paths
 from aggregator.storage import errors, local_files
 
-Kind = output_paths.Kind
+Kind = output_kinds.Kind
 NOTHING = output_paths.Protection()
 
 BEGINS = {
@@ -19,7 +21,18 @@ BEGINS = {
     Kind.SUMMARY: b'{"format":"aggregator-summary","version":1}',
     Kind.METRICS: b"# HELP aggregator_quanta Number\n",
 }
-NAMES = {Kind.LOG: "x.txt", Kind.PROFILE: "x.profile"}
+GRAPHS = (Kind.GRAPH, Kind.PREDICTED_GRAPH)
+NAMES = {Kind.LOG: "x.txt", Kind.PROFILE: "x.profile", **dict.fromkeys(GRAPHS, "x.qg")}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_graphs_have_the_extension_that_readers_want(tmp_path: pathlib.Path, kind: Kind) -> None:
+    for name in ("x.txt", "x", ".qg", "x.qg.txt"):
+        if kind not in GRAPHS:
+            output_paths.check(str(tmp_path / name), kind, NOTHING)
+            continue
+        with pytest.raises(errors.RefusedError, match=r"must have the extension \.qg"):
+            output_paths.check(str(tmp_path / name), kind, NOTHING)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -27,15 +40,24 @@ def test_only_files_of_the_same_kind_are_replaced(tmp_path: pathlib.Path, kind: 
     path = tmp_path / NAMES.get(kind, "x")
     output_paths.check(str(path), kind, NOTHING)
     path.write_bytes(b"")
-    output_paths.check(str(path), kind, NOTHING)
+    if kind is not Kind.PREDICTED_GRAPH:
+        output_paths.check(str(path), kind, NOTHING)
     for content in (*BEGINS.values(), b"PK\x03\x04 no archive", b"\0notes", b"notes"):
         path.write_bytes(content)
         # A profile begins as any dictionary does.
         if content == BEGINS.get(kind) or (kind is Kind.PROFILE and content[:1] == b"{"):
             output_paths.check(str(path), kind, NOTHING)
         else:
-            with pytest.raises(errors.RefusedError, match=f"is there already and is no {kind.value}"):
+            reason = ", and is not" if kind is Kind.PREDICTED_GRAPH else f" and is no {kind.value}"
+            with pytest.raises(errors.RefusedError, match=f"is there already{reason}"):
                 output_paths.check(str(path), kind, NOTHING)
+
+
+def test_a_predicted_graph_does_not_replace_a_link_that_leads_nowhere(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x.qg").symlink_to(tmp_path / "nowhere")
+    output_paths.check(str(tmp_path / "x.qg"), Kind.GRAPH, NOTHING)
+    with pytest.raises(errors.RefusedError, match="is not replaced"):
+        output_paths.check(str(tmp_path / "x.qg"), Kind.PREDICTED_GRAPH, NOTHING)
 
 
 def test_a_log_by_name_may_hold_what_others_write(tmp_path: pathlib.Path) -> None:
@@ -148,3 +170,32 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path: pathlib.Path) -> None:
         output.write(b"# Run")
     assert caught.value.exit_code == 1
     assert path.read_text() == "my notes"
+
+
+@pytest.mark.parametrize("end", ["-journal", "-wal", "-shm"])
+def test_what_is_beside_a_database_is_its_own(tmp_path: pathlib.Path, end: str) -> None:
+    """Also of one that no command was told of."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "any.db")) as database:
+        database.execute("CREATE TABLE x (y)")
+    (tmp_path / "notes").write_text("no database")
+    for kind in Kind:
+        if kind not in GRAPHS:
+            output_paths.check(str(tmp_path / f"notes{end}"), kind, NOTHING)
+        with pytest.raises(errors.RefusedError, match=r"is a part of the database .*any\.db, which"):
+            output_paths.check(str(tmp_path / f"any.db{end}"), kind, NOTHING)
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/new.qg", "/dev/fd/1", "/proc/self/fd/1"])
+def test_names_of_the_system_are_not_replaced(path: str) -> None:
+    """A link would be replaced, and with it the standard output of everybody."""
+    with pytest.raises(errors.RefusedError, match="is a name of the operating system"):
+        output_paths.check(path, Kind.GRAPH, NOTHING)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.GRAPH])
+def test_only_graphs_go_to_object_stores(kind: Kind) -> None:
+    for path in ("s3://bucket/here", "davs://host/here"):
+        with pytest.raises(errors.RefusedError, match=f"{path}: only local files can be .* a {kind.value}"):
+            output_paths.check(path, kind, NOTHING)
+        with pytest.raises(errors.RefusedError, match=f"{path}: only local files"):
+            output_paths.Output(path, kind)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import zstandard
 from aggregator.schemas.graphs import addresses, predicted
 from aggregator.storage import errors
 
@@ -180,8 +181,9 @@ def test_blocks_in_any_order_are_scanned_in_a_topological_one(
     changes = {"quantum_datasets.mb": payload, "quanta.addr": graph_files.address_file(table, 8, 1)}
     with predicted.PredictedGraph(rewritten(repo, tmp_path, changes)) as graph:
         found = graph.address_table()
-        division = shards.divide(found, graph.edges(found), 7)
-        assert (division.edges[:, 0] < division.edges[:, 1]).all()
+        division = shards.divide(found, graph.edge_pieces(found), 7)
+        edges = division.edges(0, len(division.producers))
+        assert (edges[:, 0] < edges[:, 1]).all()
         scanned = [quantum.quantum_id for quantum, _ in graph.read_quanta(division.offsets, division.sizes)]
         assert sorted(scanned) == sorted(ids)
         assert scanned == [addresses.dashed(digits) for digits in addresses.hex_digits(division.ids)]
@@ -258,6 +260,19 @@ def read_all(path: str) -> None:
         graph.init_quanta()
         graph.edges(table)
         list(graph.dimension_rows({"visit", "skymap"}))
+
+
+@pytest.mark.parametrize("name", ["header", "pipeline_graph", "init_quanta"])
+def test_documents_that_are_nested_too_deeply_are_damage(
+    repo: pathlib.Path, tmp_path: pathlib.Path, name: str
+) -> None:
+    content = graph_files.members(repo / NAMES[0])
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    deep = b"[" + deep + b"]" if name == "init_quanta" else deep
+    content[f"{name}.json.zst"] = zstandard.ZstdCompressor().compress(deep)
+    graph_files.pack(tmp_path / "deep.qg", content)
+    with pytest.raises(errors.FormatError, match=name):
+        read_all(str(tmp_path / "deep.qg"))
 
 
 def test_damage_anywhere_is_an_error_that_names_the_file(path: pathlib.Path, tmp_path: pathlib.Path) -> None:

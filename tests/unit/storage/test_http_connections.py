@@ -173,3 +173,28 @@ def test_odd_lists() -> None:
     assert (entry.name, entry.mark.size, entry.is_directory) == ("x y", 3, False)
     with pytest.raises(ValueError, match="0 entries"):
         dav_store._parse(listed, "/other", True)
+
+
+def closes_after(handler: http.server.BaseHTTPRequestHandler) -> None:
+    """Answer as if the connection could go on, and close it, as a server does with idle ones."""
+    says(200, b"x")(handler)
+    handler.close_connection = True
+
+
+def test_connections_that_a_server_has_closed_cost_one_attempt(server: Server) -> None:
+    barrier = threading.Barrier(12)
+
+    def answers_together(handler: http.server.BaseHTTPRequestHandler) -> None:
+        barrier.wait()
+        closes_after(handler)
+
+    server.answers["/a"] = [answers_together]
+    threads = [
+        threading.Thread(target=http_connections.request, args=("GET", f"{server.url}/a")) for _ in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.answers["/b"] = [says(200, b"new")]
+    assert http_connections.request("GET", f"{server.url}/b").data == b"new"

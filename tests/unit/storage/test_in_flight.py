@@ -34,7 +34,8 @@ def test_quick_operations_start_no_thread(n_threads: int) -> None:
     with in_flight.Requests() as requests:
         for number, result in enumerate(requests.map(lambda item: item, range(1000))):
             assert number == result
-            assert threading.active_count() == n_threads
+            # One of an earlier test may end in the meantime.
+            assert threading.active_count() <= n_threads
         assert requests.at_once == 1
         assert not requests.is_measuring
 
@@ -56,10 +57,33 @@ def test_slow_operations_go_side_by_side(n_threads: int) -> None:
 def test_a_few_slow_operations_now_and_then_are_noticed() -> None:
     """As in shards in which hardly anything has failed."""
     with in_flight.Requests() as requests:
-        for _ in range(3):
+        for _ in range(2):
             assert requests.at_once == 1
             list(requests.map(slow, range(2)))
         assert requests.at_once >= 32
+
+
+def test_most_of_what_is_measured_decides() -> None:
+    with in_flight.Requests() as requests:
+        # It would be three of five, whatever the others take.
+        list(requests.map(slow, range(2)))
+        list(requests.map(lambda item: item, range(2)))
+        assert requests.at_once == 1
+        list(requests.map(slow, range(1)))
+        assert requests.at_once >= 32
+
+
+def test_what_waits_already_begins_once_operations_are_known_to_take_long(n_threads: int) -> None:
+    together = threading.Barrier(32)
+    with in_flight.Requests(2) as requests:
+        jobs = [requests.begin(together.wait, 10) for _ in range(32)]
+        requests.suit(0.0001)
+        assert requests.at_once == 2
+        requests.suit(0.01)
+        assert {job.result(20) for job in jobs} == set(range(32))
+        requests.suit(0.001)
+        assert requests.at_once >= 32
+    wait_for_threads(n_threads)
 
 
 def test_a_number_is_kept_whatever_they_take() -> None:

@@ -171,3 +171,38 @@ def test_lease_that_gives_way_hides_no_other(tmp_path: pathlib.Path, monkeypatch
     assert leases.holder(subject)
     leases.check(held.claim)
     held.release()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_shared_lease_is_shared_until_somebody_wants_it_alone(
+    tmp_path: pathlib.Path, hosts: lease_hosts.Hosts
+) -> None:
+    subject = str(tmp_path / "jobs.lock")
+    first = leases.take_shared(subject, "")
+    hosts.go_to("second")
+    second = leases.take_shared(subject, "")
+    assert leases.holder(subject) == ""
+    assert leases.holder(subject, shared=True)
+    with pytest.raises(errors.InUseError, match=f"process {os.getpid()} on"):
+        leases.take(subject, "")
+    first.release()
+    # Its host shows no sign of life any more.
+    lease_hosts.grow_old(second.path)
+    hosts.go_to("third")
+    alone = leases.take(subject, "")
+    assert [str(path) for path in tmp_path.iterdir()] == [alone.path]
+    with pytest.raises(errors.InUseError):
+        leases.take_shared(subject, "")
+    alone.release()
+    second.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_lease_is_none_of_what_is_called_alike(tmp_path: pathlib.Path) -> None:
+    """As runs are, whose names differ in what comes after a period."""
+    longer = leases.take(str(tmp_path / "run.1"), "")
+    assert leases.holder(str(tmp_path / "run")) == ""
+    leases.take(str(tmp_path / "run"), "").release()
+    leases.check(longer.claim)
+    longer.release()

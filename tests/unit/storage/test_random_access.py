@@ -12,7 +12,7 @@ import pytest
 from aggregator.schemas.graphs import addresses, nodes, provenance_graph
 from aggregator.storage import errors, local_files, local_store, opening, random_access, stores, testing
 
-from tests.helpers import graph_files
+from tests.helpers import address_tables, graph_files
 
 
 class CountingStore(testing.MemoryStore):
@@ -145,7 +145,7 @@ def test_little_is_fetched_of_a_large_graph(tmp_path: pathlib.Path, monkeypatch:
 
 
 def _with_more_rows(data: bytes) -> bytes:
-    table = addresses.parse(data, "", "", len(nodes.COMPONENTS))
+    table = address_tables.read(data, "", len(nodes.COMPONENTS), data[0])
     n_more = 400_000
     ids = np.unique(np.concatenate([table.ids, np.frombuffer(os.urandom(16 * n_more), addresses.ID_TYPE)]))
     places = np.zeros((len(ids), 2 * len(nodes.COMPONENTS)), dtype=np.int64)

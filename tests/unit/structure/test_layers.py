@@ -6,6 +6,7 @@ import ast
 import collections
 import graphlib
 import pathlib
+import tomllib
 
 import pytest
 
@@ -18,8 +19,10 @@ LAYERS = [
     ["workers.engines"],
     ["workers"],
     ["execution"],
+    ["stages"],
     ["console", "ranges", "repository_files"],
-    ["aggregation", "graph_ingestion", "reading", "reports", "running", "show", "synthesis"],
+    ["aggregation", "building", "graph_ingestion", "reading", "reports", "show", "staging", "synthesis"],
+    ["following", "running", "transfer"],
     [""],
     ["command_line", "__main__"],
 ]
@@ -31,10 +34,15 @@ DOUBLES = {
     "configuration": {"aggregator.aggregation", "aggregator.butler"},
     # What executes quanta, and the files that this leaves.
     "execution": {"aggregator", "aggregator.schemas"},
+    # What a configuration calls so, and what writes objects to storages of stages.
+    "formatters": {"aggregator.butler.datastores", "aggregator.stages"},
     "registry": {"aggregator.butler.registry", "aggregator.butler"},
     "show": {"aggregator.command_line", "aggregator"},
+    "stage": {"aggregator.command_line", "aggregator.stages"},
     # What stands in for the implementations of an interface in tests.
     "testing": {"aggregator.storage", "aggregator.workers.engines"},
+    # How a graph gets into its repository, and what gets from one repository into another.
+    "transfers": {"aggregator.graph_ingestion", "aggregator.butler"},
     # Tables of a database, and those in which results are given to users.
     "tables": {"aggregator.butler.registry", "aggregator.reading"},
 }
@@ -44,7 +52,7 @@ DOUBLES = {
 def modules() -> dict[str, pathlib.Path]:
     """Return the files of all modules by name."""
     result = {}
-    for folder in ("aggregator", "butler", "execution", "schemas", "storage", "workers"):
+    for folder in ("aggregator", "butler", "execution", "schemas", "stages", "storage", "workers"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = list(path.relative_to(ROOT).with_suffix("").parts)
             if folder != "aggregator":
@@ -111,3 +119,9 @@ def test_a_name_has_one_meaning() -> None:
         package, _, stem = name.rpartition(".")
         places[stem].add(package)
     assert {stem: found for stem, found in places.items() if len(found) > 1} == DOUBLES
+
+
+def test_all_packages_are_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = [name for name, path in MODULES.items() if path.name == "__init__.py"]
+    assert sorted(settings["packages"]) == sorted(packages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -104,3 +105,6 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
     assert dict(os.environ) == before
     assert thread_pools.import_module("json.decoder").__name__ == "json.decoder"
     assert dict(os.environ) == before
+    assert gc.isenabled()
+    assert gc.get_freeze_count()
+    gc.unfreeze()

@@ -3,9 +3,8 @@
 import shlex
 
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.registry import dataset_ids, graph_places, ingested_graphs, registry
+from aggregator.butler.registry import graph_places, ingested_graphs, registry
 from aggregator.schemas import messages
-from aggregator.schemas.graphs import nodes, provenance_graph
 from aggregator.storage import errors
 from aggregator.workers.roles import given_graph
 
@@ -57,29 +56,26 @@ class ClosedQuanta:
         if there <= self.others:
             return None
         places = ingested_graphs.places(self._repository, self._registry).get(self._run, ())
-        if not places:
-            raise errors.AggregatorError(
-                f"{self._repository.path}: run {self._run!r} holds a provenance graph, but the database does "
-                "not know where its file is. Without it nobody can tell which quanta are in there."
-            )
-        path = ingested_graphs.present(places)
-        if path is None:
-            raise errors.AggregatorError(ingested_graphs.absence(self._run, places))
+        path = ingested_graphs.file_of(self._repository, self._run, places)
         if self._shares_quanta(path):
             return path
         self.others = there
         return None
 
     def refuse(self) -> None:
-        """Raise RefusedError if an ingested graph holds some of these quanta."""
+        """Raise RefusedError if an ingested graph holds some of these quanta, be it recorded or not."""
+        self.refuse_recorded()
+        if lost := self._find_lost():
+            raise errors.RefusedError(f"{lost} {self._advice()}")
+
+    def refuse_recorded(self) -> None:
+        """Raise RefusedError if a graph that is recorded holds some of these quanta."""
         if path := self.find():
             raise errors.RefusedError(
                 f"{self._repository.path}: run {self._run!r} holds its provenance graph already ({path}). "
                 "Logs and metadata of these quanta are in there, not in files of their own; aggregation "
                 "would take them for missing."
             )
-        if lost := self._find_lost():
-            raise errors.RefusedError(f"{lost} {self._advice()}")
 
     def check_again(self) -> None:
         """Raise AggregatorError if an ingested graph holds some of these quanta by now."""
@@ -97,12 +93,7 @@ class ClosedQuanta:
         """Return what is wrong if a graph that is not recorded is all that is left of some files."""
         if self._registry.datasets.graphs(self._run):
             return ""
-        try:
-            where = graph_places.predicted(self._repository, self._registry, self._run)
-        except errors.RefusedError:
-            # No graph can be ingested there.
-            return ""
-        path = ingested_graphs.present(where)
+        path = ingested_graphs.present(self._possible_places())
         if path is None or not self._shares_quanta(path):
             return ""
         # Rarely needed, and not fast to import.
@@ -118,23 +109,27 @@ class ClosedQuanta:
             "graph. Aggregation would take these files for missing."
         )
 
+    def _possible_places(self) -> ingested_graphs.Places:
+        """Return where the graph of the run may be, whatever the database knows."""
+        pointed = self._pointed_places()
+        try:
+            return *pointed, *graph_places.predicted(self._repository, self._registry, self._run)
+        except errors.RefusedError:
+            # No graph can be ingested there, but one may have been before.
+            return pointed
+
+    def _pointed_places(self) -> ingested_graphs.Places:
+        return tuple(filter(None, ingested_graphs.pointed(self._repository, self._run)))
+
     def _advice(self) -> str:
         if self._registry.collections.find(self._run) is None:
             return "Put back a backup of the database that has the run in it, and ingest the graph then."
-        repository = shlex.quote(self._setup.butler_path)
-        run = shlex.quote(self._run)
-        return f"Ingest the graph that is there: ingest-graph {repository} --output-run {run}"
+        pointed = ingested_graphs.present(self._pointed_places())
+        graph = ["--output-run", self._run] if pointed is None else [pointed, "-t", "auto"]
+        command = shlex.join(["ingest-graph", self._setup.butler_path, *graph])
+        return f"Ingest the graph that is there: {command}"
 
     def _shares_quanta(self, path: str) -> bool:
         with given_graph.open_graph(self._setup) as graph:
             quanta = graph.address_table().ids
-        try:
-            with provenance_graph.ProvenanceGraph(path) as ingested:
-                for table in ingested.address_rows():
-                    ids = table.ids[table.sizes[:, nodes.QUANTA] > 0]
-                    if dataset_ids.are_in(ids, quanta).any():
-                        return True
-        except errors.RefusedError as exc:
-            # To put the file back is all that can help, and then the same command does.
-            raise errors.AggregatorError(str(exc)) from exc
-        return False
+        return ingested_graphs.shares_quanta(path, quanta)

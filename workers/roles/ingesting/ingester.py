@@ -14,7 +14,7 @@ from aggregator.butler.registry import (
     recorded_graphs,
     registry,
 )
-from aggregator.schemas import messages, output_paths
+from aggregator.schemas import messages, output_kinds, output_paths
 from aggregator.schemas.checkpoints import checkpoint, digest, ledger
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import fault_points
@@ -97,10 +97,20 @@ class Ingester:
     def begin(self) -> messages.Ready:
         """Make the first changes."""
         if not self._setup.dry_run:
-            registrations.register(self._registry, self._setup, self._header, self._pipeline)
+            self._register()
             # Whether it is true is found out before anything relies on it.
             self._ledger = ledger.read(self._layout.ledger, self._place, self._run)
         return messages.Ready()
+
+    def _register(self) -> None:
+        setup = self._setup
+        registrations.register(
+            self._registry,
+            self._header,
+            self._pipeline,
+            dataset_types=setup.register_dataset_types,
+            output_chain=setup.update_output_chain,
+        )
 
     def take(self, request: messages.CommitShard) -> messages.Ingested:
         """Add a shard's datasets; write a batch if there are enough."""
@@ -194,7 +204,7 @@ class Ingester:
 
     def _register_again(self, datasets: list[batch.Dataset]) -> list[batch.Dataset]:
         """Register everything again; return datasets with the keys that their types have now."""
-        registrations.register(self._registry, self._setup, self._header, self._pipeline)
+        self._register()
         self._rows.forget_types()
         types = self._registry.dataset_types.rows({row.name for _, row, _ in datasets})
         return [(dataset_id, types[row.name], values) for dataset_id, row, values in datasets]
@@ -223,7 +233,7 @@ class Ingester:
             protection = msgspec.structs.replace(
                 self._setup.protection, files={**self._setup.protection.files, **graphs}
             )
-            output_paths.check_again(path, output_paths.Kind.GRAPH, protection)
+            output_paths.check_again(path, output_kinds.Kind.GRAPH, protection)
 
     def _complete(self, tally: tallies.Tally) -> tuple[int, addresses.Ids]:
         """Offer again what was committed and is not in the database.
@@ -286,7 +296,7 @@ class Ingester:
         self, rows: npt.NDArray[np.intp], ids: addresses.Ids, present: addresses.Ids
     ) -> npt.NDArray[np.intp]:
         """Return those rows of a digest whose datasets are neither in the database nor refused by it."""
-        rows = rows[~dataset_ids.are_in(ids[rows], present)]
+        rows = rows[~addresses.are_in(ids[rows], present)]
         kept = [each not in self._refused for each in addresses.hex_digits(ids[rows])]
         return rows[np.flatnonzero(kept)]
 
@@ -296,5 +306,5 @@ class Ingester:
         for shard, verdict in self._taken.items():
             with digest.Digest(self._layout.digest(shard), self._setup.identity, shard) as opened:
                 ids = opened.column("dataset.id")[~dataset_rows.belonging(opened, verdict)]
-                stale += addresses.hex_digits(ids[dataset_ids.are_in(ids, present)])
+                stale += addresses.hex_digits(ids[addresses.are_in(ids, present)])
         return stale

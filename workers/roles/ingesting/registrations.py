@@ -3,16 +3,17 @@
 import contextlib
 
 from aggregator.butler.registry import registry
-from aggregator.schemas import messages
 from aggregator.schemas.graphs import pipeline
 from aggregator.storage import errors
 
 
 def register(
     target: registry.Registry,
-    setup: messages.Setup,
     header: pipeline.Header,
     source: pipeline.Pipeline,
+    *,
+    dataset_types: bool,
+    output_chain: bool,
 ) -> None:
     """Register dataset types and collections; all of it can be repeated.
 
@@ -20,12 +21,14 @@ def register(
     ----------
     target
         The repository's database, open for writing.
-    setup
-        Says what is to be registered.
     header
         Names the run, the chain and the inputs.
     source
         Has the dataset types.
+    dataset_types
+        Whether dataset types are registered; otherwise they have to be.
+    output_chain
+        Whether the chain is made to begin with the run.
 
     Raises
     ------
@@ -35,7 +38,7 @@ def register(
         If something fails later.
     """
     with contextlib.ExitStack() as begun:
-        if setup.register_dataset_types:
+        if dataset_types:
             target.dataset_types.register_all(
                 [
                     target.dataset_types.definition(t.name, t.storage_class, t.dimensions, t.is_calibration)
@@ -46,5 +49,5 @@ def register(
             begun.enter_context(errors.after_changes())
         target.collections.register_run(header.output_run)
         begun.enter_context(errors.after_changes())
-        if setup.update_output_chain and header.output is not None:
+        if output_chain and header.output is not None:
             target.collections.update_output_chain(header.output, header.output_run, header.inputs)

@@ -1,7 +1,7 @@
 """Reads and looks for the files that execution leaves, at their predicted places."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aggregator.butler.datastores import catalog, datastore
@@ -271,6 +271,30 @@ class ExecutionFiles:
                 yield digest.MISSING
             else:
                 yield look.tag if isinstance(look, stores.Mark) else digest.UNUSABLE
+
+    def directory_tags(self, directories: Mapping[int, Collection[str]]) -> dict[tuple[int, str], bytes]:
+        """Return what differs after anything has come to some directories, gone, or been replaced there.
+
+        Parameters
+        ----------
+        directories
+            Keys of the directories, without a slash at the end, by number of the store.
+
+        Returns
+        -------
+        tags
+            By store and directory (`stores.Store.directory_tags`).
+
+        Raises
+        ------
+        MachineError
+            If the machine is in trouble.
+        """
+        return {
+            (number, directory): tag
+            for number, keys in directories.items()
+            for directory, tag in self._stores[number].directory_tags(keys).items()
+        }
 
     def is_same(self, name: str, before: bytes, now: bytes) -> bool:
         """Return whether two tags of a file tell that it has stayed the same."""

@@ -55,7 +55,12 @@ class Outcome:
         return nodes.attempt_pieces(self.metadata)
 
 
-def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None) -> Outcome:
+def judge(
+    quantum: predicted.Quantum,
+    log: bytes | None,
+    metadata: bytes | None,
+    story: task_metadata.ExceptionInfo | None = None,
+) -> Outcome:
     """Return what happened to a quantum.
 
     Parameters
@@ -64,6 +69,8 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
         The predicted quantum.
     log, metadata
         Content of its log and metadata files; nothing if a file is missing.
+    story
+        What became of its job, if there is a record of that; files know better.
 
     Raises
     ------
@@ -90,6 +97,8 @@ def judge(quantum: predicted.Quantum, log: bytes | None, metadata: bytes | None)
     if len(outcome.logs) < len(outcome.attempts):
         outcome.logs.append(None)
         last.status = statuses.FAILED if metadata is None else statuses.ABORTED_SUCCESS
+        if metadata is None and story is not None:
+            last.status, last.exception = statuses.ABORTED, story
     if last.status == statuses.SUCCESSFUL and parsed is not None:
         outcome.is_settled = _is_of_attempt(parsed, last.resource_usage)
     if len(outcome.metadata) < len(outcome.attempts):
@@ -113,12 +122,13 @@ def _is_of_attempt(log: log_records.Log, usage: attempt_metadata.ResourceUsage |
     if begin is None or end is None or usage is None:
         # Execution tells nothing of some failures, so a log without records can be of one.
         return False
-    start = _in_utc(datetime.datetime.fromisoformat(usage.start))
+    start = in_utc(datetime.datetime.fromisoformat(usage.start))
     seconds = usage.prep_time + usage.init_time + usage.run_time
-    return _in_utc(begin) <= start + datetime.timedelta(seconds=seconds) and start <= _in_utc(end)
+    return in_utc(begin) <= start + datetime.timedelta(seconds=seconds) and start <= in_utc(end)
 
 
-def _in_utc(time: datetime.datetime) -> datetime.datetime:
+def in_utc(time: datetime.datetime) -> datetime.datetime:
+    """Return a time with its zone, which is UTC if it tells none."""
     return time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC)
 
 

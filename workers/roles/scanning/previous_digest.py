@@ -1,7 +1,7 @@
 """What an earlier digest of a shard still tells, and what has to be scanned again (design.md, Checkpoint)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,12 @@ from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.execution import statuses as status_codes
 from aggregator.schemas.graphs import addresses, blocks
+from aggregator.schemas.jobs import stories
 from aggregator.storage import errors, local_files
 from aggregator.workers.roles.scanning import execution_files, shard_builder
+
+STORY = "story:"
+"""What the name of a quantum's story begins with, among those of files that were looked at."""
 
 _REPORTED = ("quantum.id", "quantum.status", "quantum.task")
 
@@ -28,34 +32,64 @@ class PreviousDigest:
         are looked at, and everything is copied.
     verify
         Whether also settled quanta are to be looked at.
+    job_stories
+        What records of jobs tell of quanta now.
     """
 
-    def __init__(self, opened: digest.Digest, identity: digest.Identity, verify: bool) -> None:
+    def __init__(
+        self, opened: digest.Digest, identity: digest.Identity, verify: bool, job_stories: stories.Stories
+    ) -> None:
         opened.verify()
         self._digest = opened
         self.is_from_elsewhere = opened.identity != identity
+        self._quanta: npt.NDArray[Any] = np.zeros(0, dtype=np.int64)
+        self._looks: list[tuple[int, str, bytes]] = []
         self._tags: dict[int, bytes] = {}
+        self._stories = job_stories
+        self._has_other_story: list[int] = []
         verify = verify or self.is_from_elsewhere
         self.columns = {name: opened.column(name) for name in _REPORTED}
         self._settled: npt.NDArray[np.bool_] = (opened.column("quantum.settled") != 0) & (not verify)
         self._lists: dict[str, list[Any]] = {}
         self._rows: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
-    def unchanged(self, files: execution_files.ExecutionFiles) -> npt.NDArray[np.bool_]:
-        """Return which quanta are as they were; looks at files again where that is needed."""
+    def unsettled(self) -> list[str]:
+        """Return the names of the files that have to be looked at again, for `unchanged`."""
         if self._settled.all():
             # Then there is nothing to look at, which is the usual case.
-            return self._settled
-        unreadable = self.columns["quantum.status"] == digest.UNREADABLE
-        keep: npt.NDArray[np.bool_] = ~unreadable
-        quanta = self._digest.column("looked.quantum")
+            return []
+        self._quanta = self._digest.column("looked.quantum")
         paths, tags = self._digest.values("looked.paths"), self._digest.values("looked.tags")
-        rows = np.flatnonzero((keep & ~self._settled)[quanta]).tolist()
-        current = files.tags([paths[row] for row in rows])
-        for row, tag in zip(rows, current, strict=True):
-            if not files.is_same(paths[row], tags[row], tag):
-                keep[quanta[row]] = False
-            elif tag != tags[row]:
+        rows = np.flatnonzero((self._is_readable() & ~self._settled)[self._quanta]).tolist()
+        story_rows = [row for row in rows if paths[row].startswith(STORY)]
+        self._has_other_story = [
+            row for row in story_rows if self._stories.tag(paths[row].removeprefix(STORY)) != tags[row]
+        ]
+        self._looks = [(row, paths[row], tags[row]) for row in rows if not paths[row].startswith(STORY)]
+        return [path for _, path, _ in self._looks]
+
+    def _is_readable(self) -> npt.NDArray[np.bool_]:
+        readable: npt.NDArray[np.bool_] = self.columns["quantum.status"] != digest.UNREADABLE
+        return readable
+
+    def unchanged(
+        self, files: execution_files.ExecutionFiles, current: Iterable[bytes]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which quanta are as they were.
+
+        Parameters
+        ----------
+        files
+            Knows which tags are the same.
+        current
+            Tags that the files of `unsettled` have now.
+        """
+        keep = self._is_readable()
+        keep[self._quanta[self._has_other_story]] = False
+        for (row, path, before), tag in zip(self._looks, current, strict=True):
+            if not files.is_same(path, before, tag):
+                keep[self._quanta[row]] = False
+            elif tag != before:
                 self._tags[row] = tag
         return keep
 
@@ -119,8 +153,7 @@ class PreviousDigest:
             for file in self._of("file", "dataset", dataset):
                 store, formatter, storage_class, component = lists["file.kinds"][columns["file.kind"][file]]
                 builder.add_file(store, formatter, storage_class, component, lists["file.paths"][file])
-        for edge in self._of("edge", "quantum", row):
-            builder.add_edge(self._id("edge", edge))
+        builder.add_edges([self._id("edge", edge) for edge in self._of("edge", "quantum", row)])
         for look in self._of("looked", "quantum", row):
             builder.add_looked(lists["looked.paths"][look], lists["looked.tags"][look])
         framed = tuple(
@@ -143,7 +176,12 @@ class PreviousDigest:
 
 @contextlib.contextmanager
 def open_previous(
-    path: str, identity: digest.Identity, shard: int, ids: bytes, verify: bool
+    path: str,
+    identity: digest.Identity,
+    shard: int,
+    ids: bytes,
+    verify: bool,
+    job_stories: stories.Stories,
 ) -> Iterator[tuple[PreviousDigest | None, str]]:
     """Yield the earlier digest of a shard, if there is one that fits; otherwise why it does not.
 
@@ -155,7 +193,7 @@ def open_previous(
         What it must belong to.
     ids
         Ids of the shard's quanta, 16 bytes each; empty for the shard of init quanta.
-    verify
+    verify, job_stories
         As for `PreviousDigest`.
     """
     with contextlib.ExitStack() as stack:
@@ -163,7 +201,7 @@ def open_previous(
         if local_files.exists(path):
             try:
                 opened = stack.enter_context(digest.Digest(path, identity, shard, elsewhere=True))
-                previous = PreviousDigest(opened, identity, verify)
+                previous = PreviousDigest(opened, identity, verify, job_stories)
                 if ids and previous.columns["quantum.id"].tobytes() != ids:
                     previous, discarded = None, f"{path}: holds other quanta"
             except errors.FormatError as exc:

@@ -9,8 +9,9 @@ from typing import TypeVar
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import digest
 from aggregator.schemas.graphs import predicted
+from aggregator.schemas.jobs import stories
 from aggregator.storage import in_flight
-from aggregator.workers.roles.scanning import execution_files, outcome
+from aggregator.workers.roles.scanning import execution_files, outcome, previous_digest
 
 Other = TypeVar("Other")
 
@@ -60,6 +61,8 @@ class QuantumReader:
         Does several operations at a time where they take long.
     frame
         Makes a block of a JSON document in pieces.
+    job_stories
+        What records of jobs tell of quanta without files.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class QuantumReader:
         files: execution_files.ExecutionFiles,
         requests: in_flight.Requests,
         frame: Callable[[Sequence[bytes | memoryview]], bytes],
+        job_stories: stories.Stories,
     ) -> None:
         self._files = files
         self._requests = requests
         self._frame = frame
+        self._stories = job_stories
 
     def begin(self, quantum: predicted.Quantum) -> None:
         """Begin what `read` waits for."""
@@ -83,7 +88,7 @@ class QuantumReader:
             reading = self._judge(quantum)
         except execution_files.UnreadableError as exc:
             reading = self._unreadable(quantum, exc)
-        reading.looked = self._files.take_looked()
+        reading.looked += self._files.take_looked()
         self._begin_looking(reading.unknown)
         return reading
 
@@ -147,8 +152,10 @@ class QuantumReader:
         """
         log_dataset, metadata_dataset = outcome.special_outputs(quantum)
         log, metadata = self._files.read(log_dataset), self._files.read(metadata_dataset)
+        is_silent = log.data is None and metadata.data is None
+        story = self._stories.of(quantum.quantum_id) if is_silent else None
         try:
-            judgement = outcome.judge(quantum, log.data, metadata.data)
+            judgement = outcome.judge(quantum, log.data, metadata.data, story)
         except outcome.LogError as exc:
             raise execution_files.UnreadableError(log.path, str(exc)) from exc
         except outcome.MetadataError as exc:
@@ -171,4 +178,10 @@ class QuantumReader:
             self._frame(judgement.logs_block()),
             self._frame(judgement.metadata_block()),
         )
-        return Reading(quantum, judgement.status, framed, produced, unknown, is_settled=judgement.is_settled)
+        reading = Reading(quantum, judgement.status, framed, produced, unknown)
+        reading.is_settled = judgement.is_settled
+        if is_silent:
+            # Another story, or none any more, is to be noticed by the next run.
+            name = previous_digest.STORY + quantum.quantum_id
+            reading.looked.append((name, self._stories.tag(quantum.quantum_id)))
+        return reading

@@ -1,5 +1,6 @@
 """The scanner: turns shards of quanta into digests, a pure function of graph and files."""
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from aggregator.butler.dimensions import records, universe
 from aggregator.schemas import messages
 from aggregator.schemas.checkpoints import checkpoint, digest
 from aggregator.schemas.graphs import addresses, blocks, pipeline, predicted
+from aggregator.schemas.jobs import stories
 from aggregator.storage import errors, fault_points, in_flight, locks
 from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.scanning import execution_files, previous_digest, quantum_reader, shard_builder
@@ -23,7 +25,7 @@ _ROLES = {
     pipeline.CONFIG_CONNECTION: digest.CONFIG,
 }
 
-LOGIC_VERSION = 2
+LOGIC_VERSION = 3
 """To be raised whenever the same files give another digest than before, whatever the reason: what an earlier
 version has found out is then not used any more."""
 
@@ -61,6 +63,7 @@ class Scanner:
         table = records.RecordTable.unpack(self.layout.read_records())
         self.catalog = open_catalog(self.graph, setup.butler_path, setup.mock_storage_classes, table)
         self.codec = blocks.Codec(self.layout.read_dictionary(), setup.zstd_level)
+        self._stories = stories.Stories.unpack(setup.stories)
         self._requests = in_flight.Requests(setup.requests)
         self._files = execution_files.ExecutionFiles(self.catalog, self._requests)
         self._tasks = {task.label: i for i, task in enumerate(self.graph.pipeline.tasks)}
@@ -75,6 +78,8 @@ class Scanner:
         match request:
             case messages.ScanShard():
                 return self.scan(request)
+            case messages.LookAgain():
+                return self.look_again(request)
             case messages.FindFile():
                 return self.find(request.request)
             case messages.BuildOutputs():
@@ -92,10 +97,10 @@ class Scanner:
         """Write the digest of a shard; what an earlier digest tells of is only looked at again."""
         fault_points.reached("shard")
         path = self.layout.digest(request.shard)
-        with previous_digest.open_previous(
-            path, self._setup.identity, request.shard, request.ids, self._setup.verify_checkpoint
-        ) as (earlier, discarded):
-            keep = np.zeros(0, dtype=bool) if earlier is None else earlier.unchanged(self._files)
+        with self._open_previous(path, request) as (earlier, discarded):
+            keep = np.zeros(0, dtype=bool)
+            if earlier is not None:
+                keep = earlier.unchanged(self._files, self._files.tags(earlier.unsettled()))
             if earlier is not None and keep.all() and not earlier.is_from_elsewhere:
                 return earlier.report(request.shard)
             with self._build(request, earlier, keep) as builder:
@@ -112,6 +117,37 @@ class Scanner:
             n_reused=int(keep.sum()) if request.shard else 0,
             discarded=discarded,
             absent=builder.absent(),
+        )
+
+    def look_again(self, request: messages.LookAgain) -> messages.LookedAgain:
+        """Report on shards of which nothing has changed; their files are looked at together."""
+        with contextlib.ExitStack() as stack:
+            digests: dict[int, previous_digest.PreviousDigest] = {}
+            for shard in request.shards:
+                fault_points.reached("shard")
+                path = self.layout.digest(shard.shard)
+                earlier, _ = stack.enter_context(self._open_previous(path, shard))
+                # What has to be said of the others is said when they are scanned.
+                if earlier is not None and not earlier.is_from_elsewhere:
+                    digests[shard.shard] = earlier
+            names = {number: earlier.unsettled() for number, earlier in digests.items()}
+            tags = self._files.tags([*itertools.chain.from_iterable(names.values())])
+            unchanged = [
+                earlier.report(number)
+                for number, earlier in digests.items()
+                if earlier.unchanged(self._files, itertools.islice(tags, len(names[number]))).all()
+            ]
+        reported = {scanned.shard for scanned in unchanged}
+        return messages.LookedAgain(
+            unchanged, [shard.shard for shard in request.shards if shard.shard not in reported]
+        )
+
+    def _open_previous(
+        self, path: str, request: messages.ScanShard
+    ) -> contextlib.AbstractContextManager[tuple[previous_digest.PreviousDigest | None, str]]:
+        verify, identity = self._setup.verify_checkpoint, self._setup.identity
+        return previous_digest.open_previous(
+            path, identity, request.shard, request.ids, verify, self._stories
         )
 
     def find(self, request: messages.ScanShard) -> messages.FileFound:
@@ -141,7 +177,7 @@ class Scanner:
             earlier.copy_inputs(builder)
         self._files.forget()
         self._requests.measure()
-        reader = quantum_reader.QuantumReader(self._files, self._requests, builder.frame)
+        reader = quantum_reader.QuantumReader(self._files, self._requests, builder.frame, self._stories)
 
         def is_kept(row: int) -> bool:
             return earlier is not None and bool(keep[row])
@@ -221,14 +257,14 @@ class Scanner:
         """Add the edges from inputs, and what is known of those that may come from outside."""
         output_run = self.graph.header.output_run
         outside = {i for store in quantum.datastore_records.values() for i in store.get("dataset_ids", ())}
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
         for datasets in quantum.inputs.values():
             for dataset in datasets:
                 dataset_id = dataset.dataset_id
                 if dataset_id in seen:
                     continue
-                seen.add(dataset_id)
-                builder.add_edge(dataset_id)
+                seen[dataset_id] = None
                 entry = self.catalog.entry(dataset)
                 if not entry.definition.is_produced or dataset.run != output_run or dataset_id in outside:
                     builder.add_input(dataset_id, entry.index, bytes(dataset.data_coordinate), dataset.run)
+        builder.add_edges(seen)

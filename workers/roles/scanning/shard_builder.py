@@ -1,6 +1,6 @@
 """Gathers what is found out about the quanta of one shard into a digest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -120,10 +120,10 @@ class ShardBuilder:
         self._numbers["file.kind"].append(self._kinds.setdefault(kind, len(self._kinds)))
         self._file_paths.append(path)
 
-    def add_edge(self, dataset_id: str) -> None:
-        """Add an input of the quantum that is added next."""
-        self._ids["edge"].append(dataset_id)
-        self._numbers["edge.quantum"].append(self.n_quanta)
+    def add_edges(self, dataset_ids: Collection[str]) -> None:
+        """Add the inputs of the quantum that is added next."""
+        self._ids["edge"] += dataset_ids
+        self._numbers["edge.quantum"] += [self.n_quanta] * len(dataset_ids)
 
     def add_input(self, dataset_id: str, kind: int, coordinate: bytes, run: str) -> None:
         """Add what is known of an input that may come from outside the graph; once is enough."""

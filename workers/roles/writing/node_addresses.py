@@ -18,29 +18,52 @@ _ROWS_AT_ONCE = 100_000
 _SAMPLE_STEP = 64
 _WIDTH = 2 * len(nodes.COMPONENTS)
 _DATASETS = 2 * nodes.DATASETS
+COMPONENTS = ("quanta", "logs", "metadata")
+"""Components of which each quantum has a block, or none."""
+
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 
 
 class QuantumAddresses:
-    """Ids and places of all quanta.
+    """Ids and places of all quanta: of each shard, in their order, first the ids, then sizes of blocks.
 
     Parameters
     ----------
-    ids
-        Ids of the quanta of each shard, which begins with shard 1.
-    sizes
-        Sizes of their blocks in each shard, by component.
+    n_quanta
+        Number of quanta.
     """
 
-    def __init__(self, ids: list[addresses.Ids], sizes: dict[str, list[npt.NDArray[np.int64]]]) -> None:
-        joined = np.concatenate([_NO_IDS, *ids])
-        self._order = np.argsort(joined, kind="stable")
-        self.ids = joined[self._order]
-        """Ids of all quanta, sorted, shape (n,)."""
-        self._first = np.cumsum([0, 0, *map(len, ids)])
-        no_sizes = np.zeros(0, dtype=np.int64)
-        self._sizes = {name: np.concatenate([no_sizes, *by_shard]) for name, by_shard in sizes.items()}
-        self._offsets = {name: blocks.offsets(size) for name, size in self._sizes.items()}
+    def __init__(self, n_quanta: int) -> None:
+        # Arrays of shards would leave gaps in memory that nothing else fits into.
+        self._in_order = np.empty(n_quanta, dtype=addresses.ID_TYPE)
+        self._offsets = {name: np.zeros(n_quanta + 1, dtype=np.int64) for name in COMPONENTS}
+        self._first = [0, 0]
+        self._order = np.zeros(0, dtype=np.int64)
+        self.ids = _NO_IDS
+        """Ids of all quanta, sorted, shape (n,); known when all is complete."""
+
+    def add(self, ids: addresses.Ids) -> None:
+        """Add the quanta of the next shard; the first of them is shard 1."""
+        begin = self._first[-1]
+        self._in_order[begin : begin + len(ids)] = ids
+        self._first.append(begin + len(ids))
+
+    def set_sizes(self, name: str, shard: int, sizes: npt.NDArray[np.int64]) -> None:
+        """Tell the sizes of the blocks of a component that are of a shard's quanta."""
+        self._offsets[name][self._first[shard] + 1 : self._first[shard + 1] + 1] = sizes
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards so far, the one of init quanta included."""
+        return len(self._first) - 1
+
+    def complete(self) -> None:
+        """Find out all places, now that everything is told."""
+        for offsets in self._offsets.values():
+            np.cumsum(offsets, out=offsets)
+        self._order = np.argsort(self._in_order, kind="stable")
+        self.ids = self._in_order[self._order]
+        self._in_order = _NO_IDS
 
     def between(self, begin: int, end: int) -> npt.NDArray[np.int64]:
         """Return the places of some quanta in the order of ids: offsets and sizes by turns."""
@@ -48,13 +71,13 @@ class QuantumAddresses:
 
     def of(self, shard: int, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Return the places of some quanta of a shard."""
-        return self._places(self._first[shard] + rows)
+        return self._places(self._first[shard] + rows.astype(np.int64))
 
     def _places(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         places = np.zeros((len(rows), _WIDTH), dtype=np.int64)
-        for name, all_sizes in self._sizes.items():
-            column, size = 2 * nodes.COMPONENTS.index(name), all_sizes[rows]
-            places[:, column] = np.where(size > 0, self._offsets[name][rows], 0)
+        for name, offsets in self._offsets.items():
+            column, size = 2 * nodes.COMPONENTS.index(name), offsets[rows + 1] - offsets[rows]
+            places[:, column] = np.where(size > 0, offsets[rows], 0)
             places[:, column + 1] = size
         return places
 

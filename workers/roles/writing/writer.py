@@ -9,7 +9,7 @@ from typing import IO, Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aggregator.schemas import messages, output_paths, verdicts
+from aggregator.schemas import messages, output_kinds, output_paths, verdicts
 from aggregator.schemas.checkpoints import checkpoint, dataset_part, digest
 from aggregator.schemas.graphs import addresses, blocks, container, nodes, reading_time
 from aggregator.storage import durable_files, fault_points, local_files, locks, opening, partial_files
@@ -19,7 +19,7 @@ from aggregator.workers.roles.writing import input_datasets, node_addresses, sof
 _SAMPLE_STEP = 64
 _NO_IDS = np.zeros(0, dtype=addresses.ID_TYPE)
 _Flags = npt.NDArray[np.bool_]
-_COLUMNS = dict(zip(("quanta", "logs", "metadata"), digest.BLOCK_SIZES, strict=True))
+_COLUMNS = dict(zip(node_addresses.COMPONENTS, digest.BLOCK_SIZES, strict=True))
 
 
 class Writer:
@@ -47,8 +47,7 @@ class Writer:
         self._n_edges = self._n_from_inputs = self._n_inputs = 0
         self._edge_samples: list[addresses.Ids] = []
         self._input_samples: list[addresses.Ids] = []
-        self._ids: dict[int, npt.NDArray[Any]] = {}
-        self._sizes: dict[str, dict[int, npt.NDArray[Any]]] = {name: {} for name in _COLUMNS}
+        self._quanta = node_addresses.QuantumAddresses(self._graph.header.n_quanta)
         try:
             workplace = self._store.workplace(self._key, setup.checkpoint)
             self._stream = partial_files.create(self._layout.partial_files, workplace)
@@ -102,7 +101,7 @@ class Writer:
         with self._open(shard) as opened:
             self._count_edges(opened)
             if shard > 0 and self._logs is not None:
-                self._ids[shard] = opened.column("quantum.id")
+                self._quanta.add(opened.column("quantum.id"))
                 self._copy(opened, "logs", self._logs)
         return messages.ShardTaken(shard)
 
@@ -130,10 +129,10 @@ class Writer:
         if as_it_is.all():
             for piece in opened.blocks(f"blocks.{name}"):
                 out.write(piece)
-            self._sizes[name][shard] = sizes
+            self._quanta.set_sizes(name, shard, sizes)
             return
         opened.verify_blocks(f"blocks.{name}")
-        self._sizes[name][shard] = self._copy_changed(opened, name, out, accepted, as_it_is)
+        self._quanta.set_sizes(name, shard, self._copy_changed(opened, name, out, accepted, as_it_is))
 
     def _copy_changed(
         self, opened: digest.Digest, name: str, out: IO[bytes], accepted: _Flags, as_it_is: _Flags
@@ -199,7 +198,7 @@ class Writer:
             self._logs = None
         for name in ("metadata", "quanta"):
             with self._archive.open(f"{name}.mb", "w", force_zip64=True) as out:
-                for shard in sorted(self._ids):
+                for shard in range(1, self._quanta.n_shards):
                     with self._open(shard) as opened:
                         self._copy(opened, name, out)
         return messages.Ready()
@@ -235,7 +234,7 @@ class Writer:
 
     def _check_output(self) -> None:
         locks.check(self._setup.ownership)
-        output_paths.check_again(self._path, output_paths.Kind.GRAPH, self._setup.protection)
+        output_paths.check_again(self._path, output_kinds.Kind.GRAPH, self._setup.protection)
 
     def _write_single_blocks(self) -> None:
         header = msgspec.json.decode(self._graph.header_json)
@@ -261,10 +260,7 @@ class Writer:
         self._archive.writestr(container.DICTIONARY, self._codec.dictionary)
 
     def _write_addresses(self, parts: list[str]) -> None:
-        shards = sorted(self._ids)
-        # What is not needed any more goes, since there is one entry a quantum in each.
-        sizes = {name: [by_shard.pop(shard) for shard in shards] for name, by_shard in self._sizes.items()}
-        quanta = node_addresses.QuantumAddresses([self._ids.pop(shard) for shard in shards], sizes)
+        self._quanta.complete()
         datasets = node_addresses.DatasetAddresses(parts, len(self._shards))
         with self._archive.open(nodes.ADDRESSES, "w", force_zip64=True) as out:
-            node_addresses.write(out, quanta, datasets, self._graph.header.int_size)
+            node_addresses.write(out, self._quanta, datasets, self._graph.header.int_size)

@@ -1,0 +1,69 @@
+"""The command ``pack``."""
+
+from typing import Any
+
+import click
+
+from aggregator.command_line import invocations, next_commands, options, quantum_options
+from aggregator.workers.engines import thread_pools
+
+
+@click.command("pack")
+@options.path("repo")
+@options.path("predicted_graph")
+@quantum_options.quanta
+@click.option(
+    "-o",
+    "--output",
+    "pack_path",
+    type=options.PATH,
+    metavar="PACK",
+    required=True,
+    help="Where the pack goes.",
+)
+@click.option(
+    "--payload", type=click.Choice(["files", "none"]),
+    help="Whether input files are in the pack, or are brought by another system [default: files, or none "
+    "with --manifest].",
+)  # fmt: skip
+@click.option(
+    "--manifest", type=options.PATH, metavar="FILE",
+    help="List the input files for another system that brings them: a JSON document a line.",
+)  # fmt: skip
+@click.option(
+    "--registry", is_flag=True,
+    help="Let the node have a database, too, for those who want to query it; executions don't need it.",
+)  # fmt: skip
+@options.progress
+@options.summary
+@options.metrics
+@options.instance_credentials
+@options.defaults_file
+@click.pass_obj
+def pack(
+    invocation: invocations.Invocation,
+    /,
+    repo: str,
+    predicted_graph: str,
+    quanta: tuple[str, ...],
+    quantum_file: str | None,
+    line: int | None,
+    **arguments: Any,
+) -> None:
+    """Put what some quanta of PREDICTED_GRAPH need of REPO into one file, for a host that sees nothing of
+    REPO.
+
+    Without any quanta given, all that have not succeeded are packed.
+    """
+    ids = quantum_options.ids(quanta, quantum_file, line)
+    packing = thread_pools.import_module("aggregator.transfer.packing")
+    done = packing.pack(
+        repo,
+        predicted_graph,
+        quanta=ids or None,
+        outputs=invocation.outputs(),
+        on_progress=invocation.on_progress,
+        **arguments,
+    )
+    text = invocation.command.other("unpack", done.pack, "DIR")
+    invocation.last_words(done, [next_commands.Next(text, "on the node, in a new directory")])

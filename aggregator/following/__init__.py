@@ -1,0 +1,1 @@
+"""Campaigns that others execute: aggregations that follow them, and end with the graph."""

@@ -1,0 +1,1 @@
+"""Runs of policies: one job for each data ID."""

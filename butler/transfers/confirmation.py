@@ -1,0 +1,150 @@
+"""Files that another system was to bring: what has arrived is recorded (transfer.md section 7.6)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from aggregator.butler.configuration import repository_config, sqlite_urls
+from aggregator.butler.registry import additions, registry
+from aggregator.schemas import bundle, datastore_records, transfer_manifest
+from aggregator.storage import errors, fault_points, local_files, opening, uris
+
+VERIFICATIONS: Final = ("size", "checksum", "none")
+"""What of a file has to be right, the default first."""
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+_PREFIX: Final = "blake2b:"
+_CHECKSUM_SIZE: Final = 64
+
+
+class Confirmation:
+    """Records files of a manifest that are in their places.
+
+    Parameters
+    ----------
+    config
+        The repository that they go to.
+    target
+        Its database, open for writing.
+    verify
+        What has to be right.
+    tick
+        Called now and then; what it raises ends the work.
+    """
+
+    def __init__(
+        self,
+        config: repository_config.RepositoryConfig,
+        target: registry.Registry,
+        verify: str,
+        tick: Callable[[], None],
+    ) -> None:
+        self._config, self._target, self._verify, self._tick = config, target, verify, tick
+        self._stores = {store.name: store for store in config.datastores}
+        self._own = {config.path, sqlite_urls.path(config.database)}
+        self.n_recorded = 0
+        """Datasets that have a file now."""
+        self.n_present = 0
+        """Datasets that had one before."""
+
+    def take(
+        self, entries: Sequence[transfer_manifest.Entry]
+    ) -> Iterator[tuple[transfer_manifest.Entry, str]]:
+        """Record files, all in one transaction; yield what can't be yet, with the reason.
+
+        Raises
+        ------
+        RefusedError
+            If one would be outside of its datastore, or is of another one.
+        AggregatorError
+            If the database fails, or nobody knows what is there.
+        """
+        self._tick()
+        for entry in entries:
+            self._check(entry)
+        ids = [dataset_id for entry in entries for dataset_id in entry.ids]
+        presence = self._target.additions.presence(ids, list(self._stores))
+        rows: list[additions.FileRow] = []
+        recorded: set[str] = set()
+        present: set[str] = set()
+        for entry, problem in zip(entries, self._problems(entries), strict=True):
+            if not problem and (absent := [each for each in entry.ids if each not in presence.runs]):
+                problem = f"there is no dataset {absent[0]}"
+            if problem:
+                yield entry, problem
+                continue
+            for dataset_id in entry.ids:
+                # Of a dataset in parts, some may be recorded.
+                rows.append(self._row(entry, dataset_id))
+                is_present = (entry.datastore, dataset_id) in presence.recorded
+                (present if is_present else recorded).add(dataset_id)
+        fault_points.reached("verified")
+        self._target.additions.record_files(rows)
+        self.n_recorded += len(recorded)
+        self.n_present += len(present)
+
+    def _check(self, entry: transfer_manifest.Entry) -> None:
+        store = self._stores.get(entry.datastore)
+        if store is None:
+            raise errors.RefusedError(
+                f"{self._config.path}: has no datastore {entry.datastore!r}. Give the repository that "
+                "the manifest was made for."
+            )
+        path = bundle.file_path(entry.path)
+        is_inside = not {"", ".", ".."} & set(path.split("/")) and "\0" not in entry.path
+        if not is_inside or "://" in entry.path or store.files.location(path) in self._own:
+            raise errors.RefusedError(
+                f"{entry.path!r}: would not be inside the datastore, or is the repository's own; make the "
+                "manifest again."
+            )
+
+        if odd := [each for each in entry.ids if not _ID.fullmatch(each)]:
+            raise errors.RefusedError(
+                f"{entry.path!r}: {odd[0]!r} is no dataset id; make the manifest again."
+            )
+
+    def _problems(self, entries: Sequence[transfer_manifest.Entry]) -> Iterator[str]:
+        """Yield for each file what is wrong with it; nothing if it is right."""
+        keys: dict[str, list[str]] = {}
+        for entry in entries:
+            keys.setdefault(entry.datastore, []).append(bundle.file_path(entry.path))
+        looks = {
+            name: dict(zip(some, self._stores[name].files.marks(some), strict=True))
+            for name, some in keys.items()
+        }
+        for entry in entries:
+            look = looks[entry.datastore][bundle.file_path(entry.path)]
+            if look is None:
+                yield "is not there"
+            elif isinstance(look, local_files.UnusableError):
+                yield str(look)
+            elif self._verify != "none" and entry.size is not None and look.size != entry.size:
+                yield f"has {look.size} bytes instead of {entry.size}"
+            elif self._is_directory(entry):
+                yield "is a directory"
+            elif self._verify == "checksum" and entry.checksum and not self._has_checksum(entry):
+                yield "has another checksum"
+            else:
+                yield ""
+
+    def _is_directory(self, entry: transfer_manifest.Entry) -> bool:
+        location = self._stores[entry.datastore].files.location(bundle.file_path(entry.path))
+        return not uris.is_remote(location) and local_files.is_directory(location)
+
+    def _has_checksum(self, entry: transfer_manifest.Entry) -> bool:
+        store = self._stores[entry.datastore].files
+        digest = hashlib.blake2b(digest_size=_CHECKSUM_SIZE)
+        with opening.local_copy(store.location(bundle.file_path(entry.path))) as path:
+            for piece in local_files.read_pieces(path):
+                self._tick()
+                digest.update(piece)
+        return digest.hexdigest() == (entry.checksum or "").removeprefix(_PREFIX)
+
+    def _row(self, entry: transfer_manifest.Entry, dataset_id: str) -> additions.FileRow:
+        table = self._stores[entry.datastore].records_table
+        size = datastore_records.UNKNOWN_SIZE if entry.size is None else entry.size
+        rest = entry.formatter, entry.storage_class, entry.component, entry.checksum, size
+        return (table, entry.datastore, dataset_id, entry.path, *rest)

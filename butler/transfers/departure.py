@@ -1,0 +1,72 @@
+"""Files that leave a repository when another one has them (transfer.md section 7.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import registry
+from aggregator.butler.transfers import file_placement
+from aggregator.schemas import bundle
+from aggregator.storage import errors, fault_points, uris
+
+
+class Departure:
+    """Takes files out of the repository that they were moved from: first what is recorded, then the files.
+
+    Killed in between, a file stays that no record refers to; never a record without its file.
+
+    Parameters
+    ----------
+    config
+        Configuration of the repository.
+    source
+        Its database, open for writing.
+    """
+
+    def __init__(self, config: repository_config.RepositoryConfig, source: registry.Registry) -> None:
+        self._source = source
+        self._datastores = [(store.name, store.records_table) for store in config.datastores]
+        self._tables = dict(self._datastores)
+        self._stores = {store.name: store.files for store in config.datastores}
+        self._shared: dict[str, set[str]] = {}
+
+    def take(self, datasets: bundle.Datasets, planned: Sequence[file_placement.Planned]) -> None:
+        """Remove the files of datasets that are committed elsewhere; those of others that share them stay."""
+        gone = {each.record.dataset_id for each in planned}
+        if not gone:
+            return
+        self._source.additions.forget_files(sorted(gone), self._datastores)
+        by_store: dict[str, set[str]] = {}
+        for record in datasets.files:
+            # What is recorded by where it is belongs to somebody else.
+            is_inside = not (record.path.startswith("/") or uris.scheme(record.path))
+            if record.dataset_id in gone and is_inside:
+                by_store.setdefault(record.datastore, set()).add(record.path)
+        for name, paths in by_store.items():
+            self._shared.setdefault(name, set()).update(self._remove(name, paths))
+
+    def finish(self) -> None:
+        """Remove the files whose last dataset has left."""
+        for name, paths in self._shared.items():
+            self._remove(name, paths)
+
+    def _remove(self, name: str, paths: set[str]) -> set[str]:
+        """Remove files that no record refers to; return the paths of the others.
+
+        Raises
+        ------
+        AggregatorError
+            If one can't be removed.
+        """
+        kept = set(self._source.additions.owners(self._tables[name], paths))
+        # Who else has members of an archive is not known by its path.
+        doomed = sorted(path for path in paths - kept if bundle.file_path(path) == path)
+        done = self._stores[name].delete_many(doomed)
+        fault_points.reached("removed")
+        if done.failures:
+            raise errors.AggregatorError(
+                f"{done.failures[0]}: can't be removed, though it was moved. Remove it, and run the same "
+                "command again."
+            )
+        return kept

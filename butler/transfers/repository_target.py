@@ -1,0 +1,310 @@
+"""A repository as the consumer of a bundle (transfer.md sections 7.3, 7.4 and 7.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aggregator.butler.configuration import repository_config
+from aggregator.butler.registry import additions, batch, registry
+from aggregator.butler.transfers import (
+    account,
+    arrival,
+    destination,
+    file_placement,
+    renamed_paths,
+    transfer_policies,
+)
+from aggregator.schemas import bundle
+from aggregator.storage import errors, fault_points
+
+_CONTRADICTIONS = {
+    batch.ConflictKind.ID: "C2",
+    batch.ConflictKind.DATA_ID: "C3",
+    batch.ConflictKind.DIMENSION: "C6",
+    batch.ConflictKind.RECORD: "C2",
+}
+"""Kinds of conflicts as the documentation lists them."""
+
+Committed = Callable[[bundle.Datasets, Sequence[file_placement.Planned]], None]
+"""Is told of datasets whose rows are committed, with their files."""
+
+
+class RepositoryTarget:
+    """Takes a bundle into a repository; what is there already is left alone, so it can be taken again.
+
+    Parameters
+    ----------
+    config
+        Configuration of the repository.
+    target
+        Its database, open for writing.
+    policy
+        What happens where both contradict each other.
+    done
+        Where things are counted.
+    tick
+        Called now and then; what it raises ends the work.
+    committed
+        Told of datasets as soon as their rows are committed, also of those that were there.
+    listed
+        Takes the files that another system has to bring, with the RUN collection of their datasets.
+    """
+
+    def __init__(
+        self,
+        config: repository_config.RepositoryConfig,
+        target: registry.Registry,
+        policy: transfer_policies.Policies,
+        done: account.Account,
+        tick: Callable[[], None] = lambda: None,
+        committed: Committed | None = None,
+        listed: Callable[[str, Sequence[file_placement.Planned]], None] | None = None,
+    ) -> None:
+        self._config, self._target, self._policy = config, target, policy
+        self._done, self._tick, self._committed, self._listed = done, tick, committed, listed
+        self._to: destination.Destination
+        self._arrival: arrival.Arrival
+        self._paths: renamed_paths.RenamedPaths
+        self._graphs: dict[str, str] = {}
+
+    def begin(self, head: bundle.Head) -> None:
+        """Check that the dimensions fit."""
+        self._to = destination.Destination(
+            head, self._config, self._target, self._policy, self._done, self._tick
+        )
+        self._paths = renamed_paths.RenamedPaths(self._config, self._target)
+        self._arrival = arrival.Arrival(head, self._to.placement)
+
+    def take(self, batch: bundle.Batch) -> None:
+        """Write a batch: its files, then its rows in one transaction."""
+        self._tick()
+        match batch:
+            case bundle.DatasetTypes():
+                self._register(batch.rows)
+            case bundle.Collections():
+                self._done.collections_added += self._target.additions.register(batch.rows)
+            case bundle.DimensionRecords():
+                self._add_records(batch)
+            case bundle.Graph():
+                self._take_graph(batch)
+            case bundle.Datasets():
+                self._add_datasets(batch)
+            case bundle.Associations():
+                self._associate(batch)
+            case bundle.Chain():
+                self._link(batch)
+        fault_points.reached(f"taken-{type(batch).__name__}")
+
+    def finish(self) -> None:
+        """Do nothing: each batch is complete."""
+
+    def _register(self, rows: Sequence[bundle.DatasetType]) -> None:
+        self._to.look_up(rows)
+        self._raise(self._to.type_conflicts(rows))
+        new = [self._to.definition(row) for row in rows if row.name not in self._to.kinds]
+        self._to.kinds |= self._target.dataset_types.register_all(new)
+        self._done.dataset_types_added += len(new)
+
+    def _raise(self, conflicts: Sequence[account.Conflict]) -> None:
+        """Give up if something is in the way that was not there when everything was checked."""
+        self._done.conflicts += conflicts
+        if conflicts:
+            raise errors.AggregatorError(
+                f"{self._config.path}: {conflicts[0].kind}: {conflicts[0].text}. What was done before is "
+                "kept; run the same command again, which checks everything first."
+            )
+
+    def _add_records(self, records: bundle.DimensionRecords) -> None:
+        self._to.check_records(records)
+        comparison = self._target.additions.add_records(records)
+        self._done.records_added += len(comparison.new)
+        self._done.records_present += comparison.n_present
+        self._done.records_differing += len(comparison.differing)
+
+    def _take_graph(self, graph: bundle.Graph) -> None:
+        if graph.dataset_id is not None:
+            self._graphs[graph.run] = graph.dataset_id
+        self._to.placement.add_graph(graph)
+        self._paths.add_graph(graph)
+
+    def _add_datasets(self, datasets: bundle.Datasets) -> None:
+        ids = [row.id for row in datasets.rows]
+        presence = self._target.additions.presence(ids, [store.name for store in self._config.datastores])
+        paths = self._paths.of(datasets, self._to.kinds) if self._policy.moves else {}
+        planned = self._to.placement.plan(datasets.files, paths)
+        datasets, planned = self._without_missing(datasets, planned, presence)
+        wanted, planned, n_skipped = self._without_conflicts(datasets, planned, presence)
+        lacking = self._lacking(planned, presence)
+        if self._policy.files == transfer_policies.MANIFEST:
+            if self._listed is not None:
+                self._listed(datasets.run, lacking)
+            planned, lacking = [], []
+        self._to.placement.bring(lacking)
+        fault_points.reached("placed")
+        run, graphs = datasets.run, self._to.graphs(datasets.run, wanted, self._graphs)
+        offered = self._to.offered(
+            wanted, [each for each in planned if each.record.dataset_id not in presence.runs]
+        )
+        result = self._target.datasets.ingest(run, offered, graphs=graphs, defensive=bool(presence.runs))
+        self._raise([conflict_of(each) for each in result.conflicts])
+        self._repair(lacking, presence)
+        self._count(datasets.run, wanted, presence, result)
+        self._done.datasets_skipped += n_skipped
+        fault_points.reached("committed")
+        if self._committed is not None:
+            self._let_go(datasets, planned, lacking)
+
+    def _let_go(
+        self,
+        datasets: bundle.Datasets,
+        planned: Sequence[file_placement.Planned],
+        brought: Sequence[file_placement.Planned],
+    ) -> None:
+        """Tell which files are here for good: what is recorded may be gone, or another's, all the same."""
+        assert self._committed is not None
+        complete, staying = self._arrival.complete(datasets, planned, brought)
+        self._committed(datasets, complete)
+        self._done.datasets_staying += len(staying)
+
+    def _without_missing(
+        self,
+        datasets: bundle.Datasets,
+        planned: list[file_placement.Planned],
+        presence: additions.Presence,
+    ) -> tuple[bundle.Datasets, list[file_placement.Planned]]:
+        """Leave out what has no file, as the policy says."""
+        lacking = self._lacking(planned, presence)
+        if self._policy.files == transfer_policies.IN_PLACE:
+            # Nobody brings them, so that nothing else would notice.
+            there = self._to.placement.in_place(lacking)
+            absent = [each for each, is_there in zip(lacking, there, strict=True) if not is_there]
+            if absent and self._policy.missing == "fail":
+                text = f"{absent[0].store.root}/{absent[0].key}: is not there"
+                self._raise([account.Conflict("F1", text, absent[0].record.dataset_id)])
+            without = {each.record.dataset_id for each in absent}
+        elif self._policy.missing == "fail" or not self._policy.moves:
+            return datasets, planned
+        else:
+            gone = self._to.placement.missing(lacking)
+            without = {each.record.dataset_id for each in lacking if each.location in gone}
+        planned = [each for each in planned if each.record.dataset_id not in without]
+        if self._policy.missing == "register" or not without:
+            return datasets, planned
+        self._done.datasets_skipped += len(without)
+        rows = [row for row in datasets.rows if row.id not in without]
+        return bundle.Datasets(datasets.run, rows, datasets.files, datasets.is_renamed), planned
+
+    def _without_conflicts(
+        self,
+        datasets: bundle.Datasets,
+        planned: list[file_placement.Planned],
+        presence: additions.Presence,
+    ) -> tuple[list[bundle.Dataset], list[file_placement.Planned], int]:
+        """Leave out datasets that others stand in for, if the policy says so."""
+        rows = list(datasets.rows)
+        if self._policy.on_conflict == "fail" and not presence.runs:
+            return rows, planned, 0
+        found = self._target.datasets.rehearse(datasets.run, self._to.offered(rows, []))
+        skipped: set[str] = set()
+        for each in found.conflicts:
+            if each.kind is batch.ConflictKind.DATA_ID and self._policy.on_conflict == "skip":
+                skipped.add(each.dataset_id)
+                self._done.replaced_ids[each.dataset_id] = each.other_id or ""
+            else:
+                self._raise([conflict_of(each)])
+        rows = [row for row in rows if row.id not in skipped]
+        return rows, [each for each in planned if each.record.dataset_id not in skipped], len(skipped)
+
+    def _lacking(
+        self, planned: Sequence[file_placement.Planned], presence: additions.Presence
+    ) -> list[file_placement.Planned]:
+        """Return the files that have to be brought: of new datasets, and of those without a file."""
+        lacking: list[file_placement.Planned] = []
+        recorded: list[file_placement.Planned] = []
+        for each in planned:
+            is_recorded = (each.store.name, each.record.dataset_id) in presence.recorded
+            (recorded if is_recorded else lacking).append(each)
+        if self._policy.verify_files and self._policy.moves and recorded:
+            there = self._to.placement.in_place(recorded)
+            lacking += [each for each, is_there in zip(recorded, there, strict=True) if not is_there]
+        return lacking
+
+    def _repair(self, lacking: Sequence[file_placement.Planned], presence: additions.Presence) -> None:
+        """Record files of datasets that were there without any."""
+        repaired = [each for each in lacking if each.record.dataset_id in presence.runs]
+        self._target.additions.record_files([each.row for each in repaired])
+        self._done.datasets_repaired += len({each.record.dataset_id for each in repaired})
+
+    def _count(
+        self,
+        run: str,
+        rows: Sequence[bundle.Dataset],
+        presence: additions.Presence,
+        result: batch.IngestResult,
+    ) -> None:
+        self._done.datasets_added += result.n_ingested
+        self._done.datasets_present += result.n_skipped
+        numbers: dict[str, int] = {}
+        for row in rows:
+            if row.id not in presence.runs:
+                numbers[row.dataset_type] = numbers.get(row.dataset_type, 0) + 1
+        for name, number in numbers.items():
+            self._done.count(run, name, number)
+
+    def _associate(self, associations: bundle.Associations) -> None:
+        presence = self._target.additions.presence([row.dataset_id for row in associations.rows], ())
+        # Datasets may have been left out.
+        rows = [row for row in associations.rows if row.dataset_id in presence.runs]
+        self._done.associations_skipped += len(associations.rows) - len(rows)
+        for name, some in by_type(rows).items():
+            comparison = self._target.additions.associate(
+                associations.collection,
+                self._to.kinds[name],
+                some,
+                replaces=self._policy.on_tag_conflict == "replace",
+            )
+            self._raise(association_conflicts(associations, comparison.contradicted, self._policy))
+            self._done.associations_added += len(comparison.new)
+            self._done.associations_present += comparison.n_present
+            self._done.associations_skipped += len(comparison.contradicted)
+
+    def _link(self, chain: bundle.Chain) -> None:
+        missing = self._target.additions.link(
+            chain.name, chain.children, additions.ChainRule(self._policy.chains)
+        )
+        self._done.chains_changed += 1
+        if missing:
+            self._done.note(
+                f"Chain {chain.name}: left out {', '.join(missing)}, which are neither selected nor there"
+            )
+
+
+def by_type(rows: Sequence[bundle.Association]) -> dict[str, list[bundle.Association]]:
+    """Return members by dataset type."""
+    types: dict[str, list[bundle.Association]] = {}
+    for row in rows:
+        types.setdefault(row.dataset_type, []).append(row)
+    return types
+
+
+def conflict_of(found: batch.Conflict) -> account.Conflict:
+    """Return what stands in the way of a dataset."""
+    return account.Conflict(_CONTRADICTIONS[found.kind], str(found), found.dataset_id, found.other_id)
+
+
+def association_conflicts(
+    associations: bundle.Associations,
+    contradicted: Sequence[tuple[bundle.Association, str]],
+    policy: transfer_policies.Policies,
+) -> list[account.Conflict]:
+    """Return what stands in the way of tags and certifications (C9, C10)."""
+    conflicts = []
+    for member, other in contradicted:
+        if member.timespan is None and policy.on_tag_conflict == "fail":
+            text = f"{associations.collection}: holds dataset {other} in place of {member.dataset_id}"
+            conflicts.append(account.Conflict("C9", text, member.dataset_id, other))
+        elif member.timespan is not None and policy.on_certification_conflict == "fail":
+            name = associations.collection
+            text = f"{name}: dataset {other} is valid at some of the time of {member.dataset_id}"
+            conflicts.append(account.Conflict("C10", text, member.dataset_id, other))
+    return conflicts

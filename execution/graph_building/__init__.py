@@ -1,0 +1,1 @@
+"""From a pipeline and a repository to quanta with their datasets."""

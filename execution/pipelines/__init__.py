@@ -1,0 +1,1 @@
+"""Pipelines: from YAML to a graph of tasks and dataset types."""

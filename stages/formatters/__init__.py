@@ -1,0 +1,1 @@
+"""What objects of each type are in storages."""

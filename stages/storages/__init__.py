@@ -1,0 +1,1 @@
+"""Places to which objects go, and which they come from."""

@@ -1,0 +1,161 @@
+"""Many local files brought to places in a directory tree, where nothing is replaced, durably."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aggregator.storage import durable_files, errors, fault_points, local_transfers
+
+MODES: Final = ("auto", "link", "hardlink", "symlink", "relsymlink", "copy")
+"""How files are brought: "auto" links within a file system and copies otherwise."""
+
+ABANDONED_SECONDS = 3600.0
+"""A part of a copy that nobody has written to for so long is nobody's any more."""
+
+_FEW: Final = 100
+"""Directories that are synced one by one: more take longer than all that waits to be written."""
+
+_NOT_LINKED: Final = (errno.EXDEV, *durable_files.NO_LINKS)
+"""Errors after which another way than a hard link is tried."""
+
+
+def bring(pairs: Sequence[tuple[str, str]], mode: str, tick: Callable[[], None]) -> list[int]:
+    """Bring local files to their places, each of which appears complete or not at all.
+
+    When this returns, the files and the way to them outlive a loss of power.
+
+    Parameters
+    ----------
+    pairs
+        Path of each file, and of its place.
+    mode
+        One of `MODES`.
+    tick
+        Called now and then; what it raises ends the work.
+
+    Returns
+    -------
+    taken
+        Indices of the pairs in whose place there was something already; it stays as it is.
+
+    Raises
+    ------
+    AggregatorError
+        If a file can't be brought; those before it are in their places.
+    """
+    taken: list[int] = []
+    directories: dict[str, None] = {}
+    copies = _Copies({target for _, target in pairs}, tick)
+    for index, (source, target) in enumerate(pairs):
+        if not index % 100:
+            tick()
+        directory = target.rpartition("/")[0]
+        try:
+            if directory not in directories:
+                _make(directory, directories)
+            _bring(source, target, mode, copies)
+        except FileExistsError:
+            taken.append(index)
+        except OSError as exc:
+            raise errors.AggregatorError(
+                f"{source}: can't be brought to {target} ({exc.strerror}). Mend that, and run the same "
+                "command again; what was brought before is kept."
+            ) from exc
+        fault_points.reached("file")
+    _sync(list(directories))
+    return taken
+
+
+def _make(directory: str, directories: dict[str, None]) -> None:
+    """Make a directory and those above it, and note all whose entries have to be synced."""
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make(os.path.dirname(directory), directories)
+        _make(directory, directories)
+    else:
+        directories[os.path.dirname(directory)] = None
+    directories[directory] = None
+
+
+def _sync(directories: Sequence[str]) -> None:
+    """Make what is in directories durable: one by one, or at once if they are many on one file system."""
+    if len(directories) > _FEW and len({os.stat(each).st_dev for each in directories}) == 1:
+        with contextlib.suppress(OSError, AttributeError):
+            durable_files.sync_file_system(directories[0])
+            return
+    for directory in directories:
+        with durable_files.writing(directory):
+            durable_files.sync_directory(directory)
+
+
+def _bring(source: str, target: str, mode: str, copies: _Copies) -> None:
+    # A hard link to a link would be a link, and a link to it would lead over it.
+    if os.path.islink(source):
+        source = os.path.realpath(source)
+    if mode in ("symlink", "relsymlink"):
+        directory = os.path.realpath(os.path.dirname(target))
+        os.symlink(source if mode == "symlink" else os.path.relpath(source, directory), target)
+        return
+    if mode != "copy":
+        try:
+            os.link(source, target)
+            return
+        except OSError as exc:
+            if mode == "hardlink" or exc.errno not in _NOT_LINKED:
+                raise
+    if mode == "link":
+        os.symlink(source, target)
+        return
+    copies.add(source, target)
+
+
+class _Copies:
+    """Copies files, and removes what others left that were killed while they copied the same.
+
+    Parameters
+    ----------
+    targets
+        Places of all files.
+    tick
+        Called now and then; what it raises ends the work.
+    """
+
+    def __init__(self, targets: set[str], tick: Callable[[], None]) -> None:
+        self._targets, self._tick = targets, tick
+        self._directories: set[str] = set()
+
+    def add(self, source: str, target: str) -> None:
+        """Copy a file."""
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        directory = target.rpartition("/")[0]
+        if directory not in self._directories:
+            self._directories.add(directory)
+            self._remove_abandoned(directory)
+        temporary = durable_files.temporary_name(target)
+        try:
+            local_transfers.copy(source, temporary, self._tick)
+            fault_points.reached("copied")
+            durable_files.rename_new(temporary, target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def _remove_abandoned(self, directory: str) -> None:
+        # Another process that is at it writes all the time.
+        oldest = time.time() - ABANDONED_SECONDS
+        for name in os.listdir(directory):
+            path = f"{directory}/{name}"
+            is_temporary = path not in self._targets and durable_files.final_name(path) in self._targets
+            with contextlib.suppress(FileNotFoundError):
+                if is_temporary and os.stat(path).st_ctime <= oldest:
+                    os.unlink(path)
