@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 
 import msgspec
 
-from aggregator.butler.configuration import repository_config, sqlite_urls
+from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import ingested_graphs
 from aggregator.schemas import output_kinds, output_paths
 from aggregator.workers import log_handlers
-
-_BESIDE = ("", "-journal", "-wal", "-shm")
-"""Ends of the names of a SQLite database's files."""
 
 
 def protection(
@@ -31,12 +27,7 @@ def protection(
     outputs
         Paths that are going to be written; only if there is something yet, the database is asked.
     """
-    files = {
-        repository.path: "the configuration of the repository",
-        os.path.join(repository.root, "butler.yaml"): "the configuration of the repository",
-    }
-    if database := sqlite_urls.path(repository.database):
-        files |= {f"{database}{end}": "the database of the repository" for end in _BESIDE}
+    files = own_files.described(repository)
     roots = [store.root for store in repository.datastores]
     directories = {}
     if run is not None:

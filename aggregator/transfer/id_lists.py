@@ -25,16 +25,23 @@ def read(path: str, standard_input: BinaryIO) -> tuple[str, ...]:
 
     Raises
     ------
-    FormatError
+    RefusedError
         If it can't be read, or a line is no id.
     """
-    content = standard_input.read() if path == STANDARD_INPUT else local_files.read_part(path)
+    try:
+        content = standard_input.read() if path == STANDARD_INPUT else local_files.read(path)
+    except (OSError, local_files.UnusableError) as exc:
+        raise errors.RefusedError(
+            f"{path}: can't read the list of ids ({local_files.reason(exc)}). Give a file with one a line."
+        ) from exc
     ids: dict[str, None] = {}
     for number, line in enumerate(content.splitlines(), 1):
         text = line.split(b"#")[0].strip().lower()
         if not text:
             continue
         if _ID.fullmatch(text) is None:
-            raise errors.FormatError(path, f"line {number}", "is no dataset id")
+            raise errors.RefusedError(
+                f"{path}, line {number}: is no dataset id. Give one a line, 32 hexadecimal digits each."
+            )
         ids[text.decode().replace("-", "")] = None
     return tuple(ids)

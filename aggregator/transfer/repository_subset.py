@@ -20,6 +20,7 @@ from aggregator.butler.transfers import (
     dataset_selection,
     departure,
     manifest_writer,
+    nesting,
     new_repository,
     rehearsal,
     repository_source,
@@ -148,6 +149,7 @@ class Subset:
         self._is_same = not self._is_new and self._from.database == self._to.database
         if self._is_same and self._from.datastores == self._to.datastores:
             raise errors.RefusedError(f"{self._to.path}: both repositories are the same. Give another one.")
+        nesting.check(self._from, self._to)
         self.protection = repository_files.joined(map(repository_files.protection, (self._from, self._to)))
         self._check_paths()
         is_move = options.files == transfer_policies.MOVE

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from aggregator.butler.configuration import repository_config, sqlite_urls
+from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import additions, registry
 from aggregator.schemas import bundle, datastore_records, transfer_manifest
 from aggregator.storage import errors, fault_points, local_files, opening, uris
@@ -44,7 +44,7 @@ class Confirmation:
     ) -> None:
         self._config, self._target, self._verify, self._tick = config, target, verify, tick
         self._stores = {store.name: store for store in config.datastores}
-        self._own = {config.path, sqlite_urls.path(config.database)}
+        self._own = own_files.OwnFiles(config)
         self.n_recorded = 0
         """Datasets that have a file now."""
         self.n_present = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aggregator.butler.configuration import repository_config
+from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import registry
 from aggregator.butler.transfers import file_placement
 from aggregator.schemas import bundle
@@ -29,6 +29,7 @@ class Departure:
         self._datastores = [(store.name, store.records_table) for store in config.datastores]
         self._tables = dict(self._datastores)
         self._stores = {store.name: store.files for store in config.datastores}
+        self._own = own_files.OwnFiles(config)
         self._shared: dict[str, set[str]] = {}
 
     def take(self, datasets: bundle.Datasets, planned: Sequence[file_placement.Planned]) -> None:
@@ -60,9 +61,10 @@ class Departure:
             If one can't be removed.
         """
         kept = set(self._source.additions.owners(self._tables[name], paths))
+        store = self._stores[name]
         # Who else has members of an archive is not known by its path.
-        doomed = sorted(path for path in paths - kept if bundle.file_path(path) == path)
-        done = self._stores[name].delete_many(doomed)
+        loose = sorted(path for path in paths - kept if bundle.file_path(path) == path)
+        done = store.delete_many(path for path in loose if store.location(path) not in self._own)
         fault_points.reached("removed")
         if done.failures:
             raise errors.AggregatorError(

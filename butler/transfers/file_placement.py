@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from aggregator.butler.configuration import repository_config, sqlite_urls
+from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import additions
 from aggregator.butler.transfers import account, transfer_policies
 from aggregator.schemas import bundle
@@ -87,7 +87,7 @@ class Placement:
             if not uris.is_remote(store.root)
         }
         self._settled: set[tuple[str, str]] = set()
-        self._own = {config.path, sqlite_urls.path(config.database)}
+        self._own = own_files.OwnFiles(config)
         self._inside: set[str] = set()
         self._stores = {store.name: store.files for store in config.datastores}
         self._graphs: dict[tuple[str, str], str] = {}
@@ -314,11 +314,10 @@ class Placement:
             paths = {each.path for each in planned if each.store.name == name}
             assert self._adding is not None
             owners |= {(name, path): owner for path, owner in self._adding.owners(table, paths).items()}
+        own = self.own_conflicts(planned)
         for each in planned:
             place = self.target(each)
-            if place in self._own:
-                text = f"{place}: is the repository's own, not the file of dataset {each.record.dataset_id}"
-                conflicts[each.store.name, each.key] = account.Conflict("C13", text, each.record.dataset_id)
+            if (each.store.name, each.key) in own:
                 continue
             owner = owners.get((each.store.name, each.path))
             if owner is not None and owner not in ids and not self.is_same(each):
@@ -332,6 +331,15 @@ class Placement:
                     "it away, or give --overwrite-orphans"
                 )
                 conflicts[each.store.name, each.key] = account.Conflict("C12", text, each.record.dataset_id)
+        return conflicts | own
+
+    def own_conflicts(self, planned: Sequence[Planned]) -> dict[tuple[str, str], account.Conflict]:
+        """Return what would take the place of files that are the repository's own (C13), like `conflicts`."""
+        conflicts: dict[tuple[str, str], account.Conflict] = {}
+        for each in planned:
+            if self._own.may_have(each.key) and (place := self.target(each)) in self._own:
+                text = f"{place}: is the repository's own, not the file of dataset {each.record.dataset_id}"
+                conflicts[each.store.name, each.key] = account.Conflict("C13", text, each.record.dataset_id)
         return conflicts
 
     def target(self, planned: Planned) -> str:

@@ -15,6 +15,7 @@ from aggregator.butler.transfers import (
     transfer_policies,
 )
 from aggregator.schemas import bundle
+from aggregator.storage import local_files, uris
 
 
 class Rehearsal:
@@ -120,7 +121,7 @@ class Rehearsal:
         left_out = self._look_for_files(datasets.run, lacking)
         left_out |= self._compare(datasets, presence)
         lacking = [each for each in lacking if each.record.dataset_id not in left_out]
-        if self._target is not None and self._policy.moves:
+        if self._policy.moves:
             self._compare_files(lacking)
         self._count(datasets, presence, left_out)
         files = {(e.store.name, e.key or e.location): e.record.size for e in lacking}
@@ -170,12 +171,15 @@ class Rehearsal:
         """Note files in whose places there are others."""
         known = {(each.store.name, each.path): each for each in lacking if each.path}
         planned = list(known.values())
-        there = self._to.placement.in_place(planned)
-        taken = [each for each, is_there in zip(planned, there, strict=True) if is_there]
-        if not taken:
-            return
-        ids = {each.record.dataset_id for each in lacking}
-        for conflict in self._to.placement.conflicts(taken, ids).values():
+        root = self._config.datastores[0].root
+        taken: list[file_placement.Planned] = []
+        if self._target is not None or uris.is_remote(root) or local_files.is_directory(root):
+            there = self._to.placement.in_place(planned)
+            taken = [each for each, is_there in zip(planned, there, strict=True) if is_there]
+        found = self._to.placement.own_conflicts(planned)
+        if taken:
+            found |= self._to.placement.conflicts(taken, {each.record.dataset_id for each in lacking})
+        for conflict in found.values():
             if conflict.kind != "C12" or not self._policy.overwrite_orphans:
                 self._done.conflicts.append(conflict)
 

@@ -152,11 +152,50 @@ def test_no_record_leads_to_what_is_the_repositorys_own(source: pathlib.Path, tm
         query = "UPDATE file_datastore_records SET path = 'butler.yaml' WHERE path = ?"
         path = next(path for (_, path, *_) in _records(source) if "clean_image" in path)
         connection.execute(query, [path])
-    with pytest.raises(aggregator.AggregatorError, match=r"C13: .* is the repository's own"):
-        _subset(source, target, files="copy", overwrite_orphans=True)
     with pytest.raises(aggregator.RefusedError, match=r"C13: .* is the repository's own"):
         _subset(source, target, files="copy", overwrite_orphans=True)
-    assert "FileDatastore" in (target / "butler.yaml").read_text()
+    assert not target.exists()
+    aggregator.create_repository(target, dimension_config=transfer_case.dimensions(source))
+    before = samples.tree(target)
+    with pytest.raises(aggregator.RefusedError, match=r"C13: .* is the repository's own"):
+        _subset(source, target, files="copy", overwrite_orphans=True)
+    assert samples.tree(target) == before
+
+
+def test_what_is_the_repositorys_own_is_never_moved(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "target"
+    (source / "in" / "way").symlink_to("..")
+    with contextlib.closing(sqlite3.connect(source / "gen3.sqlite3")) as connection, connection:
+        images = [path for (_, path, *_) in _records(source) if "clean_image" in path]
+        query = "UPDATE file_datastore_records SET path = ? WHERE path = ?"
+        connection.execute(query, ["gen3.sqlite3", images[0]])
+        connection.execute(query, ["in/way/gen3.sqlite3", images[1]])
+    database = f"sqlite:///{tmp_path}/elsewhere.sqlite3"
+    others = [source / path for (_, path, *_) in _records(source) if not path.endswith("gen3.sqlite3")]
+    _subset(source, target, files="move", database=database)
+    assert _records(source) == []
+    assert not [path for path in others if path.exists()]
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_no_repository_is_inside_the_other(
+    source: pathlib.Path, tmp_path: pathlib.Path, is_inside: bool
+) -> None:
+    (tmp_path / "link").symlink_to(source)
+    target = tmp_path / "link" / "u" if is_inside else tmp_path
+    before = samples.tree(tmp_path)
+    with pytest.raises(aggregator.RefusedError, match="inside"):
+        _subset(source, target)
+    assert samples.tree(tmp_path) == before
+
+
+def test_a_list_of_ids_has_to_be_one(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    command = ["subset", str(source), str(tmp_path / "target"), "--ids"]
+    (tmp_path / "ids").write_text("0123\n")
+    for name in ("no", "ids", "."):
+        done = testing.CliRunner().invoke(main.main, [*command, str(tmp_path / name)])
+        assert done.exit_code == 2, done.output
+    assert not (tmp_path / "target").exists()
 
 
 def test_outputs_are_no_part_of_a_repository_that_is_going_to_be_made(
