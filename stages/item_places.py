@@ -39,8 +39,11 @@ def place(storage: policy_module.Policy, data: property_sets.PropertySet) -> per
         location = locations.expand(text, data)
     except errors.RefusedError as exc:
         raise policy_module.complaint(origin, storage.full_name("location"), str(exc)) from exc
+    problem = ""
     if "\0" in location:
-        raise policy_module.complaint(
-            origin, storage.full_name("location"), f"{location!r} has a null character."
-        )
+        problem = "has a null character."
+    elif location.startswith("~"):
+        problem = "begins with '~', which only a shell replaces; write the whole path (or './~...')."
+    if problem:
+        raise policy_module.complaint(origin, storage.full_name("location"), f"{location!r} {problem}")
     return persistence.Place(name, location, origin)

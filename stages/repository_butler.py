@@ -136,10 +136,14 @@ class RepositoryButler:
         Raises
         ------
         RefusedError
-            If none is given, or it has its provenance graph.
+            If none is given, it is no path within a datastore, or it has its provenance graph.
         """
+        name = self._policy.full_name("run")
         if not self._run:
-            raise policy_module.complaint(self._policy.origin, self._policy.full_name("run"), "is missing.")
+            raise policy_module.complaint(self._policy.origin, name, "is missing.")
+        if {"", ".", ".."} & set(self._run.split("/")) or not self._run.isprintable():
+            text = f"{self._run!r} is no name of a run: what is between slashes has to name a directory."
+            raise policy_module.complaint(self._policy.origin_of("run"), name, text)
         if self._registry.datasets.graphs(self._run):
             text = f"run {self._run} has its provenance graph, so that nothing is added to it."
             raise errors.RefusedError(f"{self._config.path}: {text} Choose another run.")

@@ -44,7 +44,7 @@ def sync_directory(path: str) -> None:
 
 
 _TOKEN_SIZE = 6
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_SIZE}}}\.(?:tmp|partial)$")
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_SIZE}}}\.(?:tmp|partial|pending)$")
 _SHORTEST_LIMIT = 143
 """Bytes that a name may have on every file system that is in use."""
 
@@ -76,7 +76,7 @@ def temporary_name(path: str, ending: str = "tmp") -> str:
     path
         The file; its name may be as long as the file system allows.
     ending
-        How the name ends: "tmp" or "partial".
+        How the name ends: "tmp", "partial" or "pending".
     """
     directory, name = os.path.split(path)
     tail = f".{secrets.token_hex(_TOKEN_SIZE)}.{ending}"

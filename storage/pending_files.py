@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterable
+from typing import IO, Final
 
-from aggregator.storage import durable_files, errors, fault_points, local_files
+from aggregator.storage import durable_files, errors, fault_points, local_files, mounts
+
+_ENDING: Final = "pending"
+"""How names of files end that wait for their own; whoever is at one has it locked."""
 
 
 class OccupiedError(errors.RefusedError):
@@ -33,6 +39,7 @@ class PendingFile:
         self._made: list[str] = []
         self._temporary = ""
         self._kept = ""
+        self._open = contextlib.ExitStack()
         self._identity: tuple[int, int] | None = None
 
     def write(self, pieces: Iterable[bytes | memoryview]) -> None:
@@ -45,14 +52,12 @@ class PendingFile:
         """
         with durable_files.writing(self.path):
             self._make_directories(os.path.dirname(self.path))
-            temporary = durable_files.temporary_name(self.path)
-            with open(temporary, "xb") as stream:
-                self._temporary = temporary
-                for piece in pieces:
-                    stream.write(piece)
-                stream.flush()
-                os.fsync(stream.fileno())
-                status = os.fstat(stream.fileno())
+            stream = self._begun()
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+            status = os.fstat(stream.fileno())
         self._identity = status.st_dev, status.st_ino
         fault_points.reached("pending")
 
@@ -105,6 +110,19 @@ class PendingFile:
                 os.unlink(self._kept)
         self._temporary = self._kept = ""
         self._identity = None
+        self._open.close()
+
+    def _begun(self) -> IO[bytes]:
+        """Return a new file beside the place, locked."""
+        while True:
+            temporary = durable_files.temporary_name(self.path, _ENDING)
+            stream = open(temporary, "xb")  # noqa: SIM115  (open until it is closed)
+            self._open.callback(stream.close)
+            _lock(stream.fileno())
+            # Before it was locked it may have been taken for one that nobody is at.
+            if local_files.is_taken(temporary):
+                self._temporary = temporary
+                return stream
 
     def _make_directories(self, directory: str) -> None:
         missing = []
@@ -119,14 +137,18 @@ class PendingFile:
 
     def _keep(self) -> None:
         """Keep what is going to be replaced under another name."""
-        kept = durable_files.temporary_name(self.path)
+        kept = durable_files.temporary_name(self.path, _ENDING)
+        # What is there has its name all the time, whenever this process is killed.
         try:
             os.link(self.path, kept)
         except OSError as exc:
             if exc.errno not in durable_files.NO_LINKS:
                 raise
-            os.rename(self.path, kept)
+            shutil.copy2(self.path, kept, follow_symlinks=False)
         self._kept = kept
+        descriptor = os.open(kept, os.O_RDONLY | os.O_CLOEXEC)
+        self._open.callback(os.close, descriptor)
+        _lock(descriptor)
 
     def _is_ours(self) -> bool:
         if self._identity is None:
@@ -136,6 +158,36 @@ class PendingFile:
         except FileNotFoundError:
             return False
         return (status.st_dev, status.st_ino) == self._identity
+
+
+def _lock(descriptor: int) -> None:
+    # A file system that has no locks keeps what killed processes leave there.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_abandoned(directory: str) -> None:
+    """Remove what killed processes have left in a directory: files that wait for their names for ever.
+
+    Where locks do not tell that for sure, nothing is removed.
+
+    Parameters
+    ----------
+    directory
+        The directory, which need not exist.
+    """
+    with contextlib.suppress(OSError):
+        left = [
+            entry.path
+            for entry in os.scandir(directory)
+            if entry.name.endswith(f".{_ENDING}") and durable_files.final_name(entry.name) != entry.name
+        ]
+        if left and mounts.has_local_locks(directory):
+            return
+        for path in left:
+            with contextlib.suppress(OSError), open(path, "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
 
 
 def taken(path: str) -> OccupiedError:

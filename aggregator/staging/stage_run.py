@@ -18,7 +18,6 @@ from aggregator.staging import stage_summary
 from aggregator.storage import errors, uris
 from aggregator.workers.engines import (
     descriptors,
-    in_process,
     job_engine,
     job_engines,
     outcomes,
@@ -47,7 +46,7 @@ class StageConfig:
     """Expression that data IDs have to fulfil."""
 
     n_processes: int = 1
-    """Number of worker processes; one is the calling process itself."""
+    """Number of worker processes: what a function does to its process is no harm to any other job."""
 
     engine: Any = None
     """Where jobs run on other hosts; see `job_engines.opened`. By default there are none."""
@@ -135,7 +134,8 @@ def run_stage(
         try:
             with errors.explained():
                 _Staging(setup, config, done, stopping).run(identities, on_progress, began)
-            stopping.check()
+            if done.n_not_begun:
+                stopping.check()
             if done.n_failed:
                 raise StagingError(_failure(done))
         except errors.AggregatorError as exc:
@@ -219,16 +219,10 @@ class _Staging:
             with job_engines.opened(self._config.engine) as engine:
                 yield engine
             return
-        n_workers = self._config.n_processes
-        if n_workers == 1:
-            local = worker_jobs.JobEngine(in_process.Engine(), 1)
-        else:
-            descriptors.check(n_workers)
-            local = worker_jobs.JobEngine(processes.Engine(leads_groups=True), n_workers)
-        try:
+        descriptors.check(self._config.n_processes)
+        workers = processes.Engine(leads_groups=True)
+        with contextlib.closing(worker_jobs.JobEngine(workers, self._config.n_processes)) as local:
             yield local
-        finally:
-            local.close()
 
     def _do(
         self,

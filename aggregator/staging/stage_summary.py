@@ -62,6 +62,11 @@ class StageSummary:
         """Number of jobs that failed."""
         return self.counts[job_reports.Fate.FAILED]
 
+    @property
+    def n_not_begun(self) -> int:
+        """Number of jobs of which nothing is known."""
+        return self.n_jobs - self.counts.total()
+
     def add(self, report: job_reports.Report) -> None:
         """Count a job."""
         self.counts[report.fate] += 1
@@ -71,7 +76,7 @@ class StageSummary:
     def lines(self) -> list[str]:
         """Return it as text."""
         told = {title: self.counts[fate] for fate, title in _TITLES.items()}
-        told["not begun"] = self.n_jobs - self.counts.total()
+        told["not begun"] = self.n_not_begun
         counts = ", ".join(f"{n} {title}" for title, n in told.items() if n) or "there is nothing to do"
         lines = [f"Jobs of {self.policy}: {counts} ({self.elapsed:.1f} s)"]
         for each in self.failures:

@@ -5,6 +5,7 @@ Such a table is made by the user, who knows its types and its key; here rows are
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -92,8 +93,27 @@ def attempt(db: database.Database, connection: sqlalchemy.Connection, work: Call
         raise db.failure(error.orig or error) from error
 
 
-class RowTable:
-    """A table as it is in the database.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Definition:
+    """What a table is like, which stays the same while a command runs."""
+
+    name: str
+    """Its name, as it was asked for."""
+
+    table: sqlalchemy.Table
+    """Its columns and key."""
+
+    is_foreign: bool
+    """Whether it is among the tables of a repository."""
+
+
+def definition(
+    db: database.Database,
+    connection: sqlalchemy.Connection,
+    name: str,
+    example: Mapping[str, Any] | None = None,
+) -> Definition:
+    """Return what a table is like.
 
     Parameters
     ----------
@@ -111,28 +131,38 @@ class RowTable:
     RefusedError
         If there is no such table.
     """
+    schema, _, last = name.rpartition(".")
+    inspector = sqlalchemy.inspect(connection)
+    try:
+        if schema and schema not in inspector.get_schema_names():
+            raise sqlalchemy.exc.NoSuchTableError(last)
+        table = sqlalchemy.Table(last, sqlalchemy.MetaData(), schema=schema or None, autoload_with=connection)
+    except sqlalchemy.exc.NoSuchTableError:
+        raise errors.RefusedError(
+            f"{db.place}: there is no table {name!r}.{_advice(name, example)}"
+        ) from None
+    return Definition(name, table, inspector.has_table(_OF_REPOSITORIES, schema=table.schema))
 
-    def __init__(
-        self,
-        db: database.Database,
-        connection: sqlalchemy.Connection,
-        name: str,
-        example: Mapping[str, Any] | None = None,
-    ) -> None:
-        schema, _, table = name.rpartition(".")
+
+class RowTable:
+    """A table as a transaction sees it.
+
+    Parameters
+    ----------
+    db
+        The database.
+    connection
+        A connection in a transaction.
+    defined
+        What the table is like.
+    """
+
+    def __init__(self, db: database.Database, connection: sqlalchemy.Connection, defined: Definition) -> None:
         self._db = db
         self._connection = connection
-        self.name = name
-        try:
-            if schema and schema not in sqlalchemy.inspect(connection).get_schema_names():
-                raise sqlalchemy.exc.NoSuchTableError(table)
-            self._table = sqlalchemy.Table(
-                table, sqlalchemy.MetaData(), schema=schema or None, autoload_with=connection
-            )
-        except sqlalchemy.exc.NoSuchTableError:
-            raise errors.RefusedError(
-                f"{db.place}: there is no table {name!r}.{_advice(name, example)}"
-            ) from None
+        self._table = defined.table
+        self._is_foreign = defined.is_foreign
+        self.name = defined.name
         self.key = tuple(column.name for column in self._table.primary_key.columns)
         """Columns of its primary key."""
 
@@ -144,7 +174,7 @@ class RowTable:
         RefusedError
             If that is so.
         """
-        if sqlalchemy.inspect(self._connection).has_table(_OF_REPOSITORIES, schema=self._table.schema):
+        if self._is_foreign:
             raise errors.RefusedError(
                 f"{self._db.place}: table {self.name!r} is among those of a repository, where nothing else "
                 "is written; use another file (SQLite), or SCHEMA.TABLE in a schema of your own (PostgreSQL)."
@@ -258,6 +288,15 @@ class RowTable:
         self.check_columns(where)
         query = sqlalchemy.select(sqlalchemy.literal(1)).where(*self._conditions(where)).limit(1)
         return self._connection.execute(query.select_from(self._table)).first() is not None
+
+    def keys(self, where: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+        """Return the keys of all rows in which columns have these values."""
+        query = sqlalchemy.select(*[self._table.columns[name] for name in self.key])
+        return {tuple(row) for row in self._connection.execute(query.where(*self._conditions(where)))}
+
+    def delete(self, where: Mapping[str, Any]) -> None:
+        """Remove all rows in which columns have these values."""
+        self._connection.execute(self._table.delete().where(*self._conditions(where)))
 
     def _conditions(self, where: Mapping[str, Any]) -> list[sqlalchemy.ColumnElement[bool]]:
         return [self._table.columns[name] == value for name, value in where.items()]

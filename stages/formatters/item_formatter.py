@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from aggregator.stages import property_sets
@@ -140,6 +140,12 @@ def requested(data: property_sets.PropertySet, settings: policy_module.Policy) -
     pairs = keys.items() if keys else ((name, name) for name in data)
     where = [(column, data[key]) for column, key in pairs if key in data]
     return content.Rows(table(data, settings), tuple(keys), where=where)
+
+
+def rows(keys: Mapping[str, str], values: Sequence[Sequence[Any]], about: Circumstances) -> content.Rows:
+    """Return rows that are to be written, which have `keys` by the columns that they are for."""
+    where = requested(about.data, about.settings).where
+    return content.Rows(table(about.data, about.settings), tuple(keys), values, where)
 
 
 def _explained(

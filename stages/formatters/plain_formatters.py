@@ -44,7 +44,7 @@ def _row(value: Any, about: _Circumstances) -> content.Rows:
     values = property_sets.PropertySet(_mapping(value, about))
     keys = item_formatter.columns(about.settings) or {name: name for name in values}
     row = [values[key] if key in values else about.data.get(key) for key in keys.values()]
-    return content.Rows(item_formatter.table(about.data, about.settings), tuple(keys), [row])
+    return item_formatter.rows(keys, [row], about)
 
 
 def _of_row(rows: list[dict[str, Any]], about: _Circumstances) -> Any:

@@ -71,5 +71,4 @@ def _to_rows(value: Any, about: item_formatter.Circumstances) -> content.Rows:
         table.column(key).to_pylist() if key in table.column_names else [about.data.get(key)] * table.num_rows
         for key in keys.values()
     ]
-    name = item_formatter.table(about.data, about.settings)
-    return content.Rows(name, tuple(keys), list(zip(*columns, strict=True)))
+    return item_formatter.rows(keys, list(zip(*columns, strict=True)), about)

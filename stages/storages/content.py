@@ -55,7 +55,7 @@ class Rows:
     """Values, in the order of the columns."""
 
     where: Sequence[tuple[str, Any]] = ()
-    """Values that columns may have to have: those which are columns of the table count."""
+    """Values that columns may have to have: those which are columns of the table's key count."""
 
 
 class ContentStorage(persistence.Storage):

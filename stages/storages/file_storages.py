@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import os
 import re
 import stat
 from typing import Any, ClassVar, Final
@@ -34,6 +35,8 @@ class FileStorage(content_module.ContentStorage):
         ``overwrite``: whether a file is replaced that is there.
     protection
         What must not be written.
+    visited
+        Directories in which nothing is left of killed processes; this one's is added when it is written.
     writes
         Whether something is written.
     keeps
@@ -51,6 +54,7 @@ class FileStorage(content_module.ContentStorage):
         location: str,
         settings: policy_module.Policy,
         protection: output_paths.Protection,
+        visited: set[str],
         *,
         writes: bool,
         keeps: bool = False,
@@ -59,6 +63,7 @@ class FileStorage(content_module.ContentStorage):
         self._overwrites = settings.get("overwrite", False)
         self._keeps = keeps and not self._overwrites
         self._protection = protection
+        self._visited = visited
         self._file: pending_files.PendingFile | None = None
         is_uri = bool(uris.scheme(location))
         if writes and is_uri:
@@ -77,6 +82,10 @@ class FileStorage(content_module.ContentStorage):
         data = self._explained(functools.partial(self._encode, content, type_name), "can't be written")
         if not self._keeps:
             self._check()
+        directory = os.path.dirname(self.path)
+        if directory not in self._visited:
+            self._visited.add(directory)
+            pending_files.remove_abandoned(directory)
         self._file = pending_files.PendingFile(self.path, replaces=self._overwrites, look=self._check)
         self._file.write([data])
 

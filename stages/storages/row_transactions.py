@@ -6,6 +6,8 @@ Two transactions of one process would wait for each other in one SQLite file.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy
 from aggregator.butler.databases import database, row_tables
@@ -61,6 +63,7 @@ class RowDatabases:
     def __init__(self) -> None:
         self._databases: dict[tuple[str, bool], database.Database] = {}
         self._transactions: dict[str, RowTransaction] = {}
+        self._definitions: dict[tuple[str, str], row_tables.Definition] = {}
 
     def opened(self, url: str, *, writeable: bool) -> database.Database:
         """Return a database; errors as for `row_tables.connect`."""
@@ -76,6 +79,19 @@ class RowDatabases:
             transaction = self._transactions[url] = RowTransaction(self.opened(url, writeable=True))
         transaction.n_members += 1
         return transaction
+
+    def table(
+        self,
+        url: str,
+        db: database.Database,
+        connection: sqlalchemy.Connection,
+        name: str,
+        example: Mapping[str, Any] | None = None,
+    ) -> row_tables.RowTable:
+        """Return a table of a database; parameters and errors as for `row_tables.definition`."""
+        if (url, name) not in self._definitions:
+            self._definitions[url, name] = row_tables.definition(db, connection, name, example)
+        return row_tables.RowTable(db, connection, self._definitions[url, name])
 
     def close(self) -> None:
         """Close all of them."""

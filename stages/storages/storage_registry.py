@@ -49,6 +49,7 @@ class StorageRegistry:
         self._protection = protection
         self._keeps = keeps
         self._databases = row_transactions.RowDatabases()
+        self._visited: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -83,9 +84,8 @@ class StorageRegistry:
             raise policy_module.complaint(
                 place.origin, "storage", f"there is no {place.storage!r}; there are {', '.join(NAMES)}."
             )
-        return kind(
-            place.storage, place.location, settings, self._protection, writes=writes, keeps=self._keeps
-        )
+        arguments = place.storage, place.location, settings, self._protection, self._visited
+        return kind(*arguments, writes=writes, keeps=self._keeps)
 
     def formatter(
         self,
@@ -108,7 +108,7 @@ class StorageRegistry:
         formatter_settings: policy_module.Policy,
         data: property_sets.PropertySet,
     ) -> bool:
-        """Return whether an item is in a storage already: its file, or rows with what is known of their key.
+        """Return whether an item is in a storage, and stays: a file, or rows with what is known of their key.
 
         Parameters
         ----------
@@ -128,6 +128,8 @@ class StorageRegistry:
         """
         storage = self.storage(place, settings, writes=False)
         if isinstance(storage, row_storages.DbStorage):
-            return storage.has(item_formatter.requested(data, formatter_settings))
-        assert isinstance(storage, file_storages.FileStorage)
-        return storage.is_there()
+            is_there = storage.has(item_formatter.requested(data, formatter_settings))
+        else:
+            assert isinstance(storage, file_storages.FileStorage)
+            is_there = storage.is_there()
+        return is_there and not settings.get("overwrite", False)

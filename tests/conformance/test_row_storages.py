@@ -151,6 +151,57 @@ def test_what_is_kept(database: Place) -> None:
     storages.registry.close()
 
 
+@pytest.mark.ordering("P6")
+@STORAGES
+@pytest.mark.parametrize(
+    ("detectors", "kept", "replaced"),
+    [
+        ([1, 2], {"DbStorage": [(1, 0.0), (2, 0.0)], "DbTsvStorage": [(1, 1.0), (2, 1.0)]}, [1, 2]),
+        ([2, 3], {}, [2, 3]),
+        ([1], {}, [1]),
+        ([1, 2, 3], {}, [1, 2, 3]),
+    ],
+)
+def test_rows_of_a_job_that_has_a_part_of_their_key(
+    database: Place, storage: str, detectors: list[int], kept: dict[str, list[Any]], replaced: list[int]
+) -> None:
+    """Other rows than those that are there are refused, or take the place of all of them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    storages, where = stage_storages.Storages(keeps=True), place(storage, database.url)
+
+    def write(numbers: list[int], median: float, overwrite: str) -> None:
+        table = pyarrow.Table.from_pydict({"detector": numbers, "median": [median] * len(numbers)})
+        settings = "Formatter.ArrowTable: {KeyList: [visit=visit, detector=detector, median=median]}\n"
+        settings += f"{storage}: {{overwrite: {overwrite}}}"
+        storages.write(table, where, type_name="ArrowTable", settings=settings, visit=7)
+
+    def rows() -> list[Any]:
+        assert {row[0] for row in database.rows()} == {7, 8}
+        return [row[1:3] for row in database.rows() if row[0] == 7]
+
+    database.execute("INSERT INTO quality (visit, detector, median) VALUES (8, 1, 5.0)")
+    write([1, 2], 0.0, "false")
+    if kept:
+        write(detectors, 1.0, "false")
+        assert rows() == kept[storage]
+    else:
+        with pytest.raises(errors.RefusedError, match="has other rows with visit=7 than"):
+            write(detectors, 1.0, "false")
+        assert rows() == [(1, 0.0), (2, 0.0)]
+    write(detectors, 2.0, "true")
+    assert rows() == [(number, 2.0) for number in replaced]
+    storages.registry.close()
+
+
+@STORAGES
+def test_a_row_with_values_of_another_job(database: Place, storage: str) -> None:
+    storages = stage_storages.Storages(keeps=True)
+    with pytest.raises(errors.RefusedError, match="has detector=9, but its job detector=2"):
+        storages.write({"visit": 1, "detector": 9}, place(storage, database.url), visit=1, detector=2)
+    assert database.rows() == []
+    storages.registry.close()
+
+
 @STORAGES
 def test_all_or_nothing(
     database: Place, storages: stage_storages.Storages, storage: str, tmp_path: pathlib.Path

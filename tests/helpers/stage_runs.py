@@ -118,7 +118,7 @@ class StageRun:
 
     def files(self) -> dict[str, bytes]:
         """Return the content of all files by name, without those that only a killed process leaves."""
-        paths = sorted(path for path in self.out.rglob("*") if path.is_file() and path.suffix != ".tmp")
+        paths = sorted(path for path in self.out.rglob("*") if path.is_file() and path.suffix != ".pending")
         return {str(path.relative_to(self.out)): path.read_bytes() for path in paths}
 
     def is_complete(self) -> bool:

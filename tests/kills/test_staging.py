@@ -34,9 +34,13 @@ def test_killed_and_restarted(
     template: stage_runs.StageRun, tmp_path: pathlib.Path, point: str, rows: str
 ) -> None:
     run, marker = template.copy(tmp_path / "run"), tmp_path / "marker"
-    run.write_policy(rows=rows)
+    (run.root / "temporary").mkdir()
+    settings = f"persistence:\n    DbTsvStorage: {{{{TempPath: {run.root}/temporary}}}}"
+    run.write_policy(stage_runs.EXPORT.replace("persistence:", settings), rows)
     with kills.start(run.arguments(), point, marker) as running:
-        os.kill(kills.wait_for(marker, running), signal.SIGKILL)
+        worker = kills.wait_for(marker, running)
+        running.kill()
+        os.kill(worker, signal.SIGKILL)
         running.communicate(timeout=60)
     before = run.files()
     # What has its name is whole, and no row is there before the files of its job.
@@ -46,3 +50,5 @@ def test_killed_and_restarted(
     assert done.exit_code == 0, done.output
     assert run.is_complete()
     assert {name: run.files()[name] for name in before} == before
+    left = {path.name for path in run.root.rglob("*") if path.suffix in (".pending", ".tmp", ".tsv")}
+    assert not left

@@ -102,6 +102,21 @@ def test_what_is_missing_is_written_and_nothing_else(run: stage_runs.StageRun, t
     assert run.rows() == stage_runs.ROWS
 
 
+def test_what_is_overwritten_is_done_each_time(run: stage_runs.StageRun) -> None:
+    """A storage that is to be overwritten is never there already; what others have stays."""
+    invoke(run)
+    before = run.files()
+    for name in ("item", "json"):
+        (run.out / f"Cam/1/00002.{name}").write_bytes(before[f"Cam/2/00003.{name}"])
+    run.write_policy(
+        stage_runs.EXPORT.replace("persistence:", "persistence:\n    BoostStorage: {{overwrite: true}}")
+    )
+    assert "6 would be done" in invoke(run, "--dry-run")
+    assert ": 6 done (" in invoke(run)
+    assert run.files() == {**before, "Cam/1/00002.json": before["Cam/2/00003.json"]}
+    assert run.rows() == stage_runs.ROWS
+
+
 def test_rows_of_other_storages_are_not_written_twice(run: stage_runs.StageRun) -> None:
     run.write_policy(rows="DbStorage")
     invoke(run)
@@ -201,6 +216,7 @@ def test_a_worker_that_is_killed_costs_its_job(run: stage_runs.StageRun, told: A
         (("quality.sqlite3", "repo/gen3.sqlite3"), "there is no table 'quality'"),
         (("KeyList: [visit=visit,", "TableName: other, KeyList: [visit=visit,"), "there is no table 'other'"),
         (("parameters:", "parameters: ["), "export.yaml"),
+        (('location: "', 'location: "~'), "begins with '~', which only a shell replaces"),
     ],
 )
 def test_what_is_refused(run: stage_runs.StageRun, change: tuple[str, str], text: str) -> None:
@@ -250,6 +266,12 @@ def test_datasets_of_two_jobs_that_are_the_same(run: stage_runs.StageRun) -> Non
     ("change", "text"),
     [
         (("run: back", 'run: ""'), "output.parameters.butler.run: is missing"),
+        (
+            ("run: back", "run: ../../back"),
+            "export.yaml:12: output.parameters.butler.run: '../../back' is no name",
+        ),
+        (("run: back", "run: u//back"), "'u//back' is no name of a run"),
+        (("run: back", "run: /back"), "'/back' is no name of a run"),
         (("datasetType: image", "datasetType: picture"), "dataset type 'picture' is not registered"),
     ],
 )
@@ -395,6 +417,19 @@ def test_signals(
     kills.assert_gone(running.pid)
     told()
     invoke(run)
+    assert run.is_complete()
+
+
+def test_a_signal_after_the_last_job(run: stage_runs.StageRun, tmp_path: pathlib.Path) -> None:
+    """What is complete was not interrupted."""
+    marker = tmp_path / "marker"
+    with kills.start(run.arguments(), "rows_committed:6", marker) as running:
+        kills.wait_for(marker, running)
+        running.send_signal(signal.SIGINT)
+        marker.write_text("")
+        printed, complaints = running.communicate(timeout=60)
+    assert running.returncode == 0, complaints
+    assert ": 6 done (" in printed
     assert run.is_complete()
 
 

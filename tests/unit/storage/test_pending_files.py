@@ -54,6 +54,7 @@ def test_what_is_there_is_not_replaced(tmp_path: pathlib.Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.ordering("P5")
 @pytest.mark.parametrize("links", [True, False])
 def test_what_was_replaced_comes_back(
     tmp_path: pathlib.Path, links: bool, monkeypatch: pytest.MonkeyPatch
@@ -66,12 +67,22 @@ def test_what_was_replaced_comes_back(
         monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "file").write_bytes(b"old")
     inode = (tmp_path / "file").stat().st_ino
+    renames: list[str] = []
+    rename = os.rename
+
+    def seen(old: str, new: str) -> None:
+        """Note what goes away from the place: nothing, at any time."""
+        renames.append(old)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", seen)
     made = pending(tmp_path / "file", replaces=True)
     made.commit()
     assert (tmp_path / "file").read_bytes() == b"new"
     made.rollback()
     assert (tmp_path / "file").read_bytes() == b"old"
-    assert (tmp_path / "file").stat().st_ino == inode
+    assert not links or (tmp_path / "file").stat().st_ino == inode
+    assert str(tmp_path / "file") not in renames
     assert names(tmp_path) == ["file"]
 
 
@@ -112,3 +123,17 @@ def test_no_room(tmp_path: pathlib.Path) -> None:
         made.write([b"new"])
     made.rollback()
     assert names(tmp_path) == ["file"]
+
+
+def test_what_killed_processes_have_left_is_removed(tmp_path: pathlib.Path) -> None:
+    """What somebody is at stays, and so does what has other names."""
+    for name in ("file.0123456789ab.pending", "file.0123456789ab.tmp", "file.pending"):
+        (tmp_path / name).write_bytes(b"left")
+    made = pending(tmp_path / "file")
+    before = names(tmp_path)
+    pending_files.remove_abandoned(str(tmp_path))
+    assert set(before) - set(names(tmp_path)) == {"file.0123456789ab.pending"}
+    made.commit()
+    made.close()
+    assert names(tmp_path) == ["file", "file.0123456789ab.tmp", "file.pending"]
+    pending_files.remove_abandoned(str(tmp_path / "none"))
