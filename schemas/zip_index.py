@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -66,7 +66,9 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
     compact_refs: dict[uuid.UUID, IndexedRef]
     """By id."""
-    dimension_records: None = None
+    dimension_records: dict[str, list[list[Any]]] | None = None
+    """Records by element, each a list of the values of its columns, times as nanoseconds TAI and bytes as
+    hexadecimal digits; nothing if they have to be known already."""
 
 
 class ZipIndex(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,23 @@ class ZipIndex(msgspec.Struct, frozen=True, kw_only=True):
 def encode(index: ZipIndex) -> bytes:
     """Return the content of its file."""
     return msgspec.json.encode(index) + b"\n"
+
+
+def decode(content: bytes) -> ZipIndex:
+    """Return the index that its file has.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or of a version that nobody here knows.
+    """
+    try:
+        index = msgspec.json.decode(content, type=ZipIndex)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise ValueError(str(exc)) from exc
+    if (index.index_version, index.refs.container_version) != ("V1", "V1"):
+        raise ValueError(f"it has version {index.index_version}; this program knows V1")
+    return index
 
 
 def archive_name(paths: Iterable[str]) -> str:
