@@ -90,7 +90,7 @@ class _Reading:
     def __init__(self, stream: IO[bytes]) -> None:
         self._events = yaml.parse(stream, Loader=_PARSER)
         self._anchors: dict[str, Any] = {}
-        self._resolver = yaml.resolver.Resolver()
+        self._resolver: Any = yaml.resolver.Resolver()
         self._constructor = yaml.constructor.SafeConstructor()
 
     def fields(self, *, stops: bool) -> Iterator[tuple[str, Any]]:

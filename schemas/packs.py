@@ -37,6 +37,9 @@ PAYLOAD: Final = "files/"
 PAYLOADS: Final = ("files", "none")
 """Whether files are in a pack."""
 
+FORMATS: Final = ("pack", "butler-yaml", "butler-zip")
+"""How what a job needs is written: as a pack, or as the middleware imports it."""
+
 _FLAT_NAME: Final = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[A-Za-z0-9_]+)?(?:\.[A-Za-z0-9]+){0,4}"
 )

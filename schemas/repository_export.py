@@ -157,5 +157,6 @@ def time_of_text(text: str) -> Time:
         raise ValueError(f"{text!r} is no time")
     *parts, fraction = match.groups()
     # An hour of 24, or a second of 60, is none here either.
-    since = datetime.datetime(*map(int, parts)) - _EPOCH
+    year, month, day, hour, minute, second = map(int, parts)
+    since = datetime.datetime(year, month, day, hour, minute, second) - _EPOCH
     return Time((since.days * 86400 + since.seconds) * 10**9 + int((fraction or "0").ljust(9, "0")))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from aggregator.command_line import invocations, next_commands, options, quantum_options
+from aggregator.schemas import packs
 from aggregator.workers.engines import thread_pools
 
 
@@ -33,6 +34,10 @@ from aggregator.workers.engines import thread_pools
 @click.option(
     "--registry", is_flag=True,
     help="Let the node have a database, too, for those who want to query it; executions don't need it.",
+)  # fmt: skip
+@click.option(
+    "--format", "pack_format", type=click.Choice(packs.FORMATS), default=packs.FORMATS[0], show_default=True,
+    help="Write a pack; or what the middleware imports: a directory with an export, or an archive.",
 )  # fmt: skip
 @options.progress
 @options.summary

@@ -113,7 +113,7 @@ def deliver(
         if into == "registry":
             run.config.check_writeable()
             rows = stack.enter_context(delivered_rows.DeliveredRows(context, done, register_dataset_types))
-        stack.enter_context(run_lock.held(origin.run, run.config.datastores))
+        stack.enter_context(run_lock.held_alone(origin.run, run.config.datastores))
         # Its graph may have been ingested until it was locked; what that holds is no longer in files.
         ingested_quanta.refuse(context, is_whole=True)
         with shown, _accounted(done, shown, began):

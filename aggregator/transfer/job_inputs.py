@@ -109,6 +109,11 @@ class JobInputs:
         self._records: dict[str, list[tuple[str, datastore_records.FileRecord]]] = {}
         self._files: dict[tuple[str, str], File] = {}
         self._placed: dict[str, list[bundle.FileRecord]] = {}
+        self.made: dict[str, tuple[predicted.Dataset, list[bundle.FileRecord]]] = {}
+        """Datasets that quanta of the run have made, by their 32 digits, with the records that they will have
+        in the repository: its database may not know them yet."""
+        self.needed_ids: list[str] = []
+        """Ids of the datasets that quanta read, with or without dashes."""
         self.n_absent = 0
         """Datasets that quanta which are none of the job were to make, and have not made."""
 
@@ -240,6 +245,12 @@ class JobInputs:
             file_size=mark.size if is_whole else record.file_size,
         )
         self._placed.setdefault(uuid.UUID(dataset_id).hex, []).append(_in_bundle(artifact.datastore, placed))
+        if request.reason is not _Reason.LOG and dataset_id not in self.needed_ids[-1:]:
+            self.needed_ids.append(dataset_id)
+        if request.reason in (_Reason.EARLIER, _Reason.INIT_OUTPUT):
+            own = dataclasses.replace(record, file_size=placed.file_size)
+            _, records = self.made.setdefault(uuid.UUID(dataset_id).hex, (request.dataset, []))
+            records.append(_in_bundle(artifact.datastore, own))
         if request.reason in (_Reason.RECORDED, _Reason.EARLIER):
             self._records.setdefault(dataset_id, []).append((artifact.datastore, placed))
 

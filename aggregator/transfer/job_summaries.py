@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Final
 
 from aggregator.schemas import summary_document
 from aggregator.transfer import named_lines
+
+_MANY: Final = 100_000
+"""Datasets of an export above which the middleware has trouble."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,6 +41,8 @@ class PackSummary:
         Files of init outputs among them.
     payload
         Whether the files are in the pack.
+    n_datasets
+        Datasets in it, if it is an export for the middleware.
     pack_size
         Bytes of the pack.
     elapsed
@@ -57,6 +63,7 @@ class PackSummary:
     n_absent: int
     n_init_outputs: int
     payload: str
+    n_datasets: int = 0
     pack_size: int = 0
     elapsed: float = 0.0
     phases: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -71,6 +78,11 @@ class PackSummary:
             f"{self.run}, {inside} the {self.n_files} files that they need "
             f"({named_lines.size(self.n_bytes)}, {self.elapsed:.1f} s)"
         ]
+        if self.n_datasets > _MANY:
+            lines.append(
+                f"It has {self.n_datasets} datasets: the middleware holds all of them in memory, and imports "
+                "them slowly. Pack fewer quanta at a time, or make a pack of the usual format."
+            )
         if self.n_existing:
             lines.append(f"Left out since they have succeeded before: {self.n_existing} quanta")
         if self.n_blocked:
@@ -97,7 +109,7 @@ class UnpackSummary:
     Attributes
     ----------
     run
-        The output run.
+        The output run; empty if no graph has come along.
     directory
         The repository of the node.
     pack
@@ -134,6 +146,11 @@ class UnpackSummary:
 
     def lines(self) -> list[str]:
         """Return it as text."""
+        if not self.run:
+            return [
+                f"{self.directory} is a repository of {self.n_files + self.n_present} datasets "
+                f"({self.elapsed:.1f} s)"
+            ]
         done = "is ready" if not self.missing else "is not ready"
         there = f", {self.n_present} were there" if self.n_present else ""
         return [

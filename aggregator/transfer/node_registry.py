@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any, Final, cast
@@ -20,11 +19,12 @@ from aggregator.butler.transfers import (
     repository_source,
     repository_target,
     transfer_policies,
+    workplace,
 )
 from aggregator.execution import graph_context
 from aggregator.schemas import bundle, pack_reader, packs
 from aggregator.storage import durable_files, errors, fault_points, local_files
-from aggregator.transfer import job_inputs, node_layout
+from aggregator.transfer import job_bundle, job_inputs, node_layout
 
 _IN_PLACE: Final = transfer_policies.Policies(files=transfer_policies.IN_PLACE)
 
@@ -50,7 +50,7 @@ def batches(context: graph_context.GraphContext, inputs: job_inputs.JobInputs) -
         selected = dataset_selection.Selection(
             possible_ids=[uuid.UUID(each).hex for each in inputs.dataset_ids],
             runs=(context.graph.header.output_run,),
-            definitions=tuple(_definitions(context)),
+            definitions=tuple(job_bundle.definitions(context)),
         )
         producer = repository_source.RepositorySource(
             context.config, source, selected, repository_source.Extent()
@@ -62,13 +62,6 @@ def batches(context: graph_context.GraphContext, inputs: job_inputs.JobInputs) -
             elif not isinstance(batch, bundle.Graph):
                 # A graph that backs datasets is a file like any other on the node.
                 yield batch
-
-
-def _definitions(context: graph_context.GraphContext) -> Iterator[bundle.DatasetType]:
-    """Yield the dataset types of the graph."""
-    for kind in context.graph.pipeline.dataset_types:
-        required = context.dimensions.group(kind.dimensions).required
-        yield bundle.DatasetType(kind.name, kind.storage_class, required, kind.is_calibration)
 
 
 def make(root: str, pack: pack_reader.Pack) -> bytes:
@@ -94,8 +87,9 @@ def make(root: str, pack: pack_reader.Pack) -> bytes:
     assert pack.manifest.head is not None
     settings = node_layout.butler_yaml(pack.manifest)
     del settings["registry"]
-    # Whatever a killed process has left in such a directory, nobody uses.
-    with tempfile.TemporaryDirectory(prefix="registry-", suffix=".tmp", dir=root) as directory:
+    with workplace.Workplace() as work:
+        work.open_in(root)
+        directory = os.path.join(work.directory, "repository")
         creation.create_repository(directory, dimension_config=pack.manifest.head.universe, settings=settings)
         place = os.path.join(root, node_layout.DATABASE)
         if not local_files.is_taken(place):

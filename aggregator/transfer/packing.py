@@ -36,6 +36,7 @@ def pack(
     payload: str | None = None,
     manifest: str | os.PathLike[str] | None = None,
     registry: bool = False,
+    pack_format: str = packs.FORMATS[0],
     interactive_status: bool | None = None,
     log_status_interval: float | None = None,
     on_progress: progress.Callback | None = None,
@@ -65,6 +66,9 @@ def pack(
     registry
         Whether the node gets a database, too, with what the repository's knows of the datasets of the job; no
         execution of quanta needs it.
+    pack_format
+        How it is written: a pack of ours ("pack"), or what the middleware imports, a directory with an export
+        ("butler-yaml") or an archive ("butler-zip").
     interactive_status
         Whether to show progress bars; by default if the terminal is one.
     log_status_interval
@@ -92,7 +96,14 @@ def pack(
         If none of the quanta can be executed, or something can't be read or written.
     """
     argument_types.check(pack, locals())
+    payloads.check_choice("pack_format", pack_format, packs.FORMATS)
     listing, where = payloads.manifest_output(manifest, payload)
+    is_pack = pack_format == packs.FORMATS[0]
+    if not is_pack and (registry or where != "files"):
+        raise errors.RefusedError(
+            f"What the middleware imports ({pack_format}) has all files in it, and tells what the database "
+            "knows: leave out registry, manifest and payload."
+        )
     began = time.monotonic()
     path = payloads.local(pack_path, "a pack")
     with (
@@ -101,9 +112,10 @@ def pack(
         errors.explained(),
     ):
         protection = _protection(context, path)
-        payloads.check_pack(path, protection)
+        payloads.check_pack(path, protection, is_new=not is_pack)
         output_paths.check_all([*outputs, *([listing] if listing else [])], _with(protection, path))
-        earlier_pack.check_job(path)
+        if is_pack:
+            earlier_pack.check_job(path)
         ingested_quanta.refuse(context, is_whole=True)
         selection = job_selection.select(context, quanta)
         inputs = job_inputs.JobInputs(context)
@@ -114,7 +126,14 @@ def pack(
         )
         with shown:
             shown.phase("packing")
-            _write(path, context, selection, inputs, done, protection, shown, stopping, registry)
+            if is_pack:
+                _write(path, context, selection, inputs, done, protection, shown, stopping, registry)
+            else:
+                # Whoever wants no database needs none of its libraries.
+                from aggregator.transfer import exported_job
+
+                part = graph_slice.GraphSlice(context.graph, selection.table, selection.rows, inputs.records)
+                exported_job.write(path, pack_format, context, inputs, part, done, shown, stopping)
             if listing is not None:
                 payloads.write_manifest(listing, done.repository, (file.listed() for file in inputs.files))
         done.phases = shown.seconds

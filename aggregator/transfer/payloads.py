@@ -39,8 +39,8 @@ def local(path: str | os.PathLike[str], what: str) -> str:
     return os.path.abspath(text)
 
 
-def check_pack(path: str, protection: output_paths.Protection) -> None:
-    """Refuse a path where no pack can be written.
+def check_pack(path: str, protection: output_paths.Protection, *, is_new: bool = False) -> None:
+    """Refuse a path where no pack can be written, or where there is something if it has to be new.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def check_pack(path: str, protection: output_paths.Protection) -> None:
     if not local_files.is_directory(directory):
         raise errors.RefusedError(f"{path}: its directory does not exist. Choose another path.")
     output_paths.check_writeable(directory)
+    if is_new and local_files.is_taken(path):
+        raise errors.RefusedError(f"{path}: is there already, and is not replaced. Choose another path.")
 
 
 def manifest_output(

@@ -31,7 +31,7 @@ from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, bundle, output_kinds, output_paths
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import durable_files, errors, fault_points
-from aggregator.transfer import graph_lineage, transfer_config, transfer_report
+from aggregator.transfer import graph_lineage, source_repository, transfer_config, transfer_report
 from aggregator.workers.engines import memory
 
 
@@ -138,7 +138,8 @@ class Subset:
         self._began = time.monotonic()
         self._options, self._stopping, self._stack = options, stopping, stack
         self._display = stack.enter_context(contextlib.ExitStack())
-        self._from = repository_config.load(source)
+        given = stack.enter_context(source_repository.opened(source, destination, stopping.check))
+        self._from, self._settings = given.config, given.settings
         self._destination = destination
         self._is_new = not new_repository.exists(destination)
         self._to = (
@@ -157,6 +158,11 @@ class Subset:
             raise errors.RefusedError(
                 f"{self._to.path}: both repositories have one database, which may have one record for each "
                 "dataset only. Copy the files instead."
+            )
+        if is_move and self._settings is not None:
+            raise errors.RefusedError(
+                f"{self._from.path}: files of an export stay where they are. Copy them, and remove it "
+                "when all is well."
             )
         if is_move:
             self._from.check_writeable()
@@ -320,7 +326,9 @@ class Subset:
                 database_url=self._options.database,
                 namespace=self._options.namespace,
                 dimension_config=self._source.dimension_config,
-                settings=new_repository.settings(self._from),
+                settings=self._settings
+                if self._settings is not None
+                else new_repository.settings(self._from),
             )
         except errors.RefusedError as exc:
             if new_repository.exists(self._destination):

@@ -117,7 +117,7 @@ def collect(
         shown = progress.Progress(
             {"quanta": len(run.table.ids)}, began, log_status_interval, interactive_status, on_progress, done
         )
-        with shown, run_lock.held(job.origin.run, run.config.datastores):
+        with shown, run_lock.held_alone(job.origin.run, run.config.datastores):
             shown.phase("collecting")
             rows: list[packs.PackedQuantum] = []
 

@@ -12,7 +12,7 @@ from aggregator.butler.configuration import yaml_files
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_paths, pack_reader, packs
 from aggregator.storage import durable_files, errors, fault_points, local_files, local_transfers, uris
-from aggregator.transfer import job_summaries, node_job, node_layout, payloads
+from aggregator.transfer import export_places, job_summaries, node_job, node_layout, payloads
 
 
 def unpack(
@@ -33,7 +33,7 @@ def unpack(
     Parameters
     ----------
     pack_path
-        The pack.
+        The pack; or an export of the middleware, which becomes a repository with a database.
     directory
         Where the repository goes: a directory that is new or empty, or in which the same pack was unpacked
         before.
@@ -68,6 +68,21 @@ def unpack(
     argument_types.check(unpack, locals())
     began = time.monotonic()
     root = payloads.local(directory, "a node")
+    if export_places.file_of(os.fspath(pack_path)) is not None:
+        if staged is not None:
+            raise errors.RefusedError(
+                f"{pack_path}: an export has all its files beside it. Leave out staged."
+            )
+        # Whoever wants no database needs none of its libraries.
+        from aggregator.transfer import exported_job, transfer_config
+
+        config = transfer_config.TransferConfig(
+            registry="full", interactive_status=interactive_status, log_status_interval=log_status_interval
+        )
+        return exported_job.unpack(
+            os.fspath(pack_path), root, config, on_progress=on_progress, cancellation=cancellation,
+            outputs=outputs,
+        )  # fmt: skip
     with (
         interruption.Interruption(cancellation) as stopping,
         pack_reader.Pack(uris.absolute(os.fspath(pack_path))) as pack,

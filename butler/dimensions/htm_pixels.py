@@ -56,9 +56,7 @@ def overlapping(corners: _Vectors, level: int) -> list[int]:
         The level; 0 is that of the eight triangles.
     """
     sides = _sides(corners)
-    found = [
-        (8 + number, root) for number, root in enumerate(_ROOTS) if not _is_apart(corners, sides, root)
-    ]
+    found = [(8 + number, root) for number, root in enumerate(_ROOTS) if not _is_apart(corners, sides, root)]
     for _ in range(level):
         found = [
             (4 * number + place, part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,9 +12,6 @@ from aggregator.butler.dimensions import universe
 from aggregator.butler.transfers import foreign_files
 from aggregator.schemas import bundle, repository_export
 from aggregator.storage import durable_files, errors, uris
-
-DIMENSIONS: Final = "dimensions.json"
-"""File beside an export with the dimension universe, for whoever makes a repository for it."""
 
 _OWN: Final = "other"
 """Directory of files that have no path of their own in a datastore."""
@@ -48,8 +44,6 @@ class ExportTarget:
         """Begin the file."""
         self._head = head
         self._universe = universe.Universe.from_config(head.universe)
-        content = json.dumps(head.universe, indent=1).encode()
-        durable_files.write_atomically(os.path.join(self._directory, DIMENSIONS), [content])
         self._stream = open(os.path.join(self._directory, repository_export.NAME), "xb")  # noqa: SIM115
         about = repository_export.Head(self._universe.version, self._universe.namespace)
         self._writer = repository_export.Writer(self._stream, about)
@@ -151,7 +145,9 @@ class ExportTarget:
             location = bundle.location(self._head, record)
             self._places[key] = path = self._place(record, location)
             with errors.explained():
-                durable_files.write_atomically(os.path.join(self._directory, path), foreign_files.pieces(location))
+                durable_files.write_atomically(
+                    os.path.join(self._directory, path), foreign_files.pieces(location)
+                )
         return self._places[key]
 
     def _place(self, record: bundle.FileRecord, location: str) -> str:

@@ -26,9 +26,9 @@ def check_universe(path: str, dimensions: universe.Universe, namespace: str, ver
     """
     if (dimensions.namespace, dimensions.version) != (namespace, version):
         raise errors.RefusedError(
-            f"{path}: was made with version {version} of dimension universe {namespace!r}, and where it is to "
-            f"go there is version {dimensions.version} of {dimensions.namespace!r} (C14). Use a repository "
-            "with the same."
+            f"{path}: was made with version {version} of dimension universe {namespace!r}, and where it is "
+            f"to go there is version {dimensions.version} of {dimensions.namespace!r} (C14). Use a "
+            "repository with the same."
         )
 
 

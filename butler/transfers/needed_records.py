@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from aggregator.butler.registry import dataset_type_rows, record_rows, registry
+from aggregator.butler.registry import record_rows, registry
 from aggregator.butler.transfers import key_sets
 from aggregator.schemas import bundle
 
@@ -35,16 +35,16 @@ class NeededRecords:
         self._source = source
         self._universe = source.universe
         self._keys: _Keys = {}
-        self._getters: dict[int, list[tuple[str, Callable[[tuple[bundle.Value, ...]], _Key]]]] = {}
+        self._getters: dict[
+            tuple[str, ...], list[tuple[str, Callable[[tuple[bundle.Value, ...]], _Key]]]
+        ] = {}
 
-    def add(
-        self, kind: dataset_type_rows.DatasetTypeRow, data_ids: Iterable[tuple[bundle.Value, ...]]
-    ) -> None:
-        """Add data IDs of datasets of a type."""
-        if kind.id not in self._getters:
-            self._getters[kind.id] = list(self._getters_of(kind.required))
+    def add(self, required: tuple[str, ...], data_ids: Iterable[tuple[bundle.Value, ...]]) -> None:
+        """Add data IDs, given the required dimensions that they have values of."""
+        if required not in self._getters:
+            self._getters[required] = list(self._getters_of(required))
         values = list(data_ids)
-        for element, get in self._getters[kind.id]:
+        for element, get in self._getters[required]:
             self._set(self._keys, element).update(map(get, values))
 
     def _getters_of(

@@ -174,7 +174,7 @@ class RepositorySource:
             for kind, data_ids in self._data_ids(run_id):
                 self._tick()
                 kinds.add(kind.id)
-                records.add(kind, data_ids)
+                records.add(kind.required, data_ids)
         return _Survey(frozenset(kinds), records)
 
     def _data_ids(self, run_id: int) -> Iterator[tuple[_Kind, list[tuple[bundle.Value, ...]]]]:

@@ -62,7 +62,34 @@ class Workplace:
             If it can't be made.
         """
         root = config.datastores[0].root
-        above = tempfile.gettempdir() if uris.is_remote(root) else root
+        if uris.is_remote(root):
+            self.open_temporary()
+        else:
+            self.open_in(root)
+
+    def open_temporary(self) -> None:
+        """Make the directory where temporary files are.
+
+        Raises
+        ------
+        AggregatorError
+            If it can't be made.
+        """
+        self.open_in(tempfile.gettempdir())
+
+    def open_in(self, above: str) -> None:
+        """Make the directory in another one.
+
+        Parameters
+        ----------
+        above
+            The other one, made if need be.
+
+        Raises
+        ------
+        AggregatorError
+            If it can't be made.
+        """
         with durable_files.writing(above):
             os.makedirs(above, exist_ok=True)
             _remove_abandoned(above)

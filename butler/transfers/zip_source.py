@@ -1,4 +1,4 @@
-"""An archive of datasets as the middleware makes them, as the producer of a bundle (transfer.md section 4)."""
+"""An archive of datasets as the middleware makes them, as the producer of a bundle (transfer.md 4)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ZipSource:
         yield bundle.Collections([bundle.Collection(run, "RUN", None) for run in runs])
         given = refs.dimension_records or {}
         for element in self._universe.elements:
-            if rows := given.get(element):
+            if (rows := given.get(element)) and self._universe.has_table(element):
                 columns = self._universe.element(element).columns
                 values = [
                     tuple(_value(*each) for each in zip(row, columns, strict=True))

@@ -97,6 +97,17 @@ class ZipTarget:
         self._files[name] = info, []
         return name
 
+    def _all_records(self) -> dict[str, list[list[Any]]]:
+        """Return the records with those of dimensions that have no table: all values that another one has."""
+        records = dict(self._records)
+        for name in self._universe.elements:
+            element = self._universe.element(name)
+            if element.union_of in records:
+                place = self._universe.record_columns(element.union_of).index(name)
+                values = {row[place] for row in records[element.union_of]}
+                records[name] = [[value] for value in sorted(values)]
+        return records
+
     def finish(self) -> None:
         """Add the index, and make the archive durable."""
         used = {ref.dataset_type_name for ref in self._refs.values()}
@@ -111,7 +122,7 @@ class ZipTarget:
                 for name, kind in self._kinds.items() if name in used
             },
             compact_refs=self._refs,
-            dimension_records=self._records,
+            dimension_records=self._all_records(),
         )  # fmt: skip
         files = {name: zip_index.IndexedFile(info, tuple(ids)) for name, (info, ids) in self._files.items()}
         index = zip_index.encode(zip_index.ZipIndex(refs=refs, artifact_map=files))
