@@ -31,6 +31,10 @@ from aggregator.workers.engines import thread_pools
     "--overwrite-orphans", is_flag=True,
     help="Replace outputs of quanta of which there is neither metadata nor log.",
 )  # fmt: skip
+@click.option(
+    "--other-repository", is_flag=True,
+    help="REPO may be another one than that which the jobs were packed from, or that at another place.",
+)  # fmt: skip
 @options.progress
 @options.summary
 @options.metrics

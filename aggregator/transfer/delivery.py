@@ -10,10 +10,11 @@ from typing import Final
 
 from aggregator import repository_files
 from aggregator.butler import run_lock
+from aggregator.butler.configuration import repository_config
 from aggregator.console import interruption, progress
 from aggregator.execution import graph_context, ingested_quanta
 from aggregator.schemas import argument_types, output_paths, pack_reader, packs
-from aggregator.storage import errors, uris
+from aggregator.storage import errors, opening, uris
 from aggregator.transfer import delivered_quanta, delivered_rows, payloads, result_summaries, scanned_run
 
 INTO: Final = ("files", "registry")
@@ -29,6 +30,7 @@ def deliver(
     into: str = "files",
     register_dataset_types: bool = False,
     overwrite_orphans: bool = False,
+    other_repository: bool = False,
     interactive_status: bool | None = None,
     log_status_interval: float | None = None,
     on_progress: progress.Callback | None = None,
@@ -57,6 +59,9 @@ def deliver(
         Whether dataset types are registered that the repository does not know.
     overwrite_orphans
         Whether to replace outputs of quanta of which there is neither metadata nor log.
+    other_repository
+        Whether the repository may be another one than that which the jobs were packed from, or that at
+        another place.
     interactive_status
         Whether to show progress bars; by default if the terminal is one.
     log_status_interval
@@ -76,8 +81,8 @@ def deliver(
     Raises
     ------
     RefusedError
-        If a pack is of another graph or damaged at its end, or the repository can't be written; nothing was
-        changed.
+        If a pack is of another graph or repository or damaged at its end, or the repository can't be written;
+        nothing was changed.
     Interrupted
         If a signal or the cancellation asked to stop; calling again goes on.
     InUseError
@@ -94,8 +99,12 @@ def deliver(
             stack.enter_context(pack_reader.Pack(uris.absolute(os.fspath(path)))) for path in pack_paths
         ]
         origin = _origin(opened)
+        # What is wrong with the repository is not the graph's fault.
+        repository_config.load(repository)
         place = origin.location if graph_path is None else os.fspath(graph_path)
         run, context = stack.enter_context(_run(place, os.fspath(repository), origin, opened[0].path))
+        if not other_repository:
+            _check_repository(opened, run.config)
         protection = repository_files.protection(run.config, run.graph.header.output_run)
         repository_files.check_logs(protection)
         output_paths.check_all(outputs, protection)
@@ -168,6 +177,26 @@ def _origin(opened: Sequence[pack_reader.Pack]) -> packs.Origin:
                 "Deliver them one after the other."
             )
     return first.manifest.origin
+
+
+def _check_repository(opened: Sequence[pack_reader.Pack], config: repository_config.RepositoryConfig) -> None:
+    """Refuse a repository that a job was not packed from."""
+    for pack in opened:
+        source = pack.manifest.origin.repository
+        if not _are_same(source, uris.absolute(config.path)):
+            raise errors.RefusedError(
+                f"{pack.path}: its job was packed from {source}, not from {config.path}. Nothing was "
+                "delivered. Give that repository; or say with --other-repository that this one is meant, "
+                "because it was moved, or is to get what belongs to the other."
+            )
+
+
+def _are_same(path: str, other: str) -> bool:
+    try:
+        return path == other or opening.is_same(path, other)
+    except OSError:
+        # One of them is not there.
+        return False
 
 
 @contextlib.contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from aggregator.schemas import output_paths, pack_reader, packs
-from aggregator.storage import durable_files, errors, local_files
+from aggregator.storage import durable_files, errors, local_files, locks
 from aggregator.transfer import node_layout
 
 _FORMAT = "aggregator-job"
+_ADVICE = "Wait until it has ended, and run the same command again, which keeps what is there."
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -65,18 +67,30 @@ def read(directory: str) -> Job:
     return job
 
 
-def claim(directory: str, job: Job) -> None:
-    """Make a directory that of a job, unless it is already.
+@contextlib.contextmanager
+def claimed(directory: str, job: Job) -> Iterator[None]:
+    """Make a directory that of a job, unless it is already, and keep others from unpacking there meanwhile.
 
     Raises
     ------
     RefusedError
         If anything else is in it.
+    InUseError
+        If another process unpacks there.
     AggregatorError
         If it can't be written.
     """
     output_paths.check_directory(directory, output_paths.Protection())
     output_paths.check_writeable(directory)
+    with durable_files.writing(directory):
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with locks.take(directory, fd, _ADVICE):
+        _claim(directory, job)
+        yield
+
+
+def _claim(directory: str, job: Job) -> None:
     path = os.path.join(directory, node_layout.JOB)
     if local_files.is_taken(path):
         if read(directory).pack != job.pack:
@@ -84,8 +98,6 @@ def claim(directory: str, job: Job) -> None:
                 f"{directory}: another pack was unpacked there. Choose another directory."
             )
         return
-    with durable_files.writing(directory):
-        os.makedirs(directory, exist_ok=True)
     # A killed process may have left temporary files.
     others = [name for name in os.listdir(directory) if durable_files.final_name(name) != node_layout.JOB]
     if others:

@@ -220,7 +220,10 @@ def _manifest(
     return packs.Manifest(
         kind="job",
         origin=packs.Origin(
-            identity, uris.absolute(context.graph.path), context.graph.header.output_run, context.config.path
+            identity,
+            uris.absolute(context.graph.path),
+            context.graph.header.output_run,
+            uris.absolute(context.config.path),
         ),
         made_by=payloads.program(),
         created=payloads.now(),

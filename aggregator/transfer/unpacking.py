@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import time
+import zipfile
 from collections.abc import Sequence
 
 import yaml
@@ -11,6 +14,7 @@ import yaml
 from aggregator.butler.configuration import yaml_files
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_paths, pack_reader, packs
+from aggregator.schemas.graphs import predicted
 from aggregator.storage import durable_files, errors, fault_points, local_files, local_transfers, uris
 from aggregator.transfer import export_places, job_summaries, node_job, node_layout, payloads
 
@@ -84,16 +88,18 @@ def unpack(
             outputs=outputs,
         )  # fmt: skip
     with (
+        contextlib.ExitStack() as stack,
         interruption.Interruption(cancellation) as stopping,
         pack_reader.Pack(uris.absolute(os.fspath(pack_path))) as pack,
         errors.explained(),
     ):
         job = node_job.of_pack(pack)
         rows = _checked_rows(pack)
+        _check_graph(pack)
         output_paths.check_all(
             outputs, output_paths.Protection(directories={root: "the repository of the node"})
         )
-        node_job.claim(root, job)
+        stack.enter_context(node_job.claimed(root, job))
         done = job_summaries.UnpackSummary(job.origin.run, root, pack.path, pack.manifest.n_quanta)
         shown = progress.Progress(
             {"files": len(rows)}, began, log_status_interval, interactive_status, on_progress, done
@@ -125,6 +131,36 @@ def _checked_rows(pack: pack_reader.Pack) -> list[packs.InputFile]:
                 "inputs. Nothing was unpacked. Find out who has made this pack."
             )
     return rows
+
+
+def _check_graph(pack: pack_reader.Pack) -> None:
+    """Refuse a pack whose graph can't be executed, or is not that which it says."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, packs.GRAPH)
+        durable_files.write_atomically(path, pack.graph(), sync=False)
+        try:
+            with predicted.PredictedGraph(path) as graph:
+                graph.init_quanta()
+                table = graph.address_table()
+                n_quanta = sum(1 for _ in graph.read_quanta(table.offsets[:, 0], table.sizes[:, 0]))
+                found = graph.header.output_run, n_quanta
+            with zipfile.ZipFile(path) as archive:
+                # Not all of it was read.
+                if damaged := archive.testzip():
+                    raise errors.FormatError(path, damaged, "is damaged")
+        except errors.MachineError:
+            raise
+        except errors.AggregatorError as exc:
+            reason = str(exc).replace(path, packs.GRAPH)
+            raise errors.RefusedError(
+                f"{pack.path}: its graph can't be used ({reason}). Nothing was unpacked. Make the pack again."
+            ) from exc
+    expected = pack.manifest.origin.run, pack.manifest.n_quanta
+    if found != expected:
+        raise errors.RefusedError(
+            f"{pack.path}: says that it is for {expected[1]} quanta of run {expected[0]!r}, and its graph "
+            f"has {found[1]} of run {found[0]!r}. Nothing was unpacked. Find out who has made this pack."
+        )
 
 
 def _check_complete(done: job_summaries.UnpackSummary, is_staged: bool) -> None:

@@ -235,17 +235,95 @@ def test_a_pack_of_another_graph_is_refused(
     assert aggregator.deliver([pack], run.root, graph_path=tmp_path / "moved.qg").n_quanta == 1
 
 
-def test_a_run_in_use_is_left_alone(
+@pytest.mark.ordering("K8")
+def test_another_repository_has_to_be_meant(
     run: plain_runs.PlainRun, first: readiness.QuantumData, tmp_path: pathlib.Path
+) -> None:
+    pack = left(run, tmp_path / "a", first, "ok")
+    other = run.copy(tmp_path / "other")
+    before = files(other)
+    with pytest.raises(aggregator.RefusedError, match="its job was packed from"):
+        aggregator.deliver([pack], other.root)
+    assert files(other) == before
+    with pytest.raises(aggregator.RefusedError, match=r"no[-_a-z]*where") as caught:
+        aggregator.deliver([pack], tmp_path / "nowhere")
+    assert "--graph" not in str(caught.value)
+    assert aggregator.deliver([pack], other.root, other_repository=True).n_quanta == 1
+    (tmp_path / "link").symlink_to(run.root)
+    assert aggregator.deliver([pack], tmp_path / "link").n_quanta == 1
+
+
+@pytest.mark.parametrize("is_job", [False, True])
+def test_jobs_that_run_and_deliveries_are_kept_apart(
+    run: plain_runs.PlainRun, first: readiness.QuantumData, tmp_path: pathlib.Path, is_job: bool
 ) -> None:
     pack = left(run, tmp_path / "a", first, "ok")
     before = files(run)
     config = repository_config.load(str(run.root))
     with pack_reader.Pack(str(pack)) as opened:
         name = opened.manifest.origin.run
-    with run_lock.held(name, config.datastores), pytest.raises(aggregator.InUseError):
+    lock = run_lock.held_by_job if is_job else run_lock.held
+    with lock(name, config.datastores), pytest.raises(aggregator.InUseError):
         aggregator.deliver([pack], run.root)
-    assert files(run) == before
+    assert {each: content for each, content in files(run).items() if "lock" not in each} == before
+
+
+def rewritten(source: pathlib.Path, target: pathlib.Path, graph: bytes, **changes: Any) -> pathlib.Path:
+    """Write a pack of a job with another graph, as a stranger would: all checksums are right."""
+    with pack_reader.Pack(str(source)) as pack, pack_writer.Writer(str(target), lambda: None) as out:
+        rows = list(pack.table(packs.INPUTS, packs.InputFile))
+        for row in rows:
+            out.add_file(row.name, pack.file(row.name, row.size, row.checksum))
+        out.add(packs.GRAPH, [graph])
+        out.add_table(packs.INPUTS, rows)
+        out.finish(msgspec.structs.replace(pack.manifest, **changes))
+    return target
+
+
+def test_a_graph_that_cannot_be_executed_is_refused(
+    run: plain_runs.PlainRun, first: readiness.QuantumData, tmp_path: pathlib.Path
+) -> None:
+    source = tmp_path / "job.pack"
+    aggregator.pack(run.root, run.graph, source, quanta={first.id})
+    with pack_reader.Pack(str(source)) as pack:
+        graph = b"".join(pack.graph())
+        origin = pack.manifest.origin
+    middle = len(graph) // 2
+    flipped = graph[: len(graph) // 3] + bytes(64) + graph[len(graph) // 3 + 64 :]
+    node = tmp_path / "node"
+    for number, (content, changes) in enumerate(
+        [
+            (b"garbage", {}),
+            (graph[:middle], {}),
+            (flipped, {}),
+            (b"", {}),
+            (graph, {"n_quanta": 2}),
+            (graph, {"origin": msgspec.structs.replace(origin, run="u/other")}),
+        ]
+    ):
+        bad = rewritten(source, tmp_path / f"{number}.pack", content, **changes)
+        with pytest.raises(aggregator.RefusedError, match=r"Nothing was unpacked|its graph"):
+            aggregator.unpack(bad, node)
+        assert not node.exists()
+    aggregator.unpack(rewritten(source, tmp_path / "same.pack", graph), node)
+
+
+def test_two_that_unpack_are_kept_apart(
+    run: plain_runs.PlainRun, first: readiness.QuantumData, tmp_path: pathlib.Path
+) -> None:
+    aggregator.pack(run.root, run.graph, tmp_path / "job.pack", quanta={first.id})
+    node = tmp_path / "node"
+    found = []
+
+    def again(_: Any) -> None:
+        if not found:
+            with pytest.raises(aggregator.InUseError) as caught:
+                aggregator.unpack(tmp_path / "job.pack", node)
+            found.append(caught.value)
+
+    aggregator.unpack(tmp_path / "job.pack", node, on_progress=again)
+    assert found
+    assert aggregator.unpack(tmp_path / "job.pack", node).n_files == 0
 
 
 def test_another_configuration_is_refused(
