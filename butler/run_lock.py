@@ -60,7 +60,7 @@ def held(run: str, datastores: Iterable[repository_config.FileDatastore]) -> Ite
     """
     places = []
     with contextlib.ExitStack() as stack:
-        for directory in _directories(run, datastores):
+        for directory in directories(run, datastores):
             stack.enter_context(_made(directory))
             with durable_files.writing(directory):
                 fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -105,7 +105,7 @@ def executor(run: str, datastores: Iterable[repository_config.FileDatastore]) ->
     datastores
         Where its files are.
     """
-    for directory in _directories(run, datastores):
+    for directory in directories(run, datastores):
         jobs = os.path.join(directory, _JOBS)
         # An ingestion has both alone: what it records decides who comes too late.
         if not locks.holder(jobs) and (who := locks.holder(directory) or locks.holder(jobs, shared=True)):
@@ -115,7 +115,7 @@ def executor(run: str, datastores: Iterable[repository_config.FileDatastore]) ->
 
 def job_executor(run: str, datastores: Iterable[repository_config.FileDatastore]) -> str:
     """Return who executes a few quanta of a run as a job; else as `executor`."""
-    paths = [os.path.join(directory, _JOBS) for directory in _directories(run, datastores)]
+    paths = [os.path.join(directory, _JOBS) for directory in directories(run, datastores)]
     return next(filter(None, (locks.holder(path, shared=True) for path in paths)), "")
 
 
@@ -135,7 +135,8 @@ def check_idle(run: str, datastores: Iterable[repository_config.FileDatastore]) 
         )
 
 
-def _directories(run: str, datastores: Iterable[repository_config.FileDatastore]) -> list[str]:
+def directories(run: str, datastores: Iterable[repository_config.FileDatastore]) -> list[str]:
+    """Return the directories of a run that can be locked; parameters are those of `held`."""
     try:
         key = paths.directory_of_run(run)
     except errors.RefusedError:
@@ -150,7 +151,7 @@ def _jobs(run: str, datastores: Iterable[repository_config.FileDatastore], *, sh
     """Lock the files that jobs share; with those of `held` before, nobody else waits for both."""
     places = []
     with contextlib.ExitStack() as stack:
-        for directory in _directories(run, datastores):
+        for directory in directories(run, datastores):
             stack.enter_context(_made(directory))
             path = os.path.join(directory, _JOBS)
             lock = stack.enter_context(_take(path, shared=shared))

@@ -22,7 +22,7 @@ from aggregator.following import (
     patience,
     repeated_aggregation,
 )
-from aggregator.storage import errors, fault_points, in_flight
+from aggregator.storage import errors, fault_points, in_flight, local_files
 from aggregator.workers.roles.scanning import execution_files
 
 _log = logging.getLogger(__name__)
@@ -164,14 +164,28 @@ class CampaignFollower:
             return False
 
     def look(self) -> bool:
-        """Return whether anything may have changed."""
+        """Return whether anything may have changed.
+
+        Raises
+        ------
+        MachineError
+            If nobody can tell.
+        """
         fault_points.reached("look")
         now = time.monotonic()
+        self._check_presence()
         has_changed = self._watch.look(self._survey)
         self._last_look = now
         if has_changed:
             self._last_change = now
         return has_changed
+
+    def _check_presence(self) -> None:
+        """Conclude nothing from a run of which nothing is there any more."""
+        request = self._work.request
+        places = run_lock.directories(request.graph.header.output_run, request.repository.datastores)
+        if self.state.n_succeeded and places and not any(map(local_files.is_taken, places)):
+            raise errors.MachineError(places[0], "not one file of the run is there any more")
 
     def go_on(self) -> bool:
         """Aggregate what is new."""

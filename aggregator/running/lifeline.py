@@ -1,6 +1,6 @@
 """A file that jobs on other hosts live by: when it is gone, so is the run that has begun them.
 
-It lies beside the predicted graph, which all of them see.
+It lies where all of them see it: beside the predicted graph, or else among the files of the run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from aggregator.running import abandoned_places
-from aggregator.storage import uris
 from aggregator.workers.engines import leash
 
 _log = logging.getLogger(__name__)
@@ -59,21 +58,22 @@ class Lifeline:
 
 
 @contextlib.contextmanager
-def made(graph_path: str, has_jobs: Callable[[], bool]) -> Iterator[Lifeline]:
-    """Make one for a run of a graph, and remove it afterwards.
+def made(subjects: Sequence[str], has_jobs: Callable[[], bool]) -> Iterator[Lifeline]:
+    """Make one, and remove it afterwards.
 
     Those of runs that were killed are removed, and their jobs get the time to end.
 
     Parameters
     ----------
-    graph_path
-        The graph.
+    subjects
+        Absolute paths beside which it may be, the best one first.
     has_jobs
         Returns whether jobs of the run are known to be under way.
     """
-    path, descriptor = _new(graph_path), None
+    _end_abandoned(subjects)
+    path, descriptor = _new(subjects), None
     while path and (descriptor := abandoned_places.occupy(path)) is None:
-        path = _new(graph_path)
+        path = _new(subjects)
     line = Lifeline(path, has_jobs)
     try:
         yield line
@@ -83,29 +83,29 @@ def made(graph_path: str, has_jobs: Callable[[], bool]) -> Iterator[Lifeline]:
             os.close(descriptor)
 
 
-def _new(graph_path: str) -> str:
+def _new(subjects: Sequence[str]) -> str:
     """Return a new file; nothing if none can be there."""
-    if uris.is_remote(graph_path):
-        return ""
-    path = os.path.abspath(graph_path)
-    _end_abandoned(path)
-    path = f"{path}.{secrets.token_hex(6)}{_ENDING}"
-    try:
-        open(path, "xb").close()
-    except OSError as exc:
-        _log.warning("%s: can't write it (%s); jobs will go on if this process is killed", path, exc.strerror)
-        return ""
-    return path
+    problems = []
+    for subject in subjects:
+        path = f"{subject}.{secrets.token_hex(6)}{_ENDING}"
+        try:
+            open(path, "xb").close()
+            return path
+        except OSError as exc:
+            problems.append(f"{path}: can't write it ({exc.strerror})")
+    for problem in problems:
+        _log.warning("%s; jobs will go on if this process is killed", problem)
+    return ""
 
 
-def _end_abandoned(graph_path: str) -> None:
+def _end_abandoned(subjects: Sequence[str]) -> None:
     """End the jobs of runs that were killed."""
     n_removed = 0
-    directory, name = os.path.split(graph_path)
-    for each in abandoned_places.of(directory, f"{name}.", _ENDING):
-        with contextlib.suppress(OSError):
-            os.unlink(each)
-            n_removed += 1
+    for directory, name in map(os.path.split, subjects):
+        for each in abandoned_places.of(directory, f"{name}.", _ENDING):
+            with contextlib.suppress(OSError):
+                os.unlink(each)
+                n_removed += 1
     if n_removed:
         _log.info("Waiting for the end of jobs that a killed run has left")
         time.sleep(_SECONDS_TO_END)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 
 from aggregator.butler import run_lock
 from aggregator.execution import (
@@ -59,7 +60,7 @@ def execute(
     has_jobs = lambda: bool(run_lock.job_executor(run, datastores))  # noqa: E731
     with (
         job_engines.opened(config.engine) as engine,
-        lifeline.made(context.graph.path, has_jobs) as line,
+        lifeline.made(_subjects(context.graph.path, hold), has_jobs) as line,
     ):
         for data in executed.values():
             fate = quantum_attempts.Fate.EXISTING
@@ -75,6 +76,12 @@ def execute(
         executor = cluster_executor.ClusterExecutor(engine, schedule, rim, fail_fast=config.fail_fast)
         account.stopping.told(executor.execute)
     return executor.exit_code
+
+
+def _subjects(graph_path: str, hold: run_lock.Hold) -> list[str]:
+    """Return beside what there may be a file that jobs live by: all of it is what they see, too."""
+    beside_graph = [] if uris.is_remote(graph_path) else [os.path.abspath(graph_path)]
+    return [*beside_graph, *(os.path.join(each.path, ".jobs") for each in hold.ownerships)]
 
 
 def _setup(context: graph_context.GraphContext, config: run_config.RunConfig, path: str) -> engine_jobs.Setup:

@@ -8,6 +8,7 @@ import string
 from collections.abc import Mapping, Sequence
 
 from aggregator.execution.workflows import workflow
+from aggregator.storage import errors
 
 _CODES = re.compile(r"member\(ExitCode, \{([\d, ]*)\}\)")
 _MACRO = re.compile(r"\$\(([^()]*)\)")
@@ -50,7 +51,13 @@ class Job:
 
 
 def write(job: Job, resources: workflow.Resources) -> str:
-    """Return the text of a file."""
+    """Return the text of a file.
+
+    Raises
+    ------
+    RefusedError
+        If there is a path that can't stand in it.
+    """
     was_out = _OUT_OF_MEMORY.replace("Hold", "LastHold")
     more = f"min({{int({job.memory} * pow(2, NumJobStarts)), {resources.max_memory}}})"
     codes = ", ".join(map(str, workflow.FINAL_CODES))
@@ -60,7 +67,7 @@ def write(job: Job, resources: workflow.Resources) -> str:
         arguments += f" --quantum-file '{_inner(job.directory)}/$(quantum_file)' --line $(quantum_line)"
     lines = [
         "universe = vanilla",
-        f"executable = {_literal(job.command[0])}",
+        f"executable = {_value(job.command[0])}",
         f'arguments = "{arguments}"',
         "transfer_executable = False",
         "getenv = True",
@@ -78,7 +85,7 @@ def write(job: Job, resources: workflow.Resources) -> str:
         "periodic_remove = JobStatus == 5 && NumJobStarts > JobMaxRetries",
         f"max_retries = {resources.retries}",
         f"retry_until = member(ExitCode, {{{codes}}})",
-        f"initialdir = {_literal(job.directory)}",
+        f"initialdir = {_value(job.directory)}",
         f"output = {workflow.LOGS}/$(job_name).$(Cluster).out",
         f"error = {workflow.LOGS}/$(job_name).$(Cluster).err",
         f"log = {LOG}",
@@ -86,6 +93,19 @@ def write(job: Job, resources: workflow.Resources) -> str:
         "queue",
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _value(path: str) -> str:
+    """Return a path as it stands alone in a line.
+
+    Raises
+    ------
+    RefusedError
+        If it would not be read as it is.
+    """
+    if path.endswith((" ", "\\")):
+        raise errors.RefusedError(f"{path!r}: a path with such an end can't stand in a file for HTCondor.")
+    return _literal(path)
 
 
 def _literal(text: str) -> str:

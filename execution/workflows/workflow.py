@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from aggregator.execution.workflows import clusters as clusters_module
@@ -17,6 +18,9 @@ ELEMENT = 0
 
 FINAL_CODES = (0, 2, 20, 21)
 """Exit codes of jobs after which no other attempt is of use; all others are worth one."""
+
+_NOT_IN_LINES = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of characters that can't stand in a line of a file: those that end it, or have no encoding."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Workflow:
             If there is one.
         """
         for path in (self.directory, *self.program, self.graph, self.repository, self.provenance):
-            if any(ord(character) < ord(" ") for character in path):
+            if any(unicodedata.category(character) in _NOT_IN_LINES for character in path):
                 raise errors.RefusedError(
                     f"{json.dumps(path)}: a path with such characters can't stand in a workflow."
                 )

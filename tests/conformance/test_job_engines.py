@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -385,9 +386,15 @@ class TestDask(Shared):
         assert engine.capacity() == 0
         engine.close()
 
-    def test_where_nobody_answers_is_refused(self) -> None:
+    @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "ftp://here:1", "tcp://here", "tls://here:1"])
+    def test_where_nobody_answers_is_refused(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A client that has never connected is not waited for afterwards, either."""
+        ends: list[str] = []
+        monkeypatch.setattr(distributed.Client, "close", lambda client: ends.append(client.status))
         with pytest.raises(errors.RefusedError, match="no scheduler answers"):
-            dask_jobs.connect("tcp://127.0.0.1:1", seconds=1.0)
+            dask_jobs.connect(address, seconds=1.0)
+        gc.collect()
+        assert set(ends) == {"closed"}
 
 
 class TestParsl(Shared):
@@ -505,14 +512,15 @@ class TestCommands:
         assert_gone(pids)
 
     def test_it_is_over_when_a_run_comes_after_one_that_was_killed(self, tmp_path: pathlib.Path) -> None:
-        graph, written = tmp_path / "graph.qg", tmp_path / "pid"
+        # Where the first one could be, nothing can be written.
+        graph, elsewhere, written = tmp_path / "graph.qg", tmp_path / "none" / "graph.qg", tmp_path / "pid"
         abandoned = tmp_path / "graph.qg.0123456789ab.running"
         abandoned.touch()
         script = f"echo $$ >{written}.part; mv {written}.part {written}; sleep 1000"
         with futures.ThreadPoolExecutor(1) as executor:
             running = executor.submit(self.run, script, str(abandoned))
             wait_for(written)
-            with lifeline_module.made(str(graph), lambda: False) as line:
+            with lifeline_module.made([str(elsewhere), str(graph)], lambda: False) as line:
                 assert not lives(int(written.read_text()))
                 assert list(tmp_path.glob("*.running")) == [pathlib.Path(line.path)]
         assert running.result().code == -signal.SIGTERM

@@ -183,7 +183,11 @@ def dask_client() -> Iterator[Any]:
         yield client
 
 
-ENGINES = ["threads", pytest.param("dask_client", marks=pytest.mark.exhaustive)]
+ENGINES = [
+    "threads",
+    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("dask_client", "parsl_engine")),
+]
+OF_CLUSTERS = ["dask_engine", "parsl_engine"]
 
 
 def test_what_has_succeeded_before_needs_no_job(
@@ -271,25 +275,33 @@ def test_a_paused_worker_changes_nothing(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("name", OF_CLUSTERS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_takes_jobs_along(
-    template: plain_runs.PlainRun, tmp_path: pathlib.Path, dask_engine: str, number: signal.Signals
+    template: plain_runs.PlainRun,
+    tmp_path: pathlib.Path,
+    request: pytest.FixtureRequest,
+    name: str,
+    number: signal.Signals,
 ) -> None:
+    engine = request.getfixturevalue(name)
     run = template.copy(tmp_path / "run")
     data = next(each for each in run.quanta() if each.task == "isr")
     marks = tmp_path / "marks"
     marks.mkdir()
     run.tell({"isr": {executions.key(data): "sleep"}}, str(marks))
-    running = executions.start("run", run, "--engine", dask_engine, "--cluster", "isr")
-    executions.wait((marks / str(data.id)).exists)
+    running = executions.start("run", run, "--engine", engine, "--cluster", "isr")
+    executions.wait((marks / str(data.id)).exists, 300.0)
     running.send_signal(number)
     time.sleep(1.0)
     running.send_signal(number)
-    _, told = running.communicate(timeout=60)
+    _, told = running.communicate(timeout=120)
     assert running.returncode == 128 + number, told
     executions.wait(lambda: not jobs_of(run), 5.0)
     kinds = {executions.exception(log) for log in executions.logs(run)}
     assert "aggregator.QuantumKilled" in kinds
+    # What an engine tells of itself is of no use to whoever has asked for quanta.
+    assert "DataFlowKernel" not in told
     run.tell({})
     assert executions.command("run", run, "-j", "2").returncode == 0
 

@@ -207,6 +207,37 @@ def test_what_the_database_refuses_is_told_and_is_an_error_at_the_end(
     assert "It is tried again" not in caplog.text
 
 
+def test_a_run_that_is_gone_for_a_while_counts_as_it_was(
+    run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file system, that is: no quantum is running again for that."""
+    damage(run)
+    away, looks = run.root / "unmounted", []
+    look, show = campaign_follower.CampaignFollower.look, campaign_follower.CampaignFollower._show
+
+    def look_away(self: Any) -> bool:
+        looks.append(self.state.n_over)
+        place = run.run_directory if len(looks) == 1 else away
+        if len(looks) in (1, 4):
+            place.rename(away if len(looks) == 1 else run_directory)
+        return look(self)
+
+    run_directory = run.run_directory
+    shown: list[int] = []
+
+    def note(self: Any, report: Any, before: Any) -> None:
+        shown.append(self.state.n_over)
+        show(self, report, before)
+
+    monkeypatch.setattr(campaign_follower.CampaignFollower, "look", look_away)
+    monkeypatch.setattr(campaign_follower.CampaignFollower, "_show", note)
+    monkeypatch.setattr(campaign_follower, "_SHARE", 0)
+    with pytest.raises(aggregator.HeldError):
+        follow(run)
+    assert set(shown) == {60}
+    assert caplog.text.count("not one file of the run is there any more") == 3
+
+
 def test_trouble_that_does_not_pass_ends_it(
     run: small_runs.SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

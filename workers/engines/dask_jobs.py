@@ -52,6 +52,17 @@ class Cluster(futures.Executor):
         return self._n_threads
 
 
+class _Client(distributed.Client):
+    """A client that is closed if it could not connect: else it would wait at the end of the process."""
+
+    def start(self, **options: Any) -> None:
+        try:
+            super().start(**options)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self.status = "closed"
+            raise
+
+
 def loss(exc: BaseException) -> str:
     """Return how an error shows that a worker is gone; empty for an error of the job itself."""
     if isinstance(exc, distributed.KilledWorker | distributed.CancelledError):
@@ -89,10 +100,8 @@ def connect(address: str, seconds: float = _SECONDS_TO_CONNECT) -> future_jobs.J
         If nobody answers there.
     """
     try:
-        client = distributed.Client(  # type: ignore[no-untyped-call]
-            address, timeout=seconds, set_as_default=False
-        )
-    except (OSError, ValueError, TypeError) as exc:
+        client = _Client(address, timeout=seconds, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as exc:
         raise errors.RefusedError(
             f"dask:{address}: no scheduler answers ({exc}). Start one (dask scheduler), and workers, or give "
             "the address that it has told."

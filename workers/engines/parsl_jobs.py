@@ -1,6 +1,7 @@
 """Jobs in what a Parsl configuration starts."""
 
 import contextlib
+import logging
 import os
 import runpy
 import sys
@@ -77,6 +78,10 @@ def start(config_path: str) -> job_engine.JobEngine:
     RefusedError
         If there is none, or it can't be started.
     """
+    logger = logging.getLogger("parsl")
+    if logger.level == logging.NOTSET:
+        # It tells of each step of each job, unless somebody has asked for less, or for that.
+        logger.setLevel(logging.WARNING)
     try:
         config = runpy.run_path(config_path)["config"]
         if not isinstance(config, parsl.Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import uuid
@@ -21,7 +22,7 @@ from aggregator.execution.workflows import (
 )
 from aggregator.storage import errors
 
-ODD = '/a b/o\'ne "two" $(three)/é%j\\'
+ODD = '/a b/o\'ne "two" $(three)/é\\%j'
 """A path with all that files, shells and macros take for something else."""
 
 
@@ -281,6 +282,16 @@ def test_slurm_jobs_wait_for_those_that_they_need() -> None:
     assert 'a2=$(submit "afterok:$init,afterany:$a0:$a1" --array=1-1 --job-name=3_sink --mem=2048M' in text
 
 
-def test_paths_that_can_t_stand_in_a_line_are_refused() -> None:
+@pytest.mark.parametrize("path", ["/a\nb", "/a\x85b", "/a\u2028b", os.fsdecode(b"/a\xff")])
+def test_paths_that_can_t_stand_in_a_line_are_refused(path: str) -> None:
     with pytest.raises(errors.RefusedError, match="can't stand in a workflow"):
-        jobs(graph="/a\nb").check()
+        jobs(graph=path).check()
+
+
+@pytest.mark.parametrize("path", ["/end ", "/end\\"])
+def test_ends_of_lines_that_htcondor_reads_in_its_own_way_are_refused(path: str) -> None:
+    made = jobs(directory=path)
+    made.check()
+    with pytest.raises(errors.RefusedError, match="can't stand in a file for HTCondor"):
+        list(condor_workflow.files(made))
+    assert list(slurm_workflow.files(made, is_exact=False))
