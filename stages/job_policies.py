@@ -44,7 +44,7 @@ def load(location: str, repository: str) -> JobPolicy:
     ------
     RefusedError
         If it can't be read or does not fit the dictionary, has no output items, names another repository, or
-        the function can't be imported.
+        the function can't be imported, or called with them.
     """
     policy = policy_files.read(location)
     inputs, outputs = parts(policy)
@@ -58,7 +58,7 @@ def load(location: str, repository: str) -> JobPolicy:
         _name_repository(inputs if each == id(inputs) else outputs, repository)
     function = policy.get("function", "")
     if function:
-        item_functions.imported(function)
+        item_functions.check(item_functions.imported(function), inputs)
     return JobPolicy(location, inputs, outputs, function)
 
 

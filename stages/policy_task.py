@@ -61,10 +61,7 @@ class PolicyTask:
         )
         if not outputs:
             raise errors.RefusedError("The policy of a task has no outputItems: nothing is written.")
-        if names := sorted(inputs.keys() & outputs.keys()):
-            raise errors.RefusedError(
-                f"Item {names[0]!r} of a task is both read and written; give what is written another name."
-            )
+        _check_outputs(_parsed(config)[1], inputs, outputs)
         return {"inputs": inputs, "outputs": outputs}
 
     def run_quantum(
@@ -74,13 +71,13 @@ class PolicyTask:
         outputs: connected_refs.ConnectedRefs,
     ) -> None:
         """Call the function with what is read, and write what it returns."""
-        items = butler.get(inputs)
+        items = {name: item for name, item in butler.get(inputs).items() if item is not None}
         made = item_functions.called(type(self).function, items, list(outputs.keys()))
         for name, ref in outputs:
             if made.get(name) is not None:
                 butler.put(made[name], ref)
-            elif policy_items.settings(self._outputs, "outputItems", name).get("required", False):
-                raise ValueError(f"Missing output item: {name}")
+            elif (item := policy_items.settings(self._outputs, "outputItems", name)).get("required", False):
+                raise policy_module.complaint(item.origin, item.name, f"Missing output item: {name}.")
 
 
 def task(
@@ -94,7 +91,8 @@ def task(
         The policy, or its file; a relative path is relative to the module of the function. It has the
         policies ``input`` and ``output``, or is both itself.
     function
-        Called with the input items by name. It returns a mapping with output items by name, or the only one.
+        Called with the input items by name; those that are not required may be left out. It returns a mapping
+        with output items by name, or the only one; nothing for none.
 
     Returns
     -------
@@ -104,18 +102,41 @@ def task(
     Raises
     ------
     RefusedError
-        If the policy can't be read, or its items are no datasets.
+        If the policy can't be read, its items are no datasets, or the function can't be called with them.
     """
     if not isinstance(policy, policy_module.Policy):
         home = os.path.dirname(os.path.abspath(getattr(function, "__globals__", {}).get("__file__", "")))
         policy = policy_files.read(os.path.join(home, os.fspath(policy)))
-    for part in job_policies.parts(policy):
+    inputs, outputs = job_policies.parts(policy)
+    for part in (inputs, outputs):
         stage_dictionary.complete(part)
+    item_functions.check(function, inputs)
     text = yaml_policies.text_of(policy)
     config = {_POLICY: text}
     PolicyTask.connections(config)
     attributes = {"config": config, "function": staticmethod(function), "__module__": function.__module__}
-    return type(function.__name__, (PolicyTask,), attributes)
+    return type(item_functions.shown(function).rpartition(".")[2], (PolicyTask,), attributes)
+
+
+def _check_outputs(
+    policy: policy_module.Policy,
+    inputs: Mapping[str, plain_tasks.Connection],
+    outputs: Mapping[str, plain_tasks.Connection],
+) -> None:
+    """Refuse output items that could not be told from others."""
+    writers: dict[str, str] = {}
+    read = {each.dataset_type: name for name, each in inputs.items()}
+    for name, connection in outputs.items():
+        kind, item, problem = connection.dataset_type, policy_items.settings(policy, "outputItems", name), ""
+        if name in inputs:
+            problem = "is both read and written; give what is written another name."
+        elif kind in read:
+            problem = f"is of dataset type {kind!r}, which item {read[kind]} reads; write another one."
+        elif kind in writers:
+            problem = f"is of dataset type {kind!r}, as item {writers[kind]} is; write another one."
+        if problem:
+            raise policy_module.complaint(item.origin, item.name, problem)
+        writers[kind] = name
 
 
 def _parsed(config: Mapping[str, Any]) -> tuple[policy_module.Policy, policy_module.Policy]:

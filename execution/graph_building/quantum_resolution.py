@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from aggregator.butler import dataset_refs
 from aggregator.butler.registry import new_ids, searches
@@ -144,6 +144,10 @@ class QuantumResolution:
                         dataset.is_gone = True
                 del quanta[key]
                 self.counts.n_without_work[task.label] += 1
+        for name, connection in task.outputs.items():
+            kind = self._graph.dataset_types[pipeline_graph.parent(connection)]
+            if set(kind.dimensions.required) != set(task.dimensions.required):
+                _check_writers(name, kind.name, quanta.values())
 
     def _adjust_quantum(self, quantum: graph_nodes.QuantumNode) -> bool:
         """Adjust a quantum; return whether there is work for it."""
@@ -253,3 +257,17 @@ def _remaining(
         left = {ref.id.hex for ref in refs.get(name, ())}
         result[name] = [each for each in datasets if each.place is not None and each.place.id in left]
     return result
+
+
+def _check_writers(connection: str, dataset_type: str, quanta: Iterable[graph_nodes.QuantumNode]) -> None:
+    """Refuse a dataset that two quanta of a task write."""
+    writers: dict[int, graph_nodes.QuantumNode] = {}
+    for quantum in quanta:
+        for dataset in quantum.connected_outputs.get(connection, ()):
+            other = writers.setdefault(id(dataset), quantum)
+            if other is not quantum:
+                raise errors.RefusedError(
+                    f"Task {quantum.task.label!r}: output {connection!r}, {dataset_type} {dataset.data_id}, "
+                    f"is written by two quanta, {other.data_id} and {quantum.data_id}. Give it all "
+                    "dimensions of the task, or let the task have fewer."
+                )

@@ -42,3 +42,9 @@ def add(numbers: list[dict[str, Any]]) -> dict[str, Any]:
 
 Quality = stages.task(stage_storages.policy(POLICY), stage_functions.measure)
 Total = stages.task(stage_storages.policy(TOTAL), add)
+
+_OF_EACH = TOTAL.replace("fromInputDatasets: true, ", "").replace(
+    "datasetType: quality", "datasetType: image"
+)
+OfEachDetector = stages.task(stage_storages.policy(_OF_EACH.replace("StructuredDataDict", "NumpyArray")), add)
+"""Writes for each detector what there is one of for all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 import yaml
@@ -76,3 +77,26 @@ def test_function_that_fails(
     assert failure.exception is not None
     assert failure.exception.type_name == "ValueError"
     assert summary.n_failed == 1
+
+
+def test_an_output_of_several_quanta(template: stage_runs.StageRun, tmp_path: pathlib.Path) -> None:
+    """Of three detectors each would write the dataset of their visit; one does not."""
+    (tmp_path / "pipeline.yaml").write_text(
+        "description: numbers\ntasks: {total: tests.helpers.stage_tasks.OfEachDetector}\n"
+    )
+
+    def build(where: str) -> Any:
+        return aggregator.build(
+            tmp_path / "pipeline.yaml",
+            template.repo,
+            tmp_path / "g.qg",
+            inputs=["in"],
+            output_run="u",
+            data_query=where,
+        )
+
+    with pytest.raises(
+        aggregator.RefusedError, match=r"Task 'total': output '\w+', .* is written by two quanta"
+    ):
+        build("instrument = 'Cam'")
+    assert build("instrument = 'Cam' AND detector = 2").task_counts == {"total": 2}

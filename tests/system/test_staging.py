@@ -207,6 +207,10 @@ def test_a_worker_that_is_killed_costs_its_job(run: stage_runs.StageRun, told: A
         (("inputItems", "inputs"), "parameters.inputs: parameter name is unknown"),
         (("fromJobIdentity", "set"), "datasetId.set: value has the incorrect type string"),
         (("fromJobIdentity: [instrument, visit, detector]", "set: {visit: 1}"), "no item has a key"),
+        (
+            ("    image:\n      datasetType", "    images:\n      datasetType"),
+            "measure can't be called with",
+        ),
         (("collections: [in]", "run: x"), "parameters.butler.collections: is missing"),
         (("measure", "nothing"), "Function tests.helpers.stage_functions.nothing: can't be imported"),
         (("collections: [in]", "collections: [none]"), "there is no collection 'none'"),

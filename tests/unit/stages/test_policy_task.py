@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import textwrap
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from aggregator.execution import task_classes
 from aggregator.execution.pipelines import task_configs, yaml_pipelines
-from aggregator.stages import item_functions
+from aggregator.stages import item_functions, policy_task
 from aggregator.storage import errors
 
 from aggregator import stages
@@ -27,7 +28,8 @@ FILE = "{type: T, pythonType: t.T, storagePolicy: {storage: XmlStorage, location
 def item(text: str = "", group: str = "inputItems") -> str:
     other = "outputItems" if group == "inputItems" else "inputItems"
     whole = "{datasetType: t, storageClass: NumpyArray, datasetId: {fromJobIdentity: [visit]}}"
-    return f"parameters:\n  {group}:\n    x: {text or whole}\n  {other}:\n    y: {whole}\n"
+    of_other = whole.replace(": t,", ": u,")
+    return f"parameters:\n  {group}:\n    x: {text or whole}\n  {other}:\n    y: {of_other}\n"
 
 
 def nothing(**_: Any) -> None:
@@ -91,7 +93,18 @@ def test_optional_item() -> None:
             item(TWICE),
             "mean the same",
         ),
-        (item().replace("    y: ", "    x: "), "is both read and written"),
+        (
+            item().replace("    y: ", "    x: "),
+            "parameters.outputItems.x: is both read and written",
+        ),
+        (
+            item().replace(": u", ": t"),
+            "parameters.outputItems.y: is of dataset type 't', which item x reads; write another one.",
+        ),
+        (
+            item(group="outputItems").replace("  inputItems", f"    z: {OPTIONAL}\n  inputItems"),
+            "parameters.outputItems.z: is of dataset type 't', as item x is; write another one.",
+        ),
         ("parameters: {inputItems: {}}", "no outputItems"),
         ("input: {parameters: {}}", "output: is missing"),
         (item() + "strange: 1\n", "strange"),
@@ -101,6 +114,39 @@ def test_what_is_no_task(text: str, problem: str) -> None:
     with pytest.raises(errors.RefusedError) as caught:
         stages.task(stage_storages.policy(text), nothing)
     assert problem in str(caught.value)
+
+
+def two(x: Any, y: Any = None) -> None:
+    """Have another parameter than most policies here."""
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "problem"),
+    [
+        (item(), two, ""),
+        (item(OPTIONAL), two, "two can't be called with items none (missing a required argument: 'x')"),
+        (item().replace("    x:", "    z:"), two, "two can't be called with items z ("),
+        (item(), None, "policy.yaml:3: parameters.inputItems: None is a NoneType, and no function"),
+        (item(), "os.sep", "'os.sep' is a str, and no function"),
+        (item(), print, "print can't be called with items x ("),
+        (item(), functools.partial(two, y=1), ""),
+    ],
+)
+def test_what_can_be_called(text: str, function: Any, problem: str) -> None:
+    if not problem:
+        assert issubclass(stages.task(stage_storages.policy(text), function), policy_task.PolicyTask)
+        return
+    with pytest.raises(errors.RefusedError) as caught:
+        stages.task(stage_storages.policy(text), function)
+    assert problem in str(caught.value)
+
+
+def test_function_that_returns_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert item_functions.called(nothing, {"a": 1}, ["a", "b", "c"]) == {}
+    assert "test_policy_task.nothing has returned nothing: no b, c." in caplog.text
+    caplog.clear()
+    assert item_functions.called(nothing, {"a": 1}, ["a"]) == {}
+    assert not caplog.records
 
 
 def test_file_is_beside_the_function(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +189,7 @@ def test_results_that_nobody_asked_for(result: Any) -> None:
         item_functions.called(lambda **_: result, {"a": 1}, ["b", "c"])
 
 
-@pytest.mark.parametrize("name", ["nowhere.function", "os.nothing", "os.sep", "function"])
+@pytest.mark.parametrize("name", ["nowhere.function", "os.nothing", "function"])
 def test_what_is_no_function(name: str) -> None:
     with pytest.raises(errors.RefusedError, match=f"Function {name}"):
         item_functions.imported(name)
