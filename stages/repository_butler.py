@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ from aggregator.execution.graph_building import data_id_search
 from aggregator.schemas import datastore_records
 from aggregator.stages import mappers
 from aggregator.stages.policies import policy as policy_module
-from aggregator.storage import errors
+from aggregator.storage import errors, inner_directories, stores, uris
 
 
 class RepositoryButler:
@@ -53,6 +54,7 @@ class RepositoryButler:
         self._config = repository_config.load(policy.required("repository", str))
         self._registry = registry.open_repository(self._config, writeable=bool(self._run))
         self._recorded_files = artifacts.Artifacts(self._config, self._registry.universe)
+        self._inside = inner_directories.InnerDirectories()
         self._kinds: dict[str, dataset_type_rows.DatasetTypeRow] = {}
         try:
             self._collections = self._registry.searches.collections(policy.array("collections", str))
@@ -116,6 +118,8 @@ class RepositoryButler:
         self.check_run()
         ref = self._ref(kind, data_id, searches.Place(new_ids.new(), self._run))
         files = self._new_files(ref)
+        for each in itertools.chain.from_iterable(files.predicted(ref, kind.storage_class)):
+            self._check_inside(each.store, each.key.rpartition("/")[0])
         quantum = quantum_module.Quantum(ref.id, "", ref.dataId, {}, {"item": (ref,)})
         with quantum_backed_butler.QuantumBackedButler.initialize(files, quantum) as butler:
             # What is there may be an output of a campaign that is not aggregated yet.
@@ -136,7 +140,7 @@ class RepositoryButler:
         Raises
         ------
         RefusedError
-            If none is given, it is no path within a datastore, or it has its provenance graph.
+            If none is given, it is no path within the datastores, or it has its provenance graph.
         """
         name = self._policy.full_name("run")
         if not self._run:
@@ -147,6 +151,15 @@ class RepositoryButler:
         if self._registry.datasets.graphs(self._run):
             text = f"run {self._run} has its provenance graph, so that nothing is added to it."
             raise errors.RefusedError(f"{self._config.path}: {text} Choose another run.")
+
+        for each in self._config.datastores:
+            self._check_inside(each.files, self._run)
+
+    def _check_inside(self, store: stores.Store, directory: str) -> None:
+        """Refuse a directory that a link has put outside of a datastore."""
+        location, root = store.location(directory), store.location("").rstrip("/")
+        if not uris.is_remote(location):
+            self._inside.check(location, root)
 
     def _is_in_run(self, kind: dataset_type_rows.DatasetTypeRow, values: searches.Values) -> bool:
         row = self._registry.collections.find(self._run)

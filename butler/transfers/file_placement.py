@@ -13,7 +13,7 @@ from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import additions
 from aggregator.butler.transfers import account, transfer_policies
 from aggregator.schemas import bundle
-from aggregator.storage import errors, file_batches, local_files, opening, stores, uris
+from aggregator.storage import errors, file_batches, inner_directories, local_files, opening, stores, uris
 
 _UNUSUAL: Final = re.compile(r"^/|://|\.\.|#")
 """What a path has that is not just one below a root."""
@@ -88,7 +88,7 @@ class Placement:
         }
         self._settled: set[tuple[str, str]] = set()
         self._own = own_files.OwnFiles(config)
-        self._inside: set[str] = set()
+        self._inside = inner_directories.InnerDirectories()
         self._stores = {store.name: store.files for store in config.datastores}
         self._graphs: dict[tuple[str, str], str] = {}
         self._sizes: dict[str, int] = {}
@@ -220,7 +220,8 @@ class Placement:
         ]
         distant = [each for each in todo if uris.is_remote(each.location) or uris.is_remote(each.store.root)]
         pairs = [(each.location, self.target(each)) for each in local]
-        self._check_inside(pairs, local)
+        for (_, target), each in zip(pairs, local, strict=True):
+            self._inside.check(target.rpartition("/")[0], each.store.root)
         mode = _WAY.get(self._policy.files, self._policy.files)
         taken = file_batches.bring(pairs, mode, self._tick)
         there = [local[index] for index in taken]
@@ -250,23 +251,6 @@ class Placement:
         self._done.files_brought += len(todo) - n_there
         self._done.files_present += n_there
         self._done.bytes_brought += sum(max(each.record.size, 0) for each in todo)
-
-    def _check_inside(self, pairs: Sequence[tuple[str, str]], planned: Sequence[Planned]) -> None:
-        """Refuse directories that lead out of the datastore over a link."""
-        for (_, target), each in zip(pairs, planned, strict=True):
-            self._look_at(target.rpartition("/")[0], each.store.root)
-
-    def _look_at(self, directory: str, root: str) -> None:
-        if directory in self._inside or directory == root:
-            return
-        self._look_at(directory.rpartition("/")[0], root)
-        if os.path.islink(directory):
-            inside = os.path.realpath(root)
-            if os.path.commonpath([inside, os.path.realpath(directory)]) != inside:
-                raise errors.RefusedError(
-                    f"{directory}: is a link that leads out of the datastore. Remove it."
-                )
-        self._inside.add(directory)
 
     def _bring_distant(self, planned: Sequence[Planned]) -> list[Planned]:
         """Copy files from or to object stores; return those in whose place something is."""

@@ -285,6 +285,27 @@ def test_what_is_refused_of_datasets(run: stage_runs.StageRun, change: tuple[str
         assert text in invoke(run, *options, code=2)
 
 
+@pytest.mark.parametrize(("link", "code", "jobs"), [("back", 2, 6), ("back/image/20260301/r/red/1", 1, 3)])
+def test_links_that_lead_out_of_the_repository(
+    run: stage_runs.StageRun, link: str, code: int, jobs: int
+) -> None:
+    """Nothing is written where they lead; a link within the repository is nothing special."""
+    invoke(run)
+    run.write_policy(stage_runs.IMPORT)
+    outside, inside = run.root / "outside", run.repo / "inside"
+    place = run.repo / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for target in (outside, inside):
+        target.mkdir()
+        place.unlink(missing_ok=True)
+        place.symlink_to(target)
+        if target is outside:
+            assert f"{place}: is a link that leads out of the datastore" in invoke(run, code=code)
+            assert not list(outside.iterdir())
+    invoke(run)
+    assert len(list(inside.rglob("*_D?_*"))) == jobs
+
+
 def test_temporary_files_are_not_in_the_repository(run: stage_runs.StageRun) -> None:
     settings = f"persistence:\n    DbTsvStorage: {{{{TempPath: {run.repo}/in, SaveTemp: true}}}}"
     run.write_policy(stage_runs.EXPORT.replace("persistence:", settings))
