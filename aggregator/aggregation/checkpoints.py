@@ -102,7 +102,7 @@ class Checkpoint:
         mine = os.path.basename(lock)
         if mine in names:
             return False
-        foreign = [name for name in names if not (name.startswith(f"{mine}.") and checkpoint.knows(name))]
+        foreign = [name for name in names if not self._is_left(name)]
         if foreign:
             raise errors.RefusedError(
                 f"{directory}: is no checkpoint, but has {foreign[0]!r} in it. A checkpoint is a directory "
@@ -113,6 +113,11 @@ class Checkpoint:
             # A lease goes after the file that it is for.
             raise errors.InUseError(f"{directory}: is being removed by {who}. {advice}")
         return True
+
+    def _is_left(self, name: str) -> bool:
+        """Return whether a file is nobody's: of a lease, or of a scanner that came when all else went."""
+        is_of_lock = name.startswith(f"{os.path.basename(self.layout.lock)}.")
+        return checkpoint.knows(name) and (is_of_lock or checkpoint.is_late_digest(name))
 
     def _unwritable(self, reason: str) -> errors.RefusedError:
         return errors.RefusedError(

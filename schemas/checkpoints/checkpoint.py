@@ -43,6 +43,12 @@ def knows(name: str) -> bool:
     )
 
 
+def is_late_digest(name: str) -> bool:
+    """Return whether a file name is that of a digest before it gets its place."""
+    final = durable_files.final_name(name)
+    return final != name and _DIGEST.fullmatch(final) is not None
+
+
 def is_graph_copy(name: str) -> bool:
     """Return whether a file name of a checkpoint is that of a copy of a predicted graph."""
     return name.startswith("predicted-")

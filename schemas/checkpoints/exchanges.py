@@ -60,6 +60,10 @@ class Access(abc.ABC):
         """Leave a digest, durably; return under which name."""
 
     @abc.abstractmethod
+    def take_back(self, name: str) -> None:
+        """Remove what was left under a name, if it is still there."""
+
+    @abc.abstractmethod
     def open(self, kit: bytes, graph_path: str) -> None:
         """Put there what scanners need."""
 
@@ -110,6 +114,11 @@ class SharedDirectory(Access):
             stream.flush()
             os.fsync(stream.fileno())
         return os.path.basename(temporary)
+
+    def take_back(self, name: str) -> None:
+        """Remove the copy."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._layout.directory, name))
 
     def open(self, kit: bytes, graph_path: str) -> None:
         """Write the kit."""
@@ -169,6 +178,10 @@ class StorePlace(Access):
         self._store.write(self._key(name), local_files.read(source), overwrite=True, durable=True)
         return name
 
+    def take_back(self, name: str) -> None:
+        """Delete it."""
+        self._delete([self._key(name)])
+
     def open(self, kit: bytes, graph_path: str) -> None:
         """Upload kit and graph."""
         self._store.adopt(graph_path, self._key("graph.qg"), "copy", lambda: None, lambda: None)
@@ -180,7 +193,10 @@ class StorePlace(Access):
 
     def close(self) -> None:
         """Remove all that is there."""
-        deletion = self._store.delete_many([key for key, _ in self._store.list(f"{self._prefix}/")])
+        self._delete([key for key, _ in self._store.list(f"{self._prefix}/")])
+
+    def _delete(self, keys: list[str]) -> None:
+        deletion = self._store.delete_many(keys)
         if deletion.failures:
             raise errors.AggregatorError(f"can't remove {deletion.failures[0]}")
 

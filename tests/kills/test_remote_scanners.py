@@ -18,7 +18,7 @@ import distributed
 import msgspec
 import psutil
 import pytest
-from aggregator.schemas.checkpoints import checkpoint
+from aggregator.schemas.checkpoints import checkpoint, exchanges
 from aggregator.storage import fault_points
 from aggregator.workers.engines import job_engine, job_engines, outcomes, parsl_jobs
 from aggregator.workers.roles.scanning import remote_scan
@@ -220,6 +220,36 @@ def test_a_paused_worker_that_comes_back_late_changes_nothing(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert sorted(os.listdir(run.root / "predicted.qg.checkpoint")) == names
+
+
+class Late:
+    """Lets the first scanner that leaves a digest do that when the run is over."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[exchanges.Access]) -> None:
+        self.may_go_on = threading.Event()
+        self._is_first = threading.Lock()
+        leave = kind.leave
+
+        def leave_late(access: exchanges.Access, source: str) -> str:
+            if self._is_first.acquire(blocking=False):
+                assert self.may_go_on.wait(SECONDS)
+            return leave(access, source)
+
+        monkeypatch.setattr(kind, "leave", leave_late)
+
+
+@pytest.mark.ordering("D7")
+def test_a_digest_that_is_left_when_all_is_over_goes_again(
+    run: small_runs.SmallRun, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late(monkeypatch, exchanges.SharedDirectory)
+    directory = run.root / "predicted.qg.checkpoint"
+    with futures.ThreadPoolExecutor(2) as executor:
+        run.aggregate(engine=executor, scan_timeout=2.0, keep_checkpoint=True)
+        names = sorted(os.listdir(directory))
+        late.may_go_on.set()
+    assert sorted(os.listdir(directory)) == names
+    assert graph_files.members(run.output) == expected
 
 
 def n_at_work(dask_worker: Any) -> int:
@@ -463,6 +493,19 @@ with futures.ThreadPoolExecutor(2) as executor:
         assert server.keys(bucket) == ["place/mine"]
         assert graph_files.members(run.output) == expected
         assert leftovers(run) == []
+
+    def test_a_digest_that_is_uploaded_when_all_is_over_goes_again(
+        self,
+        run: small_runs.SmallRun,
+        server: object_servers.S3Server,
+        bucket: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        late = Late(monkeypatch, exchanges.StorePlace)
+        with futures.ThreadPoolExecutor(2) as executor:
+            run.aggregate(engine=executor, scan_timeout=2.0, exchange=f"s3://{bucket}/place")
+            late.may_go_on.set()
+        assert server.keys(bucket) == []
 
 
 def test_requests_that_cannot_work_are_refused(run: small_runs.SmallRun, tmp_path: pathlib.Path) -> None:

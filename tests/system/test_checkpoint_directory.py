@@ -67,6 +67,15 @@ def test_empty_directory_becomes_a_checkpoint(sample: samples.Sample) -> None:
     assert not directory.exists()
 
 
+def test_what_a_late_scanner_has_left_is_in_nobodys_way(sample: samples.Sample) -> None:
+    """It came when everything else was removed, so that the directory stayed."""
+    directory = sample.repo / "predicted.qg.checkpoint"
+    directory.mkdir()
+    (directory / "shard-000003.digest.0123456789ab.tmp").write_bytes(b"late")
+    samples.aggregate(sample)
+    assert not directory.exists()
+
+
 def test_refused_run_leaves_an_empty_directory_as_it_was(sample: samples.Sample) -> None:
     directory = sample.root / "empty"
     directory.mkdir(mode=0o750)

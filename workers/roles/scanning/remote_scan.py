@@ -125,12 +125,22 @@ class RemoteScanner:
         path = self._layout.digest(request.shard)
         try:
             scanned = self._scanner.scan(request)
-            if not self._access.is_open():
-                raise ClosedError(f"{self.exchange.place}: the run that this shard was scanned for is over")
-            return LeftDigest(self._access.leave(path), scanned)
+            self._check_open()
+            name = self._access.leave(path)
+            try:
+                self._check_open()
+            except ClosedError:
+                # Whoever has removed all that was there has not seen it.
+                self._access.take_back(name)
+                raise
+            return LeftDigest(name, scanned)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def _check_open(self) -> None:
+        if not self._access.is_open():
+            raise ClosedError(f"{self.exchange.place}: the run that this shard was scanned for is over")
 
 
 def _read_kit(access: exchanges.Access, exchange: exchanges.Exchange) -> Kit:
