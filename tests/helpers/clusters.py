@@ -43,7 +43,7 @@ def parsl_configuration(directory: pathlib.Path) -> pathlib.Path:
                     HighThroughputExecutor(
                         label="local", address="127.0.0.1", loopback_address="127.0.0.1", encrypted=False,
                         max_workers_per_node={N_WORKERS}, cores_per_worker=0.1, prefetch_capacity=0,
-                        heartbeat_period=2, heartbeat_threshold=6, poll_period=10,
+                        heartbeat_period=2, heartbeat_threshold=20, poll_period=10,
                         provider=LocalProvider(
                             init_blocks=1, max_blocks=1, launcher=SimpleLauncher(),
                             worker_init="export PYTHONPATH={":".join(entry for entry in sys.path if entry)}",

@@ -6,16 +6,15 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from aggregator.execution import readiness
 from aggregator.schemas.execution import log_records
 
 import aggregator
 from aggregator.running import execution_summary, graph_run, run_config
-from tests.helpers import plain_runs
+from tests.helpers import clocks, plain_runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -27,6 +26,15 @@ def execute(run: plain_runs.PlainRun, **options: Any) -> tuple[int, execution_su
         return 0, graph_run.execute(str(run.graph), str(run.root), config)
     except graph_run.ExecutionError as exc:
         return exc.exit_code, cast(execution_summary.ExecutionSummary, exc.summary)
+
+
+def hurry(patch: pytest.MonkeyPatch, run: plain_runs.PlainRun, n_succeeding: int) -> None:
+    """Let 300 seconds pass at every look when all have ended that will end, however slow they are."""
+
+    def is_last() -> bool:
+        return len(list(run.root.rglob("*_metadata_*.json"))) >= n_succeeding
+
+    clocks.run_by_steps(patch, 300.0, is_last)
 
 
 def first(run: plain_runs.PlainRun, label: str = "isr") -> readiness.QuantumData:
@@ -80,14 +88,6 @@ def command(name: str, run: plain_runs.PlainRun, *options: str) -> subprocess.Co
     running = start(name, run, *options)
     stdout, stderr = running.communicate()
     return subprocess.CompletedProcess(running.args, running.returncode, stdout, stderr)
-
-
-def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def aggregated(run: plain_runs.PlainRun) -> Any:

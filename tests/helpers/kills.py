@@ -19,9 +19,10 @@ from aggregator.storage import fault_points
 from click import testing
 
 from aggregator.command_line import main
+from tests.helpers import waiting
 from tests.helpers.oracle import compare, runs
 
-GONE_SECONDS = 10.0
+GONE_SECONDS = waiting.SECONDS
 """A killed process must be noticed, and all others be gone, within this time."""
 
 
@@ -107,7 +108,7 @@ def graph_content(path: pathlib.Path) -> tuple[Any, Any, Any]:
     return quanta, datasets, blocks
 
 
-def wait_for(marker: pathlib.Path, running: Any, seconds: float = 60.0) -> int:
+def wait_for(marker: pathlib.Path, running: Any, seconds: float = waiting.SECONDS) -> int:
     """Return the process that stopped at its point."""
     deadline = time.monotonic() + seconds
     while not marker.exists():

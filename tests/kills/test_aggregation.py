@@ -11,13 +11,12 @@ import signal
 import time
 from typing import Any
 
-import psutil
 import pytest
 from aggregator.storage import fault_points
 
 import aggregator
 from aggregator.aggregation import crew
-from tests.helpers import clocks, kills, thinning
+from tests.helpers import clocks, kills, thinning, waiting
 from tests.helpers.oracle import runs
 
 COORDINATOR = ["start:1", "dictionary:1", "manifest:1", "rename.json:1", "report:2", "ledger:2", "complete:1"]
@@ -148,7 +147,7 @@ def test_signal_at_every_step(
         # Long enough for a worker that it should not have reached to die of it.
         time.sleep(0.1)
         os.truncate(marker, 0)
-        _, complaints = running.communicate(timeout=30)
+        _, complaints = running.communicate(timeout=120)
     assert "Traceback" not in complaints
     # At its last steps, nothing is left to be stopped.
     if point not in LAST or running.returncode:
@@ -171,7 +170,7 @@ def test_signal(
             assert running.poll() is None
             time.sleep(0.002)
         (os.killpg if to_group else os.kill)(running.pid, number)
-        _, complaints = running.communicate(timeout=30)
+        _, complaints = running.communicate(timeout=120)
     # The run may have been quicker than the signal.
     if running.returncode:
         assert running.returncode == 128 + number
@@ -190,7 +189,7 @@ def test_signal_while_workers_start(case: kills.Case, number: signal.Signals, n_
         while len(kills.session(running.pid)) <= n_children:
             assert running.poll() is None
         os.killpg(running.pid, number)
-        _, complaints = running.communicate(timeout=30)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 128 + number, complaints
     assert "Traceback" not in complaints
     kills.assert_gone(running.pid)
@@ -202,8 +201,7 @@ def test_second_signal_stops_at_once(case: kills.Case, undisturbed: Any, tmp_pat
     with case.start(2, "quantum:100", marker) as running:
         kills.wait_for(marker, running)
         for _ in range(2):
-            os.kill(running.pid, signal.SIGTERM)
-            time.sleep(0.5)
+            waiting.send(running.pid, signal.SIGTERM)
         running.communicate(timeout=kills.GONE_SECONDS)
     assert running.returncode == 143
     kills.assert_gone(running.pid)
@@ -234,7 +232,7 @@ def test_hung_scanner_is_named(
             aggregator.aggregate_graph(str(case.run.predicted_path), str(case.run.root), config)
     assert caught.value.exit_code == 1
     assert re.search(r"scanner-00\d ScanShard \d for [1-5]\d s", caplog.text)
-    assert not psutil.pid_exists(int(marker.read_text()))
+    assert not waiting.lives(int(marker.read_text()))
     check(case, undisturbed)
 
 
@@ -252,6 +250,6 @@ def test_killed_at_random_moments(case: kills.Case, undisturbed: Any, seed: int)
                     victim.kill()
             elif processes:
                 kills.kill_group(running.pid)
-            running.communicate(timeout=60)
+            running.communicate(timeout=120)
         kills.assert_gone(running.pid)
     check(case, undisturbed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -17,7 +17,7 @@ from aggregator.execution import quantum_attempts
 
 import aggregator
 from aggregator.running import graph_run, run_config
-from tests.helpers import executions, plain_runs
+from tests.helpers import executions, plain_runs, waiting
 
 clusters = pytest.importorskip("tests.helpers.clusters", reason="needs the extras dask and parsl")
 
@@ -71,11 +71,13 @@ def jobs_of(run: plain_runs.PlainRun) -> list[psutil.Process]:
     """Return the commands of jobs that are under way, but for the processes above and below them."""
     jobs = []
     for process in psutil.process_iter(["cmdline"]):
-        words, parent = process.info["cmdline"] or [], process.parent()
-        if {"run-quanta", str(run.graph)} <= set(words) and parent is not None:
-            names = [pathlib.Path(word).name for word in (*words[:6], "|", *parent.cmdline()[:6])]
-            if "leash.py" in names[names.index("|") :] and "leash.py" not in names[: names.index("|")]:
-                jobs.append(process)
+        words = process.info["cmdline"] or []
+        # Any of them may end while somebody looks at it.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if {"run-quanta", str(run.graph)} <= set(words) and (parent := process.parent()) is not None:
+                names = [pathlib.Path(word).name for word in (*words[:6], "|", *parent.cmdline()[:6])]
+                if "leash.py" in names[names.index("|") :] and "leash.py" not in names[: names.index("|")]:
+                    jobs.append(process)
     return jobs
 
 
@@ -156,7 +158,7 @@ def test_a_worker_that_is_killed_costs_its_job_only(
     code, killed = execute(run, request.getfixturevalue(name))
     assert code == 1
     assert killed is not None
-    assert not killed.is_running()
+    assert not waiting.lives(killed.pid)
     assert story(run) == expected
     assert [path.name for path in run.root.iterdir() if path.name.endswith(".running")] == []
 
@@ -227,7 +229,7 @@ def test_all_ends_with_the_first_failure(
     run.tell({"isr": modes}, str(marks))
     given = request.getfixturevalue(engine)
     assert executions.execute(run, engine=given, fail_fast=mode == "repeatable", n_processes=1)[0] == code
-    executions.wait(lambda: not jobs_of(run), 5.0)
+    waiting.until(lambda: not jobs_of(run))
     assert not list(run.root.glob("*.running"))
     exceptions = {executions.exception(log) for log in executions.logs(run)}
     assert "aggregator.QuantumKilled" in exceptions
@@ -291,13 +293,12 @@ def test_a_second_signal_takes_jobs_along(
     marks.mkdir()
     run.tell({"isr": {executions.key(data): "sleep"}}, str(marks))
     running = executions.start("run", run, "--engine", engine, "--cluster", "isr")
-    executions.wait((marks / str(data.id)).exists, 300.0)
-    running.send_signal(number)
-    time.sleep(1.0)
-    running.send_signal(number)
+    waiting.until((marks / str(data.id)).exists, 300.0)
+    for _ in range(2):
+        waiting.send(running.pid, number)
     _, told = running.communicate(timeout=120)
     assert running.returncode == 128 + number, told
-    executions.wait(lambda: not jobs_of(run), 5.0)
+    waiting.until(lambda: not jobs_of(run))
     kinds = {executions.exception(log) for log in executions.logs(run)}
     assert "aggregator.QuantumKilled" in kinds
     # What an engine tells of itself is of no use to whoever has asked for quanta.
@@ -314,7 +315,7 @@ def test_jobs_of_a_command_that_was_killed_end_when_it_comes_again(
     quantum_id = tell(run, f"await ok {tmp_path / 'never'}")
     options = ["--engine", dask_engine, *(word for each in CLUSTERS for word in ("--cluster", each))]
     running = executions.start("run", run, *options)
-    executions.wait((tmp_path / "marks" / quantum_id).exists, 300.0)
+    waiting.until((tmp_path / "marks" / quantum_id).exists, 300.0)
     running.kill()
     running.communicate()
     [lifeline] = run.root.glob("*.running")
@@ -326,7 +327,7 @@ def test_jobs_of_a_command_that_was_killed_end_when_it_comes_again(
     run.tell({})
     done = executions.command("run", run, *options)
     assert done.returncode == 0, done.stderr
-    executions.wait(lambda: not any(each.is_running() for each in orphans))
+    waiting.assert_gone(each.pid for each in orphans)
     assert not lifeline.exists()
     told = story(run)["quanta"].values()
     assert all(each[-1][0] == aggregator.Status.SUCCESSFUL for each in told)

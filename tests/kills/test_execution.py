@@ -11,7 +11,6 @@ import pathlib
 import shutil
 import signal
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +29,7 @@ from click import testing
 import aggregator
 from aggregator.command_line import main
 from aggregator.running import graph_run, run_config, spool_directory
-from tests.helpers import executions, kills, plain_runs
+from tests.helpers import executions, kills, plain_runs, waiting
 
 N_QUANTA = 60
 FATES = quantum_attempts.Fate
@@ -67,21 +66,26 @@ def running_processes() -> list[psutil.Process]:
         ("kill", ("aggregator.QuantumKilled", "its process was killed by SIGKILL")),
         ("kill with child", ("aggregator.QuantumKilled", "its process was killed by SIGKILL")),
         ("exit", ("aggregator.QuantumKilled", "its process ended with exit code 9")),
-        ("sleep", ("aggregator.QuantumTimeout", "it took longer than 2 seconds")),
+        ("sleep", ("aggregator.QuantumTimeout", "it took longer than 1000 seconds")),
         ("fail", ("ValueError", "told to fail")),
         ("sysexit", None),
     ],
 )
 def test_one_quantum_fails_and_the_others_go_on(
-    run: plain_runs.PlainRun, mode: str, exception: tuple[str, str] | None
+    run: plain_runs.PlainRun, monkeypatch: pytest.MonkeyPatch, mode: str, exception: tuple[str, str] | None
 ) -> None:
     data = executions.first(run)
     executions.tell(run, data, mode)
-    code, summary = executions.execute(run, timeout=2.0 if mode == "sleep" else None)
     blocked = executions.descendants(run, data)
+    if mode == "sleep":
+        executions.hurry(monkeypatch, run, N_QUANTA - 1 - len(blocked))
+    code, summary = executions.execute(run, timeout=1000.0)
     assert code == 1
     # What it has started is gone as well.
-    assert not any(str(run.root / "told.json") in each.info["cmdline"] or () for each in running_processes())
+    told_path = str(run.root / "told.json")
+    waiting.until(
+        lambda: not any(told_path in (each.info["cmdline"] or ()) for each in running_processes()), 20
+    )
     assert summary.n_failed == 1
     assert summary.total(FATES.BLOCKED) == len(blocked)
     assert summary.total(FATES.SUCCEEDED) == N_QUANTA - 1 - len(blocked)
@@ -299,12 +303,12 @@ def test_no_quantum_fails_because_the_repository_is_gone(
     data = executions.first(run)
     run.tell({data.task: {executions.key(data): f"await ok {go}"}}, str(marks))
     running = executions.start("run", run, "-j", "2")
-    executions.wait((marks / str(data.id)).exists)
+    waiting.until((marks / str(data.id)).exists)
     run.root.rename(away)
     if leaves_directory:
         run.root.mkdir()
     go.touch()
-    _, told = running.communicate(timeout=60)
+    _, told = running.communicate(timeout=120)
     assert running.returncode == 1
     assert "was moved or removed" in told
     if leaves_directory:
@@ -418,11 +422,11 @@ def test_it_goes_on_after_it_was_killed(
     monkeypatch.setattr(tempfile, "tempdir", str(spools))
     executions.tell(run, run.quanta()[N_QUANTA // 2], "sleep", marks=str(marks))
     running = executions.start("run", run, "-j", "1")
-    executions.wait(lambda: len(list(marks.iterdir())) > N_QUANTA // 4)
+    waiting.until(lambda: len(list(marks.iterdir())) > N_QUANTA // 4)
     workers = psutil.Process(running.pid).children()
     running.kill()
     running.communicate()
-    executions.wait(lambda: not any(worker.is_running() for worker in workers))
+    waiting.assert_gone(worker.pid for worker in workers)
     assert len(list(spools.iterdir())) == 1
     executions.tell(run, executions.first(run), "ok", marks=str(marks))
     code, summary = executions.execute(run)
@@ -449,11 +453,10 @@ def test_signals_stop_it(run: plain_runs.PlainRun, tmp_path: pathlib.Path, times
     last = executions.first(run)
     executions.tell(run, last, "sleep" if times == 2 else "nap", marks=str(marks))
     running = executions.start("run", run, "-j", "1")
-    executions.wait((marks / str(last.id)).exists)
+    waiting.until((marks / str(last.id)).exists)
     for _ in range(times):
-        running.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-    _, errors = running.communicate(timeout=60)
+        waiting.send(running.pid, signal.SIGTERM)
+    _, errors = running.communicate(timeout=120)
     assert running.returncode == 143, errors
     assert "to go on" in errors
     done = [executions.exception(path) for path in executions.logs(run)]

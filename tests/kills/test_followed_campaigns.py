@@ -238,7 +238,7 @@ def test_others_are_refused_meanwhile_and_leave_it_alone(
         wait_until(lambda: begun(executed), following)
         for command in ("follow", "aggregate-graph"):
             with kills.start([command, str(executed.graph), str(executed.root)]) as second:
-                _, complaints = second.communicate(timeout=60)
+                _, complaints = second.communicate(timeout=120)
             assert second.returncode == 1
             assert "in use by process" in complaints
         for path, place in pairs:
@@ -271,7 +271,7 @@ def test_a_signal_ends_it(
     with follow(executed) as following:
         wait_until(lambda: "are over" in following.stderr.readline(), following)
         following.send_signal(signal.SIGTERM)
-        printed, complaints = following.communicate(timeout=60)
+        printed, complaints = following.communicate(timeout=120)
     assert following.returncode == 143, complaints
     assert "Run the same command to go on." in complaints
     assert "Held" in printed
@@ -316,6 +316,6 @@ def test_a_workflow_is_followed(
 def run_status(run: plain_runs.PlainRun) -> str:
     """Return what `status` tells of a run."""
     with kills.start(["status", str(run.graph), "--format", "json"]) as asked:
-        printed, complaints = asked.communicate(timeout=60)
+        printed, complaints = asked.communicate(timeout=120)
     assert asked.returncode == 0, complaints
     return str(printed)

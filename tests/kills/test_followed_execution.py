@@ -189,9 +189,9 @@ def test_a_signal_stops_both(run: plain_runs.PlainRun, tmp_path: pathlib.Path) -
         kills.wait_for(marker, running)
         running.send_signal(signal.SIGTERM)
         marker.write_text("")
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode in (0, 143), complaints
     with kills.start(command) as running:
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 0, complaints
     kills.assert_gone(running.pid)

@@ -16,7 +16,7 @@ import pytest
 from aggregator.storage import fault_points
 
 from aggregator.console import interruption
-from tests.helpers import graph_ingestion_case, kills, thinning
+from tests.helpers import graph_ingestion_case, kills, thinning, waiting
 from tests.helpers.oracle import runs
 
 Case = graph_ingestion_case.Case
@@ -126,7 +126,7 @@ def test_nothing_to_finish(case: Case, undisturbed: Any, tmp_path: pathlib.Path,
     kill(case, point, tmp_path)
     assert case.rows() == before
     with case.start("--output-run", case.run.run, given=False) as running:
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 2
     assert "one has to be given" in complaints
     case.finish(*BATCHES)
@@ -168,10 +168,9 @@ def test_second_signal(
     marker = tmp_path / "marker"
     with case.start(*BATCHES, stop_at=point, marker=marker) as running:
         kills.wait_for(marker, running)
-        os.kill(running.pid, number)
-        time.sleep(0.3)
-        os.kill(running.pid, number)
-        _, complaints = running.communicate(timeout=30)
+        for _ in range(2):
+            waiting.send(running.pid, number)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 128 + number
     assert f"Error: interrupted by {number.name}" in complaints
     assert "Traceback" not in complaints
@@ -244,6 +243,6 @@ def test_killed_at_random_moments(case: Case, undisturbed: Any, seed: int) -> No
         with case.start("--batch-size", "5", given=case.graph.exists()) as running:
             time.sleep(chance.uniform(0.3, 2.0))
             running.kill()
-            running.communicate(timeout=60)
+            running.communicate(timeout=120)
     case.finish(*BATCHES, given=case.graph.exists())
     assert case.content() == undisturbed

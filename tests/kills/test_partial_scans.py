@@ -67,7 +67,7 @@ def test_the_same_part_twice_at_once(run: small_runs.SmallRun, tmp_path: pathlib
             scan(run, "1/2")
         assert caught.value.exit_code == 1
         marker.write_text("")
-        assert running.wait(timeout=60) == 0
+        assert running.wait(timeout=120) == 0
     assert scan(run, "1/2").n_reused > 0
 
 
@@ -82,7 +82,7 @@ def test_an_aggregation_does_not_wait_and_what_is_late_leaves_it_alone(
         run.aggregate()
         assert graph_files.members(run.output) == expected
         marker.write_text("")
-        assert running.wait(timeout=60) == 1
+        assert running.wait(timeout=120) == 1
         assert "was removed or replaced meanwhile" in running.stderr.read()
     assert leftovers(run) == ["predicted.qg.checkpoint.scan-1-of-2"]
     scan(run, "2/2")
@@ -120,7 +120,7 @@ def test_a_newer_digest_of_somebody_else_stays(run: small_runs.SmallRun, tmp_pat
         run.aggregate(incomplete=True)
         newer = digest.stat()
         marker.write_text("")
-        assert running.wait(timeout=60) == 0
+        assert running.wait(timeout=120) == 0
     assert os.path.samestat(digest.stat(), newer)
 
 

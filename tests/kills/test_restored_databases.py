@@ -97,7 +97,7 @@ def test_files_of_a_batch_that_was_lost_stay_until_it_is_there(case: Case, tmp_p
             kills.wait_for(marker, running)
             restore()
             kills.kill_group(running.pid)
-            running.communicate(timeout=10)
+            running.communicate(timeout=120)
         assert {path for path in case.originals() if path.exists()} == before
         case.finish()
 

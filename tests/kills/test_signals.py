@@ -25,7 +25,7 @@ from aggregator.storage import fault_points
 import aggregator
 from aggregator.console import interruption
 from aggregator.synthesis import campaign, parameters
-from tests.helpers import clocks, databases, kills, thinning
+from tests.helpers import clocks, databases, kills, thinning, waiting
 
 N_QUANTA = 60
 SCANNING = ["dictionary:1", "manifest:1", "quantum:5", "quantum:40", "rename.digest:2", "digest:1", "logs:2"]
@@ -247,7 +247,7 @@ def test_a_closed_terminal_is_a_request_to_stop(
         os.close(main)
         time.sleep(0.3)
         os.truncate(marker, 0)
-        assert running.wait(30) == 143
+        assert running.wait(120) == 143
     kills.assert_gone(running.pid)
     check(run, undisturbed)
 
@@ -261,7 +261,7 @@ def test_a_signal_before_the_work_ends_the_command_in_words(
     with start(run, "command:1", marker, "--summary-json", str(summary), **streams) as running:
         os.kill(kills.wait_for(marker, running), number)
         os.truncate(marker, 0)
-        printed, complaints = running.communicate(timeout=30)
+        printed, complaints = running.communicate(timeout=120)
     assert running.returncode == (130 if number == signal.SIGINT else 143)
     assert (printed, complaints.strip()) == ("", f"Error: interrupted by {number.name}.")
     assert not (run / f"{campaign.GRAPH}.checkpoint").exists()
@@ -270,7 +270,7 @@ def test_a_signal_before_the_work_ends_the_command_in_words(
 def wait_while_busy(pid: int, checkpoint: pathlib.Path) -> None:
     """Wait until a process has removed its checkpoint, and then does nothing."""
     before, now, process = None, 0.0, psutil.Process(pid)
-    while checkpoint.exists() or now != before:
+    while checkpoint.exists() or now != before or process.status() == psutil.STATUS_RUNNING:
         time.sleep(0.7)
         before, now = now, sum(process.cpu_times())
 
@@ -297,15 +297,14 @@ def test_signals_while_a_complete_run_prints_its_last_words(
         os.truncate(marker, 0)
         wait_while_busy(running.pid, run / f"{campaign.GRAPH}.checkpoint")
         for _ in range(n_signals):
-            os.kill(running.pid, number)
-            time.sleep(0.2)
+            waiting.send(running.pid, number)
         if n_signals == 1:
             with open(reading, "rb", closefd=False) as stream:
                 assert b"Provenance graph:" in stream.read()
-            assert running.wait(30) == 0
+            assert running.wait(120) == 0
             assert msgspec.json.decode(summary.read_bytes())["outcome"] == "complete"
         else:
-            assert running.wait(30) == -number
+            assert running.wait(120) == -number
     os.close(reading)
     assert content(run) == undisturbed
 
@@ -388,7 +387,7 @@ def test_a_signal_while_modules_are_imported_ends_a_command_in_a_line(
     """Of the command line, and of what the command needs."""
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / f"{module}.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(tmp_path / 'there')!r}).touch()\ntime.sleep(60)\n"
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'there')!r}).touch()\ntime.sleep(600)\n"
     )
     path = os.pathsep.join([str(tmp_path / "slow"), str(pathlib.Path(__file__).parents[2])])
     with subprocess.Popen(
@@ -397,9 +396,7 @@ def test_a_signal_while_modules_are_imported_ends_a_command_in_a_line(
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "there").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        waiting.until((tmp_path / "there").exists)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=20)
+        _, told = running.communicate(timeout=120)
     assert (running.returncode, "Traceback" in told, "interrupted" in told) == (130, False, True), told

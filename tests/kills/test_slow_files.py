@@ -41,7 +41,7 @@ def test_stopped_and_started_again(
         else:
             running.send_signal(number)
             marker.write_text("")
-        _, complaints = running.communicate(timeout=3 * kills.GONE_SECONDS)
+        _, complaints = running.communicate(timeout=kills.GONE_SECONDS)
     assert running.returncode == (-number if number == signal.SIGKILL else 128 + number), complaints
     kills.assert_gone(running.pid)
     case.finish(n_processes)

@@ -41,7 +41,7 @@ def test_killed_and_restarted(
         worker = kills.wait_for(marker, running)
         running.kill()
         os.kill(worker, signal.SIGKILL)
-        running.communicate(timeout=60)
+        running.communicate(timeout=120)
     before = run.files()
     # What has its name is whole, and no row is there before the files of its job.
     assert all(len(content) > 100 for content in before.values())

@@ -43,7 +43,7 @@ def _kill(arguments: list[str], point: str, marker: pathlib.Path) -> None:
     with kills.start(arguments, point, marker) as running:
         kills.wait_for(marker, running)
         os.killpg(running.pid, signal.SIGKILL)
-        running.wait(timeout=10)
+        running.wait(timeout=120)
 
 
 @pytest.mark.ordering("N2", "N3")

@@ -12,7 +12,7 @@ from click import testing
 
 from aggregator.command_line import main
 from aggregator.running import graph_run
-from tests.helpers import executions, plain_runs
+from tests.helpers import executions, plain_runs, waiting
 
 KIND = "StructuredDataDict"
 
@@ -55,7 +55,7 @@ class Late:
         self._go, marks = run.root / "go", run.root.parent / "marks"
         executions.tell(run, self.data, f"await {mode} {self._go}", marks=str(marks))
         self._running = executions.start("run-quanta", run, "--quantum", str(self.data.id))
-        executions.wait((marks / str(self.data.id)).exists)
+        waiting.until((marks / str(self.data.id)).exists)
 
     def end(self) -> tuple[int, str]:
         """Let it go on; return its exit code and last words."""

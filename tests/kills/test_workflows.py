@@ -6,15 +6,14 @@ import contextlib
 import os
 import pathlib
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import aggregator
 from aggregator.running import workflow_run
-from tests.helpers import kills, shell_workflows
+from tests.helpers import kills, shell_workflows, waiting
 
 SCRIPT = (
     "echo $0 >> order; [ $0 != b ] || [ -e go ] || { echo $$ > pid; while [ ! -e go ]; do sleep 0.05; done; }"
@@ -24,21 +23,13 @@ SCRIPT = (
 DAG = f"{shell_workflows.nodes('abc')}PARENT a CHILD b\nPARENT b CHILD c\n{shell_workflows.FINAL}"
 
 
-def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def at_second_node(directory: pathlib.Path, script: str = SCRIPT) -> Iterator[Any]:
     """Execute a workflow until its second node runs."""
     shell_workflows.make(directory, DAG, script=script)
     with kills.start(["run-workflow", str(directory)]) as running:
         try:
-            wait((directory / "pid").exists)
+            waiting.until((directory / "pid").exists)
             yield running
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -57,7 +48,7 @@ def test_a_killed_one_goes_on_when_its_jobs_have_ended(tmp_path: pathlib.Path) -
         assert caught.value.exit_code == 1
         job = int((directory / "pid").read_text())
         os.kill(job, signal.SIGKILL)
-        wait(lambda: not pathlib.Path(f"/proc/{job}").exists())
+        waiting.assert_gone([job])
     account = workflow_run.run(str(directory), 1)
     assert (account.n_before, account.n_succeeded) == (1, 2)
     assert shell_workflows.told(directory / "order") == ["a", "b", "b", "c", "last"]
@@ -68,7 +59,7 @@ def test_an_interrupted_one_asks_its_jobs_to_end(tmp_path: pathlib.Path) -> None
     script = f'trap "echo asked >> order; exit 143" TERM; {SCRIPT}'.replace('"', '""')
     with at_second_node(directory, script) as running:
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=20) == 143
+        assert running.wait(timeout=waiting.SECONDS) == 143
     assert shell_workflows.told(directory / "order") == ["a", "b", "asked"]
     assert shell_workflows.told(directory / "post") == []
     workflow_run.run(str(directory), 1)
@@ -80,13 +71,12 @@ def test_interrupted_twice_it_takes_along_what_its_jobs_have_started(tmp_path: p
     script = "trap : TERM; sleep 1000 & echo $! > child; echo $$ > pid; while true; do wait; done"
     shell_workflows.make(directory, DAG, script=script)
     with kills.start(["run-workflow", str(directory)]) as running:
-        wait((directory / "pid").exists)
+        waiting.until((directory / "pid").exists)
         job, child = (int((directory / name).read_text()) for name in ("pid", "child"))
-        running.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=20) == 143
-    wait(lambda: not any(pathlib.Path(f"/proc/{each}").exists() for each in (job, child)), 10.0)
+        for _ in range(2):
+            waiting.send(running.pid, signal.SIGTERM)
+        assert running.wait(timeout=waiting.SECONDS) == 143
+    waiting.assert_gone([job, child])
 
 
 def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: pathlib.Path) -> None:
@@ -97,7 +87,7 @@ def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: pathlib.Path) -> N
     done = directory / "run-workflow.done"
     done.write_bytes(done.read_bytes() + b"b")
     job = int((directory / "pid").read_text())
-    wait(lambda: not pathlib.Path(f"/proc/{job}").exists())
+    waiting.assert_gone([job])
     assert workflow_run.run(str(directory), 1).n_before == 1
     # What is said of another DAG does not count, either.
     done.write_bytes(b"other\na\nb\nc\n")

@@ -410,7 +410,7 @@ def test_only_one_of_several_creates_it(maker: Any) -> None:
     place = maker.place("repo")
     command = [sys.executable, "-m", "aggregator", *place.command]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    messages = [process.communicate(timeout=60)[1] for process in started]
+    messages = [process.communicate(timeout=120)[1] for process in started]
     assert sorted(process.returncode for process in started) == [0, 2, 2, 2], messages
     with place.butler() as butler:
         assert butler.dimensions.namespace == "aggregator_compact"

@@ -108,7 +108,7 @@ def test_reference_finishes_what_was_killed(
     with case.start("--batch-size", "100", stop_at=point, marker=marker) as running:
         kills.wait_for(marker, running)
         os.kill(running.pid, signal.SIGKILL)
-        running.communicate(timeout=10)
+        running.communicate(timeout=120)
     # Without a graph, the reference finishes only what has been recorded.
     given = "graph" not in case.rows()["dataset"]
     reference.ingest_graph(case.run, case.graph if given else None)

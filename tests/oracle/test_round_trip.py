@@ -151,6 +151,20 @@ def test_fifty_clusters_in_any_order(
     difference.assert_same(ours[1], expected[1], "rows")
 
 
+WITHOUT_NETWORK = """
+import sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo"):
+        raise OSError(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+from lsst.ctrl.mpexec.cli.pipetask import main
+sys.exit(main())
+"""
+"""The reference's command; containers may not give it a namespace of its own."""
+
+
 def test_the_reference_reads_and_executes_a_part_of_a_graph_without_a_network(
     trouble: real_runs.Case, tmp_path: pathlib.Path
 ) -> None:
@@ -166,9 +180,8 @@ def test_the_reference_reads_and_executes_a_part_of_a_graph_without_a_network(
     [join] = [i for i, info in part.quantum_only_xgraph.nodes(data=True) if info["task_label"] == "join"]
     assert {*part.quantum_only_xgraph.predecessors(join)} == chosen - {join}
     for command in ("pre-exec-init-qbb", "run-qbb"):
-        program = "import sys; from lsst.ctrl.mpexec.cli.pipetask import main; sys.exit(main())"
         done = subprocess.run(
-            ["unshare", "-rn", sys.executable, "-c", program, command, str(node.root), str(node.graph)],
+            [sys.executable, "-c", WITHOUT_NETWORK, command, str(node.root), str(node.graph)],
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,

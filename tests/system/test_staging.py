@@ -432,7 +432,7 @@ def test_signals(
     with stopped(run, processes, marker) as running:
         running.send_signal(number)
         marker.write_text("")
-        printed, complaints = running.communicate(timeout=60)
+        printed, complaints = running.communicate(timeout=120)
     assert running.returncode == 128 + number, complaints
     assert f"interrupted by {number.name}" in complaints
     assert "not begun" in printed
@@ -464,7 +464,7 @@ def test_second_signal(run: stage_runs.StageRun, told: Any, tmp_path: pathlib.Pa
     with stopped(run, "2", marker) as running:
         running.send_signal(signal.SIGINT)
         running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=60)
+        running.communicate(timeout=120)
     assert running.returncode in (130, 143)
     kills.assert_gone(running.pid)
     told()
@@ -478,7 +478,7 @@ def test_two_at_once(run: stage_runs.StageRun, tmp_path: pathlib.Path) -> None:
     with stopped(run, "2", marker) as running:
         invoke(run)
         marker.write_text("")
-        _, complaints = running.communicate(timeout=60)
+        _, complaints = running.communicate(timeout=120)
     assert running.returncode == 0, complaints
     assert run.is_complete()
 

@@ -26,7 +26,7 @@ from aggregator.synthesis import (
     state,
     survey_pipeline,
 )
-from tests.helpers import databases, postgresql_server, synthetic_runs, thinning
+from tests.helpers import databases, postgresql_server, synthetic_runs, thinning, waiting
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def test_dead_process_is_noticed(tmp_path: pathlib.Path) -> None:
         helpers = psutil.Process(running.pid).children()
         assert len(helpers) == 2
         helpers[0].kill()
-        _, complaints = running.communicate(timeout=20)
+        _, complaints = running.communicate(timeout=waiting.SECONDS)
     assert running.returncode == 1
     assert "Run the same command again" in complaints
-    assert not helpers[1].is_running()
+    waiting.assert_gone([helpers[1].pid])
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])

@@ -7,7 +7,6 @@ others that were there. The end of a command is an answer like any other.
 import contextlib
 import dataclasses
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -82,17 +81,17 @@ def _watch(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     assert process.stderr is not None
     source, tail = process.stderr.fileno(), b""
     os.set_blocking(source, False)
-    ended = os.pidfd_open(process.pid)
+    ended = leash.end_of(process.pid)
     try:
         while True:
             # Something that has left its group may keep its errors open for ever.
-            is_over = ended in select.select([source, ended], [], [])[0]
+            is_over = ended in leash.ready_of([source, ended])
             with contextlib.suppress(BlockingIOError):
                 while piece := os.read(source, _PIECE):
                     tail = (tail + piece)[-_N_KEPT:]
                 is_over = True
             if is_over:
-                select.select([ended], [], [])
+                leash.ready_of([ended])
                 return _end(process), tail.decode(errors="replace")
     finally:
         os.close(ended)

@@ -42,12 +42,13 @@ class Cluster(futures.Executor):
     def capacity(self) -> int:
         """Return the number of its workers' threads: the last one known if the scheduler does not answer."""
         if time.monotonic() >= self._known_until:
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
-                # A scheduler that hangs must not keep anybody from being told so, or from stopping.
-                threads = self._client.sync(
-                    self._client.scheduler.ncores, callback_timeout=_SECONDS_TO_ANSWER
-                )
-                self._n_threads = sum(threads.values())
+            # A client that connects again has no scheduler meanwhile.
+            scheduler = self._client.scheduler
+            with contextlib.suppress(OSError, ValueError, RuntimeError, futures.CancelledError):
+                if scheduler is not None:
+                    # One that hangs must not keep anybody from being told so, or from stopping.
+                    threads = self._client.sync(scheduler.ncores, callback_timeout=_SECONDS_TO_ANSWER)
+                    self._n_threads = sum(threads.values())
             self._known_until = time.monotonic() + _SECONDS_KNOWN
         return self._n_threads
 

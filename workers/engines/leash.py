@@ -10,6 +10,7 @@ its business: the command ends when whoever runs it has taken that up.
 This leads a process group, which whoever runs it kills afterwards: nothing outlives a leash that was killed.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -17,6 +18,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 
 NOT_STARTED = 127
 """Exit code if the command can't be started, as that of shells."""
@@ -56,21 +59,49 @@ def main(there: int, lifeline: str, command: list[str]) -> int:
     except OSError as exc:
         print(f"{command[0]}: can't be started ({exc.strerror})", file=sys.stderr)
         return NOT_STARTED
-    ended = os.pidfd_open(process.pid)
+    ended = end_of(process.pid)
     is_alone = False
     while True:
-        ready, _, _ = select.select([there, ended], [], [], POLL_SECONDS if lifeline else None)
+        ready = ready_of([there, ended], POLL_SECONDS if lifeline else None)
         is_alone = there in ready
         if is_alone or ended in ready or _is_gone(lifeline):
             break
     for seconds in (SECONDS_TO_STOP, SECONDS_TO_END):
-        if not select.select([ended], [], [], 0)[0]:
+        if not ready_of([ended], 0.0):
             process.terminate()
-            select.select([ended], [], [], seconds)
-    if is_alone or not select.select([ended], [], [], 0)[0]:
+            ready_of([ended], seconds)
+    if is_alone or not ready_of([ended], 0.0):
         # Nobody else would do it.
         os.killpg(0, signal.SIGKILL)
     return process.wait()
+
+
+def end_of(pid: int) -> int:
+    """Return a descriptor that can be read as soon as a child has ended, whose exit code is not asked for.
+
+    Kernels and containers of some clusters have no descriptors of processes.
+    """
+    reading, writing = os.pipe()
+
+    def watch() -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        # Closing is not enough: a copy of this process may have it open, too.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writing, b".")
+        os.close(writing)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return reading
+
+
+def ready_of(descriptors: Iterable[int], seconds: float | None = None) -> list[int]:
+    """Return those that can be read, or are closed at their other end, when the first is or time is over."""
+    # There may be more of them than `select` can look at.
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in waiting.poll(None if seconds is None else 1000 * seconds)]
 
 
 def _is_gone(lifeline: str) -> bool:

@@ -19,7 +19,7 @@ def n_threads() -> int:
 
 def wait_for_threads(number: int) -> None:
     """Wait until there are no more threads than a number."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while threading.active_count() > number:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -138,8 +138,8 @@ def test_closing_does_not_wait_for_what_hangs() -> None:
     released = threading.Event()
     began = time.monotonic()
     with in_flight.Requests(2) as requests:
-        requests.begin(released.wait, 20)
-    assert time.monotonic() - began < 5
+        requests.begin(released.wait, 200)
+    assert time.monotonic() - began < 100
     released.set()
 
 
