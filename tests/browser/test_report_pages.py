@@ -268,7 +268,7 @@ def test_dark_and_light(shown: webdriver.Chrome) -> None:
     light = look()
     browser.prefer(shown, "dark")
     # Charts are drawn again as soon as the browser tells of the change.
-    wait.WebDriverWait(shown, 10).until(lambda _: look()[1] != light[1])
+    wait.WebDriverWait(shown, 120).until(lambda _: look()[1] != light[1])
     assert look()[0] != light[0]
     assert browser.console(shown) == []
 
@@ -467,7 +467,7 @@ def test_copying(shown: webdriver.Chrome) -> None:
     shown.find_element(by.By.CSS_SELECTOR, "details.rerun > summary").click()
     button = shown.find_element(by.By.CSS_SELECTOR, ".copy")
     button.click()
-    wait.WebDriverWait(shown, 10).until(lambda _: button.text == "Copied")
+    wait.WebDriverWait(shown, 120).until(lambda _: button.text == "Copied")
     text = button.find_element(by.By.XPATH, "../pre").get_attribute("textContent")
     assert shown.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == text
     # Without a clipboard the text is at least selected.
@@ -476,7 +476,7 @@ def test_copying(shown: webdriver.Chrome) -> None:
         "document.execCommand = () => false; getSelection().removeAllRanges()"
     )
     button.click()
-    wait.WebDriverWait(shown, 10).until(lambda _: button.text == "Selected")
+    wait.WebDriverWait(shown, 120).until(lambda _: button.text == "Selected")
     assert shown.execute_script("return getSelection().toString()").strip() == text
 
 

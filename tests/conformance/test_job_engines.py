@@ -323,7 +323,7 @@ class Shared(OtherProcesses, Conformance):
 
 
 class TestDask(Shared):
-    patience = 1.0
+    patience = 3.0
 
     @pytest.fixture
     def engine(self, dask_engine: job_engine.JobEngine) -> job_engine.JobEngine:

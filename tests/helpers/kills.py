@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -120,7 +121,11 @@ def wait_for(marker: pathlib.Path, running: Any, seconds: float = waiting.SECOND
 
 def workers() -> list[str]:
     """Return the command lines of worker processes that this process has left."""
-    lines = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    lines = []
+    for child in psutil.Process().children():
+        # It may be about to end.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            lines.append(" ".join(child.cmdline()))
     return [line for line in lines if "spawn_main" in line]
 
 
