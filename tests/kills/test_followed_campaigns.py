@@ -257,9 +257,10 @@ def test_a_file_system_that_is_gone_for_a_while_is_waited_for(
         wait_until(lambda: "Following" in following.stderr.readline(), following)
         executed.root.rename(away)
         wait_until(lambda: "It is tried again in" in following.stderr.readline(), following)
-        away.rename(executed.root)
+        # All of it comes back at once, as so short a time may pass between any two steps of this process.
         for path, place in pairs:
-            place.rename(path)
+            place.rename(away / path.relative_to(executed.root))
+        away.rename(executed.root)
         finish(following)
     assert_same_as_afterwards(executed, template)
 
