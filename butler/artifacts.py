@@ -6,14 +6,15 @@ import dataclasses
 import hashlib
 import os.path
 import urllib.parse
+import zipfile
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import IO, Final, cast
 
 from aggregator.butler import dataset_refs
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.datastores import datastore, formatters
 from aggregator.butler.dimensions import records, universe
-from aggregator.schemas import datastore_records
+from aggregator.schemas import bundle, datastore_records
 from aggregator.storage import durable_files, errors, fault_points, local_files, opening, stores, uris
 
 CHECKSUM_SIZE: Final = 64
@@ -52,16 +53,20 @@ class Artifact:
     is_recorded: bool
     """Whether the record was made when the file was written."""
 
+    member: str = ""
+    """Member of the archive that the file is, if the dataset is in one."""
+
     @property
     def extension(self) -> str:
         """Extension of its name, with the dot."""
-        return os.path.splitext(self.key)[1]
+        return os.path.splitext(self.member or self.key)[1]
 
     @property
     def uri(self) -> str:
         """Its URI."""
         location = self.store.location(self.key)
-        return location if uris.scheme(location) else f"file://{urllib.parse.quote(location)}"
+        whole = location if uris.scheme(location) else f"file://{urllib.parse.quote(location)}"
+        return f"{whole}#zip-path={urllib.parse.quote(self.member)}" if self.member else whole
 
     def read(self) -> bytes | None:
         """Return its content; nothing if it is certainly not there.
@@ -73,16 +78,37 @@ class Artifact:
         MachineError
             If the machine is in trouble.
         """
+        if self.member:
+            return self._read_member()
         try:
             content = self.store.read(self.key)
         except local_files.UnusableError as exc:
             raise self.problem(str(exc)) from exc
         if content is None:
             return None
-        size = self.record.file_size
-        if size >= 0 and size != len(content.data):
-            raise self.problem(f"has {len(content.data)} bytes; {size} were written")
+        self._check_size(len(content.data))
         return content.data
+
+    def _check_size(self, size: int) -> None:
+        expected = self.record.file_size
+        if 0 <= expected != size:
+            raise self.problem(f"has {size} bytes; {expected} were written")
+
+    def _read_member(self) -> bytes | None:
+        """Return the content of a member of an archive; nothing if the archive is certainly not there."""
+        try:
+            if self.store.mark(self.key) is None:
+                return None
+            with opening.open_file(self.store.location(self.key)) as file:
+                archive = zipfile.ZipFile(cast(IO[bytes], file.stream()))
+                # Before it takes memory.
+                self._check_size(archive.getinfo(self.member).file_size)
+                return archive.read(self.member)
+        except errors.AggregatorError:
+            raise
+        except Exception as exc:
+            # Archives tell of damage with errors of many kinds, down to struct.error.
+            raise self.problem(f"{self.member} in it can't be read ({exc})") from exc
 
     def write(self, data: bytes, *, checksum: bool, overwrite: bool = True) -> Artifact:
         """Write it, synced and in one step; what was there is replaced then, and stays if that fails.
@@ -210,8 +236,9 @@ class Artifacts:
         files: dict[str, list[Artifact]] = {}
         for name, record in rows:
             if name in self._stores:
-                store, key = _place(self._stores[name], record.path)
-                files.setdefault(name, []).append(Artifact(store, key, name, record, is_recorded=True))
+                store, key = _place(self._stores[name], bundle.file_path(record.path))
+                member = bundle.archive_member(record.path)
+                files.setdefault(name, []).append(Artifact(store, key, name, record, True, member))
         return list(files.values())
 
 
@@ -246,8 +273,6 @@ def are_there(artifacts: Sequence[Artifact]) -> list[bool]:
 
 def _place(store: stores.Store, path: str) -> tuple[stores.Store, str]:
     """Return the store and key of what a record's path leads to."""
-    if "#" in path and "unzip=" in path.rpartition("#")[2]:
-        raise errors.AggregatorError(f"{path}: members of archives can't be read by this version.")
     scheme = uris.scheme(path)
     if not scheme and not path.startswith("/"):
         return store, path
@@ -260,9 +285,14 @@ def _place(store: stores.Store, path: str) -> tuple[stores.Store, str]:
 
 
 def delete(artifacts: Iterable[Artifact]) -> list[str]:
-    """Delete files, none of which has to be there; return where that failed, with the reason."""
+    """Delete files, none of which has to be there; return where that failed, with the reason.
+
+    Archives stay: others may have datasets in them.
+    """
     by_store: dict[str, list[Artifact]] = {}
     for artifact in artifacts:
+        if artifact.member:
+            continue
         by_store.setdefault(artifact.store.root, []).append(artifact)
     return [
         failure

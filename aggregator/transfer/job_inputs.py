@@ -281,7 +281,7 @@ def _in_bundle(datastore: str, record: datastore_records.FileRecord) -> bundle.F
 
 def _whole(artifact: artifacts.Artifact) -> artifacts.Artifact:
     """Return the file itself that a dataset is in, be it an archive."""
-    return dataclasses.replace(artifact, key=bundle.file_path(artifact.key))
+    return dataclasses.replace(artifact, member="")
 
 
 def _all(datasets: dict[str, list[predicted.Dataset]]) -> Iterable[predicted.Dataset]:

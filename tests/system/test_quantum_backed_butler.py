@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -195,6 +197,36 @@ def test_the_size_of_a_file_has_changed(files: artifacts.Artifacts) -> None:
         with pytest.raises(errors.FormatError, match="is no StructuredDataDict"):
             reading.get(one)
         assert not reading.extract_provenance_data().actual_inputs
+
+
+def test_a_dataset_in_an_archive(files: artifacts.Artifacts, tmp_path: pathlib.Path) -> None:
+    one = ref(files, "one", "StructuredDataDict")
+    archive = tmp_path / "repo" / "zips" / "a.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("a b.yaml", "v: 1\n")
+    [[predicted_file]] = files.predicted(one, "StructuredDataDict")
+    record = dataclasses.replace(
+        predicted_file.record, path="zips/a.zip#zip-path=a%20b.yaml", file_size=len("v: 1\n")
+    )
+    [[file]] = files.recorded([(predicted_file.datastore, record)])
+    assert artifacts.are_there([file]) == [True]
+    assert (file.read(), file.extension) == (b"v: 1\n", ".yaml")
+    assert file.uri == f"file://{archive}#zip-path=a%20b.yaml"
+    assert artifacts.delete([file]) == []
+    for path, size, problem in (
+        ("zips/a.zip#zip-path=b.yaml", 5, "b.yaml in it can't be read"),
+        ("zips/a.zip#zip-path=a%20b.yaml", 6, "has 5 bytes; 6 were written"),
+    ):
+        other = dataclasses.replace(record, path=path, file_size=size)
+        [[file]] = files.recorded([(predicted_file.datastore, other)])
+        with pytest.raises(errors.FormatError, match=problem):
+            file.read()
+    archive.write_bytes(b"PK garbage")
+    with pytest.raises(errors.FormatError, match="can't be read"):
+        dataclasses.replace(file).read()
+    archive.unlink()
+    assert file.read() is None
 
 
 def test_a_chain(tmp_path: pathlib.Path) -> None:
