@@ -41,10 +41,12 @@ class GraphQuanta:
         table = graph.address_table()
         self._ids = table.ids
         self._places = np.stack([table.offsets[:, 0], table.sizes[:, 0]], axis=1)
-        self._edges = graph.edges(table)
+        self._is_chosen = np.ones(len(table.ids), dtype=bool) if ids is None else self._chosen(ids)
+        # Of a graph of millions of quanta, few may be chosen.
+        pieces = (each[self._is_chosen[each[:, 1]]] for each in graph.edge_pieces(table))
+        self._edges = np.concatenate([np.empty((0, 2), dtype=np.int32), *pieces])
         self._edges = self._edges[np.argsort(self._edges[:, 1], kind="stable")]
         self._begins = np.searchsorted(self._edges[:, 1], np.arange(len(table.ids) + 1))
-        self._is_chosen = np.ones(len(table.ids), dtype=bool) if ids is None else self._chosen(ids)
 
     def __len__(self) -> int:
         return int(self._is_chosen.sum())

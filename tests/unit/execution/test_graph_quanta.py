@@ -31,7 +31,7 @@ def context(edges: list[tuple[int, int]]) -> Any:
     graph = types.SimpleNamespace(
         path="graph.qg",
         address_table=lambda: table,
-        edges=lambda _: np.array(edges, dtype=np.int32).reshape(-1, 2),
+        edge_pieces=lambda _: iter([np.array(edges, dtype=np.int32).reshape(-1, 2)]),
         read_quanta=read_quanta,
     )
     return types.SimpleNamespace(graph=graph, required_values=lambda block: {})
