@@ -4,34 +4,17 @@ from typing import Any
 
 import click
 
-from aggregator.command_line import invocations, next_commands, options
+from aggregator.command_line import invocations, next_commands, options, pack_options
 from aggregator.workers.engines import thread_pools
 
 
 @click.command("collect")
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
-    "-o",
-    "--output",
-    "pack_path",
-    type=options.PATH,
-    metavar="PACK",
-    required=True,
-    help="Where the pack goes.",
-)
-@click.option(
     "--failed", type=click.Choice(["logs", "all", "none"]), default="logs", show_default=True,
     help="What of quanta that have failed is packed.",
 )  # fmt: skip
-@click.option(
-    "--payload", type=click.Choice(["files", "none"]),
-    help="Whether files are in the pack, or are brought by another system [default: files, or none with "
-    "--manifest].",
-)  # fmt: skip
-@click.option(
-    "--manifest", type=options.PATH, metavar="FILE",
-    help="List the files for another system that brings them: a JSON document a line.",
-)  # fmt: skip
+@pack_options.written("files")
 @options.progress
 @options.summary
 @options.metrics

@@ -28,6 +28,10 @@ from aggregator.workers.engines import thread_pools
     help="Register dataset types that the repository does not know; with --into registry.",
 )  # fmt: skip
 @click.option(
+    "--rename", multiple=True, metavar="PATTERN=NAME",
+    help="Give the run another name if all of its name fits a regular expression; with --into registry.",
+)  # fmt: skip
+@click.option(
     "--overwrite-orphans", is_flag=True,
     help="Replace outputs of quanta of which there is neither metadata nor log.",
 )  # fmt: skip

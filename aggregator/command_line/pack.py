@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aggregator.command_line import invocations, next_commands, options, quantum_options
+from aggregator.command_line import invocations, next_commands, options, pack_options, quantum_options
 from aggregator.schemas import packs
 from aggregator.workers.engines import thread_pools
 
@@ -13,31 +13,14 @@ from aggregator.workers.engines import thread_pools
 @options.path("repo")
 @options.path("predicted_graph")
 @quantum_options.quanta
-@click.option(
-    "-o",
-    "--output",
-    "pack_path",
-    type=options.PATH,
-    metavar="PACK",
-    required=True,
-    help="Where the pack goes.",
-)
-@click.option(
-    "--payload", type=click.Choice(["files", "none"]),
-    help="Whether input files are in the pack, or are brought by another system [default: files, or none "
-    "with --manifest].",
-)  # fmt: skip
-@click.option(
-    "--manifest", type=options.PATH, metavar="FILE",
-    help="List the input files for another system that brings them: a JSON document a line.",
-)  # fmt: skip
+@pack_options.written("input files")
 @click.option(
     "--registry", is_flag=True,
     help="Let the node have a database, too, for those who want to query it; executions don't need it.",
 )  # fmt: skip
 @click.option(
     "--format", "pack_format", type=click.Choice(packs.FORMATS), default=packs.FORMATS[0], show_default=True,
-    help="Write a pack; or what the middleware imports: a directory with an export, or an archive.",
+    help="Write a pack; or what the middleware imports: a new directory with an export, or an archive.",
 )  # fmt: skip
 @options.progress
 @options.summary

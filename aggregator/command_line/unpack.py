@@ -22,11 +22,17 @@ from aggregator.workers.engines import thread_pools
 @options.defaults_file
 @click.pass_obj
 def unpack(invocation: invocations.Invocation, /, pack_path: str, directory: str, **arguments: Any) -> None:
-    """Make a repository of PACK, in which its quanta can be executed; DIR is a new directory."""
+    """Make a repository of PACK, in which its quanta can be executed; DIR is a new directory.
+
+    PACK can be an export or an archive of the middleware, too; then DIR may be a repository that is there.
+    """
     unpacking = thread_pools.import_module("aggregator.transfer.unpacking")
     done = unpacking.unpack(
         pack_path, directory, outputs=invocation.outputs(), on_progress=invocation.on_progress, **arguments
     )
+    if not done.run:
+        invocation.last_words(done)
+        return
     graph, command = os.path.join(done.directory, "graph.qg"), invocation.command
     # All quanta of the graph are those of the job, and init outputs that are there are kept.
     run = next_commands.Next(command.other("run", graph, done.directory), "to execute its quanta")

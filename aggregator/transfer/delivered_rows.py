@@ -7,9 +7,12 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Self
 
+import msgspec
+
 from aggregator.butler import artifacts, dataset_refs, provenance_transfer
 from aggregator.butler import quantum as quantum_module
 from aggregator.butler.registry import registry
+from aggregator.butler.transfers import renaming
 from aggregator.execution import graph_context
 from aggregator.schemas import datastore_records, packs
 from aggregator.schemas.execution import quantum_provenance
@@ -33,6 +36,8 @@ class DeliveredRows:
         What was done.
     register_dataset_types
         Whether dataset types are registered that the repository does not know.
+    names
+        New names of RUN collections; files keep the places that the graph predicts.
     """
 
     def __init__(
@@ -40,10 +45,12 @@ class DeliveredRows:
         context: graph_context.GraphContext,
         done: result_summaries.DeliverSummary,
         register_dataset_types: bool,
+        names: renaming.Renaming,
     ) -> None:
         self._context = context
         self._done = done
         self._registers = register_dataset_types
+        self._names = names
         self._target = registry.open_repository(context.config, writeable=True)
 
     def __enter__(self) -> Self:
@@ -66,6 +73,7 @@ class DeliveredRows:
             If a dataset type is not registered, the database contradicts datasets, or it fails.
         """
         header, pipeline = self._context.graph.header, self._context.graph.pipeline
+        header = msgspec.structs.replace(header, output_run=self._names.name(header.output_run))
         registrations.register(
             self._target, header, pipeline, dataset_types=self._registers, output_chain=False
         )
@@ -75,7 +83,10 @@ class DeliveredRows:
             quanta.append(self._context.quantum(block))
             sizes.append({(uuid.UUID(file.dataset_id), file.component): file.size for file in row.files})
         transfer = provenance_transfer.collect_and_transfer(
-            self._target, self._context.files, quanta, map(self._provenance, quanta, sizes)
+            self._target,
+            self._context.files,
+            map(self._renamed, quanta),
+            map(self._provenance, quanta, sizes),
         )
         self._done.n_ingested += transfer.n_ingested
         self._done.n_skipped += transfer.n_skipped
@@ -85,6 +96,14 @@ class DeliveredRows:
                 f"datasets, the first is {transfer.conflicts[0]}. All others are in it, and all files are "
                 "in their places."
             )
+
+    def _renamed(self, quantum: quantum_module.Quantum) -> quantum_module.Quantum:
+        """Return a quantum whose outputs are in the collections that they get into."""
+        outputs = {
+            name: tuple(dataclasses.replace(ref, run=self._names.name(ref.run)) for ref in refs)
+            for name, refs in quantum.outputs.items()
+        }
+        return dataclasses.replace(quantum, outputs=outputs)
 
     def _there(self, quantum: quantum_module.Quantum) -> _Sizes:
         """Return the sizes of the outputs of an init quantum that are there."""

@@ -11,6 +11,7 @@ from typing import Final
 from aggregator import repository_files
 from aggregator.butler import run_lock
 from aggregator.butler.configuration import repository_config
+from aggregator.butler.transfers import renaming
 from aggregator.console import interruption, progress
 from aggregator.execution import graph_context, ingested_quanta
 from aggregator.schemas import argument_types, output_paths, pack_reader, packs
@@ -29,6 +30,7 @@ def deliver(
     graph_path: str | os.PathLike[str] | None = None,
     into: str = "files",
     register_dataset_types: bool = False,
+    rename: Sequence[str] = (),
     overwrite_orphans: bool = False,
     other_repository: bool = False,
     interactive_status: bool | None = None,
@@ -57,6 +59,9 @@ def deliver(
         Whether what is brought is left for an aggregation ("files"), or ingested at once ("registry").
     register_dataset_types
         Whether dataset types are registered that the repository does not know.
+    rename
+        New names of the run, with ``into="registry"``: a regular expression for the whole name, ``=``, and
+        the new name.
     overwrite_orphans
         Whether to replace outputs of quanta of which there is neither metadata nor log.
     other_repository
@@ -92,6 +97,12 @@ def deliver(
     """
     argument_types.check(deliver, locals())
     payloads.check_choice("into", into, INTO)
+    names = renaming.Renaming(rename)
+    if names and into != "registry":
+        raise errors.RefusedError(
+            "A run gets another name in the database only, not in the places of files: give --rename "
+            "together with --into registry."
+        )
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         stopping = stack.enter_context(interruption.Interruption(cancellation))
@@ -121,7 +132,9 @@ def deliver(
         rows = None
         if into == "registry":
             run.config.check_writeable()
-            rows = stack.enter_context(delivered_rows.DeliveredRows(context, done, register_dataset_types))
+            rows = stack.enter_context(
+                delivered_rows.DeliveredRows(context, done, register_dataset_types, names)
+            )
         stack.enter_context(run_lock.held_alone(origin.run, run.config.datastores))
         # Its graph may have been ingested until it was locked; what that holds is no longer in files.
         ingested_quanta.refuse(context, is_whole=True)

@@ -218,6 +218,24 @@ def test_what_is_delivered_can_be_ingested_at_once(trouble: real_runs.Case, tmp_
     assert -1 not in sizes
     again = aggregator.deliver([pack], case.root, **options)
     assert (again.n_ingested, again.n_skipped) == (0, len(names) + n_init)
+    _check_renamed(trouble.copy(tmp_path / "other"), pack, total.id)
+
+
+def _check_renamed(other: real_runs.Case, pack: pathlib.Path, total: Any) -> None:
+    graph_run.init_run(other.graph, other.root)
+    options = {"other_repository": True, "rename": ["(.*)=prod/\\1"]}
+    with pytest.raises(aggregator.RefusedError, match="into registry"):
+        aggregator.deliver([pack], other.root, **options)
+    options |= {"into": "registry", "register_dataset_types": True}
+    for number in range(2):
+        assert bool(aggregator.deliver([pack], other.root, **options).n_ingested) == (not number)
+    with Butler.from_config(str(other.root), collections=[f"prod/{real_runs.RUN}"]) as butler:
+        [found] = butler.query_datasets("x_total")
+        assert (found.id, butler.get(found)["n"]) == (total, 2)
+        assert butler.get("x_schema") == {"columns": ["a", "b"]}
+    del options["rename"]
+    with pytest.raises(aggregator.ConflictError, match="contradicts"):
+        aggregator.deliver([pack], other.root, **options)
 
 
 def test_a_node_can_have_a_database(trouble: real_runs.Case, tmp_path: pathlib.Path) -> None:
