@@ -1,11 +1,13 @@
 """What the user asked for, checked: everything that is refused is refused here, before any work."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import logging
 import os
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -16,6 +18,9 @@ from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.graphs import container, predicted
 from aggregator.storage import errors, local_files, opening, uris
+
+if TYPE_CHECKING:
+    from aggregator.schemas.jobs import growing_logs
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,9 @@ class Request:
 
     is_followed: bool = False
     """Whether somebody follows the campaign, who knows when it is over."""
+
+    logs: growing_logs.GrowingLogs | None = None
+    """What he knows of records of jobs."""
 
     def check_idle(self) -> None:
         """Make sure that nobody executes quanta of which all would be recorded now.

@@ -7,13 +7,13 @@ import logging
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from aggregator.execution.workflows import job_quanta
 from aggregator.schemas.graphs import addresses
-from aggregator.schemas.jobs import condor_jobs, job_files, job_records, stories
+from aggregator.schemas.jobs import condor_jobs, growing_logs, job_files, job_records, stories
 from aggregator.storage import errors, uris
 
 _log = logging.getLogger(__name__)
@@ -33,8 +33,15 @@ class RecordFile:
     """The latest record of each job that has a name, and those of jobs without."""
 
 
-def read(paths: Iterable[str]) -> list[RecordFile]:
+def read(paths: Iterable[str], logs: growing_logs.GrowingLogs | None = None) -> list[RecordFile]:
     """Return what files tell; what of them can't be read is left out, and said to be.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    logs
+        Knows what was read of them before, if they are read again while they grow.
 
     Raises
     ------
@@ -43,15 +50,18 @@ def read(paths: Iterable[str]) -> list[RecordFile]:
     MachineError
         If the machine is in trouble.
     """
-    return [_read(path) for path in paths]
+    read_file = job_files.read if logs is None else logs.read
+    return [_read(path, read_file) for path in paths]
 
 
-def _read(path: str) -> RecordFile:
+def _read(
+    path: str, read_file: Callable[[str, job_records.Damage], Iterator[job_records.JobRecord]]
+) -> RecordFile:
     if uris.is_remote(path):
         raise errors.RefusedError(f"{path}: records of jobs are read from local files only.")
     damage = job_records.Damage()
     latest: dict[_Key, job_records.JobRecord] = {}
-    for record in job_files.read(path, damage):
+    for record in read_file(path, damage):
         key = (record.directory, record.name or record.job, record.element)
         if key not in latest or _is_later(record, latest[key]):
             latest[key] = record

@@ -75,7 +75,7 @@ def prepare(given: aggregation_request.Request, server_identity: str = "") -> Pr
         If the graph is damaged.
     """
     fault_points.reached("start")
-    told = _job_records(given.config)
+    told = _job_records(given)
     given.checkpoint.remove_temporary_files()
     request = graph_copies.localized(given)
     graph, held = request.graph, request.checkpoint
@@ -105,14 +105,17 @@ def prepare(given: aggregation_request.Request, server_identity: str = "") -> Pr
     return Preparation(graph, division, setup, request.repository.path, held, moved)
 
 
-def _job_records(config: configuration.AggregatorConfig) -> Callable[[addresses.Ids], bytes] | None:
+def _job_records(request: aggregation_request.Request) -> Callable[[addresses.Ids], bytes] | None:
     """Read records of jobs, if there are any; return what gives packed stories, given the ids of quanta."""
+    config = request.config
     if not config.job_records:
         return None
     # It knows all batch systems, which takes a tenth of what is imported, and few runs have such records.
     from aggregator.aggregation import job_stories
 
-    files = job_stories.read([os.fspath(path) for path in config.job_records])
+    # In the end, the last event counts as well if it was cut off.
+    logs = request.logs if config.incomplete else None
+    files = job_stories.read([os.fspath(path) for path in config.job_records], logs)
     return lambda ids: job_stories.resolve(files, ids, config.incomplete).pack()
 
 

@@ -38,6 +38,11 @@ class RepeatedAggregation:
         on_progress: progress.Callback | None,
     ) -> None:
         self.request = request
+        if request.config.job_records:
+            # Few runs have such records.
+            from aggregator.schemas.jobs import growing_logs
+
+            self.request = dataclasses.replace(request, logs=growing_logs.GrowingLogs())
         self._config = request.config
         self._stopping = stopping
         self._began = began

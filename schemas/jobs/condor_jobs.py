@@ -36,6 +36,41 @@ class _Job:
         self.is_open = True
 
 
+class Jobs:
+    """What is on record of jobs, as far as events have told.
+
+    Parameters
+    ----------
+    directory
+        Where the log is, and with it the DAG.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._jobs: dict[str, _Job] = {}
+
+    def take(self, event: condor_log.Event) -> None:
+        """Take the next event of the log."""
+        # Last is who was told of last: dates of old logs have no year.
+        job = self._jobs.pop(event.job, None) or _Job()
+        self._jobs[event.job] = job
+        job.time = event.time
+        job.is_open = _is_open(event, job.is_open)
+        action = _ACTIONS.get(event.number)
+        if action is not None:
+            action(job, event.attributes)
+
+    def records(self) -> Iterator[job_records.JobRecord]:
+        """Yield what is on record of each job, in the order of their last events."""
+        for number, job in self._jobs.items():
+            end = job.end
+            if end is not None:
+                end = dataclasses.replace(end, host=job.host, memory=job.memory)
+            yield job_records.JobRecord(
+                SYSTEM, number, job.name, None, self._directory, job.command, job.time, end, job.is_open
+            )
+
+
 def read(events: Iterable[condor_log.Event], directory: str) -> Iterator[job_records.JobRecord]:
     """Yield what is on record of each job, in the order of their last events.
 
@@ -46,22 +81,10 @@ def read(events: Iterable[condor_log.Event], directory: str) -> Iterator[job_rec
     directory
         Where the log is, and with it the DAG.
     """
-    jobs: dict[str, _Job] = {}
+    jobs = Jobs(directory)
     for event in events:
-        # Last is who was told of last: dates of old logs have no year.
-        job = jobs[event.job] = jobs.pop(event.job) if event.job in jobs else _Job()
-        job.time = event.time
-        job.is_open = _is_open(event, job.is_open)
-        action = _ACTIONS.get(event.number)
-        if action is not None:
-            action(job, event.attributes)
-    for number, job in jobs.items():
-        end = job.end
-        if end is not None:
-            end = dataclasses.replace(end, host=job.host, memory=job.memory)
-        yield job_records.JobRecord(
-            SYSTEM, number, job.name, None, directory, job.command, job.time, end, job.is_open
-        )
+        jobs.take(event)
+    return jobs.records()
 
 
 def _is_open(event: condor_log.Event, was_open: bool) -> bool:

@@ -19,7 +19,10 @@ HEAD = re.compile(
 ZONE = re.compile(r"(?:[.,]\d+)?(Z|[+-]\d\d:?\d\d)$")
 """What is after the seconds of a time that has a zone."""
 
-_END = "..."
+END = b"..."
+"""Last line of an event."""
+
+_END = END.decode()
 _MOST_LINES = 1000
 """Lines of an event; more are none of it."""
 
@@ -90,7 +93,7 @@ class Event:
     """What else is told, by the names that ClassAds have for it."""
 
 
-def read(lines: Iterable[str], damage: job_records.Damage) -> Iterator[Event]:
+def read(lines: Iterable[str], damage: job_records.Damage, n_before: int = 0) -> Iterator[Event]:
     """Yield the events of a log; what comes of one that was cut off is taken, too.
 
     Parameters
@@ -99,12 +102,14 @@ def read(lines: Iterable[str], damage: job_records.Damage) -> Iterator[Event]:
         Its lines.
     damage
         Where to count what can't be read.
+    n_before
+        Lines of the log before these.
     """
     head: re.Match[str] | None = None
     body: list[str] = []
     is_lost = False
-    number = 0
-    for number, line in enumerate(lines, 1):
+    number = n_before
+    for number, line in enumerate(lines, n_before + 1):
         stripped = line.rstrip()
         if stripped == _END:
             if head is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from aggregator.schemas.jobs import job_files, job_records
+from aggregator.schemas.jobs import growing_logs, job_files, job_records
 
 import aggregator
 from tests.helpers import job_records as samples
@@ -277,3 +277,67 @@ def test_a_job_that_waits_has_the_time_of_its_submission(tmp_path: pathlib.Path)
     assert (records[0].is_open, records[0].time) == (True, "2026-12-01 02:58:04")
     records, _ = read(tmp_path / "jobs", line.format("COMPLETED"))
     assert not records[0].is_open
+
+
+class TestGrowingLogs:
+    """What is read again while it grows is what a whole file tells."""
+
+    EVENTS = "".join(samples.begin(f"node{n}", job=f"{n:04}.000.000") + samples.HELD for n in range(1, 40))
+
+    def records(self, path: pathlib.Path) -> list[job_records.JobRecord]:
+        return list(job_files.read(str(path), job_records.Damage()))
+
+    def test_any_number_of_bytes_can_be_appended(self, tmp_path: pathlib.Path) -> None:
+        path, whole = tmp_path / "a.log", tmp_path / "whole.log"
+        content, logs = self.EVENTS.encode(), growing_logs.GrowingLogs()
+        for end in (0, 100, 700, 701, 4000, 4000, 9000, len(content) - 2, len(content)):
+            path.write_bytes(content[:end])
+            complete = content[:end].rpartition(b"\n...\n")
+            whole.write_bytes(b"".join(complete[:2]))
+            damage = job_records.Damage()
+            assert list(logs.read(str(path), damage)) == self.records(whole)
+            assert not damage.n
+
+    def test_what_was_read_is_not_read_again(self, tmp_path: pathlib.Path) -> None:
+        path, logs = tmp_path / "a.log", growing_logs.GrowingLogs()
+        path.write_text(self.EVENTS)
+        before = list(logs.read(str(path), job_records.Damage()))
+        size = path.stat().st_size
+        with path.open("r+b") as stream:
+            stream.seek(1000)
+            stream.write(b"x" * (size - 2000))
+            stream.seek(size)
+            stream.write(b"no event\n" + samples.begin("later", job="0900.000.000").encode())
+        damage = job_records.Damage()
+        *same, later = logs.read(str(path), damage)
+        assert same == before
+        assert (later.job, later.is_open) == ("900.0", True)
+        number = self.EVENTS.count("\n") + 1
+        assert (damage.n, damage.first) == (1, f"line {number}: 'no event' is of no event")
+        # The next time it still is known.
+        list(logs.read(str(path), again := job_records.Damage()))
+        assert again == damage
+
+    @pytest.mark.parametrize("how", ["shorter", "replaced", "written over"])
+    def test_another_file_is_read_as_a_whole(self, tmp_path: pathlib.Path, how: str) -> None:
+        path, logs = tmp_path / "a.log", growing_logs.GrowingLogs()
+        path.write_text(self.EVENTS)
+        list(logs.read(str(path), job_records.Damage()))
+        events = self.EVENTS.replace("node7", "other")
+        if how == "replaced":
+            (tmp_path / "new").write_text(events + events)
+            (tmp_path / "new").rename(path)
+        else:
+            path.write_text(
+                events[: events.index("...\n", 3000) + 4] if how == "shorter" else f"{SACCT}{events}"
+            )
+        assert list(logs.read(str(path), job_records.Damage())) == self.records(path)
+
+    @pytest.mark.parametrize("text", [JOBCOMP, SCONTROL, SACCT, ""])
+    def test_other_formats_are_read_as_a_whole(self, tmp_path: pathlib.Path, text: str) -> None:
+        path, logs = tmp_path / "a.txt", growing_logs.GrowingLogs()
+        for _ in range(2):
+            path.write_text(text)
+            assert list(logs.read(str(path), job_records.Damage())) == self.records(path)
+        with pytest.raises(aggregator.RefusedError, match="can't read these records"):
+            logs.read(str(tmp_path / "none"), job_records.Damage()).__next__()
