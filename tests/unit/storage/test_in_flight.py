@@ -46,6 +46,29 @@ def test_one_slow_operation_means_nothing() -> None:
         assert requests.at_once == 1
 
 
+def test_what_a_processor_is_waited_for_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else threads are started for files in memory, as soon as others keep the processors busy."""
+    waited = 0.0
+
+    def preempted(number: int) -> int:
+        nonlocal waited
+        began = time.perf_counter()
+        result = slow(number)
+        waited += time.perf_counter() - began
+        return result
+
+    monkeypatch.setattr(in_flight, "_processor_wait", lambda: waited)
+    with in_flight.Requests() as requests:
+        assert list(requests.map(preempted, range(20))) == list(range(20))
+        assert requests.at_once == 1
+
+
+def test_the_system_tells_how_long_a_processor_was_waited_for() -> None:
+    before = in_flight._processor_wait()
+    time.sleep(0.001)
+    assert 0 <= before <= in_flight._processor_wait()
+
+
 def test_slow_operations_go_side_by_side(n_threads: int) -> None:
     with in_flight.Requests() as requests:
         assert list(requests.map(slow, range(100))) == list(range(100))
