@@ -147,6 +147,7 @@ def register(
     groups = _groups(registry, connection)
     keys = {required: key for key, required in groups.items()}
     tables_of: dict[tuple[tuple[str, ...], bool], tuple[str, str | None]] = {}
+    rows = []
     for each in definitions:
         if each.required not in keys:
             keys[each.required] = _add_group(registry, connection, each.required)
@@ -155,15 +156,17 @@ def register(
         if kind not in tables_of:
             tables_of[kind] = _make_tables(registry, connection, each, keys[each.required])
         tags, calibs = tables_of[kind]
-        connection.execute(
-            registry.db.insert_or_ignore(registry.dataset_type).values(
-                name=registry.overrides.stored_name(each.name),
-                storage_class=each.storage_class,
-                dimensions_key=keys[each.required],
-                tag_association_table=tags,
-                calibration_association_table=calibs,
-            )
+        rows.append(
+            {
+                "name": registry.overrides.stored_name(each.name),
+                "storage_class": each.storage_class,
+                "dimensions_key": keys[each.required],
+                "tag_association_table": tags,
+                "calibration_association_table": calibs,
+            }
         )
+    if rows:
+        connection.execute(registry.db.insert_or_ignore(registry.dataset_type), rows)
     # The locks keep them from being removed.
     return _find_all(registry, connection, [each.name for each in definitions], groups)
 

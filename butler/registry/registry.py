@@ -5,28 +5,32 @@ Implements the checks of butler-repository.md section 11; the parts implement se
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aggregator.butler.configuration import repository_config, type_overrides
 from aggregator.butler.databases import connections, database, sqlite
 from aggregator.butler.dimensions import universe
 from aggregator.butler.registry import (
-    additions,
     collections,
     dataset_types,
     dimension_records,
-    holdings,
     ingested_datasets,
     managers,
     obstacles,
     run_provenance,
-    searches,
     tables,
 )
 from aggregator.storage import errors
+
+if TYPE_CHECKING:
+    # Whoever aggregates has no use for them; what they load is a twentieth of a small run.
+    from aggregator.butler.registry import additions as additions_module
+    from aggregator.butler.registry import holdings as holdings_module
+    from aggregator.butler.registry import searches as searches_module
 
 
 def open_repository(
@@ -156,12 +160,27 @@ class Registry:
         """Its datasets."""
         self.dimensions = dimension_records.DimensionRecords(self._tables)
         """Records of its dimensions."""
-        self.additions = additions.Additions(self._tables)
+
+    @functools.cached_property
+    def additions(self) -> additions_module.Additions:
         """Adds to it what a bundle brings."""
-        self.holdings = holdings.Holdings(self._tables)
+        from aggregator.butler.registry import additions
+
+        return additions.Additions(self._tables)
+
+    @functools.cached_property
+    def holdings(self) -> holdings_module.Holdings:
         """What it holds, read in bulk."""
-        self.searches = searches.Searches(self._tables)
+        from aggregator.butler.registry import holdings
+
+        return holdings.Holdings(self._tables)
+
+    @functools.cached_property
+    def searches(self) -> searches_module.Searches:
         """Which data IDs and datasets there are."""
+        from aggregator.butler.registry import searches
+
+        return searches.Searches(self._tables)
 
     def __enter__(self) -> Self:
         return self

@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from aggregator.schemas import messages, output_kinds, output_paths
 from aggregator.storage import errors, local_files
 from aggregator.workers import log_handlers, log_levels
-from aggregator.workers.engines import engine
+from aggregator.workers.engines import engine, thread_pools
 
 SCANNER = "scanner"
 INGESTER = "ingester"
@@ -28,22 +28,21 @@ class Role(Protocol):
         """Release all resources."""
 
 
+_ROLES: Final = {
+    SCANNER: ("aggregator.workers.roles.scanning.scanner", "Scanner"),
+    INGESTER: ("aggregator.workers.roles.ingesting.ingester", "Ingester"),
+    WRITER: ("aggregator.workers.roles.writing.writer", "Writer"),
+}
+"""Module and class of each role."""
+
+
 def load(kind: str) -> Callable[[messages.Setup, logging.Logger], Role]:
     """Return the class of a role. Only its own libraries are imported: that is most of a worker's start."""
-    match kind:
-        case "scanner":
-            from aggregator.workers.roles.scanning import scanner
-
-            return scanner.Scanner
-        case "ingester":
-            from aggregator.workers.roles.ingesting import ingester
-
-            return ingester.Ingester
-        case "writer":
-            from aggregator.workers.roles.writing import writer
-
-            return writer.Writer
-    raise ValueError(f"unknown role {kind!r}")
+    if kind not in _ROLES:
+        raise ValueError(f"unknown role {kind!r}")
+    module, name = _ROLES[kind]
+    role: Callable[[messages.Setup, logging.Logger], Role] = getattr(thread_pools.import_module(module), name)
+    return role
 
 
 def program(kind: str, name: str) -> engine.Program:
