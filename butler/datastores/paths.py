@@ -67,7 +67,7 @@ class Field:
     """Places of the values that the text depends on, among the data ID values, run and id."""
 
     source: str
-    """``value``, ``run``, ``id``, or the dimension whose record has the value as an attribute."""
+    """``value``, ``run``, ``id``, ``datasetType``, or the dimension whose record has it as an attribute."""
 
     attribute: str
     """Name of the record's attribute, or ""."""

@@ -15,7 +15,8 @@ from aggregator.butler.datastores import paths
 from aggregator.butler.dimensions import universe as universe_module
 from aggregator.storage import errors
 
-_SPECIAL: Final = frozenset({"run", "id", "datasetType", "component"})
+_TYPE: Final = "datasetType"
+_SPECIAL: Final = frozenset({"run", "id", _TYPE, "component"})
 _UNPREDICTABLE: Final = frozenset({"region", "timespan", "datetime", "hash", "uuid"})
 _FORMATTER: Final = string.Formatter()
 
@@ -63,10 +64,9 @@ def compile_template(template: str, target: Target, universe: universe_module.Un
         The template is invalid in itself or for these datasets; the message is the end of a sentence
         that begins with the dataset type.
     """
-    parts = _parse(template)
-    _check(template, parts, target)
     try:
-        pieces = [piece for part in parts for piece in _resolve(template, part, target, universe)]
+        fields = _fields(template, target.group, target.component, universe)
+        pieces = [_named(field, target.dataset_type) for field in fields]
     except (TypeError, ValueError) as error:
         raise _invalid(template, f"a field can't be formatted ({error})") from error
     needed = frozenset((p.source, p.attribute) for p in pieces if isinstance(p, paths.Field) and p.attribute)
@@ -78,7 +78,27 @@ def compile_template(template: str, target: Target, universe: universe_module.Un
     return Template(needed, bind)
 
 
-# Most dataset types have the same one.
+# Most dataset types have the same one, and the same dimensions as some others.
+@functools.lru_cache(maxsize=64)
+def _fields(
+    template: str,
+    group: universe_module.Group,
+    component: str | None,
+    universe: universe_module.Universe,
+) -> Sequence[str | paths.Field]:
+    """Return what a template consists of for all dataset types with the same dimensions."""
+    parts = _parse(template)
+    _check(template, parts, group, component)
+    return [piece for part in parts for piece in _resolve(template, part, group, component, universe)]
+
+
+def _named(piece: str | paths.Field, dataset_type: str) -> str | paths.Field:
+    """Return a piece for one dataset type, whose name is text like any other."""
+    if isinstance(piece, paths.Field) and piece.source == _TYPE:
+        return paths.text(piece.part, dataset_type)
+    return piece
+
+
 @functools.lru_cache(maxsize=64)
 def _parse(template: str) -> Sequence[paths.Part]:
     parts = []
@@ -117,12 +137,14 @@ def _considered(part: paths.Part, group: universe_module.Group | None) -> tuple[
     return part.names
 
 
-def _check(template: str, parts: Sequence[paths.Part], target: Target) -> None:
-    for group in (None, target.group):
-        fields = [(name, part.optional) for part in parts for name in _considered(part, group)]
+def _check(
+    template: str, parts: Sequence[paths.Part], group: universe_module.Group, component: str | None
+) -> None:
+    for known in (None, group):
+        fields = [(name, part.optional) for part in parts for name in _considered(part, known)]
         _check_form(template, fields)
-    _check_component(template, fields, target.component)
-    _check_dimensions(template, fields, target.group)
+    _check_component(template, fields, component)
+    _check_dimensions(template, fields, group)
 
 
 def _check_form(template: str, fields: list[tuple[str, bool]]) -> None:
@@ -166,21 +188,24 @@ def _check_dimensions(template: str, fields: list[tuple[str, bool]], group: univ
 
 
 def _resolve(
-    template: str, part: paths.Part, target: Target, universe: universe_module.Universe
+    template: str,
+    part: paths.Part,
+    group: universe_module.Group,
+    component: str | None,
+    universe: universe_module.Universe,
 ) -> list[str | paths.Field]:
     """Return literal text and field of a part, the field as text if it is the same for all datasets."""
     if not part.names:
         return [part.literal]
-    group = target.group
-    constants = {"datasetType": target.dataset_type}
-    if target.component is not None:
-        constants["component"] = target.component
-    names = {*group.keys, *constants, "run", "id", *(("skypix",) if group.skypix else ())}
+    constants = {} if component is None else {"component": component}
+    names = {*group.keys, *constants, _TYPE, "run", "id", *(("skypix",) if group.skypix else ())}
     name = next((n for n in part.names if n.partition(".")[0] in names), part.names[0])
     parent, dot, attribute = name.partition(".")
     dimension = group.skypix if parent == "skypix" and group.skypix else parent
     if name in constants:
         return [part.literal, paths.text(part, constants[name])]
+    if name == _TYPE:
+        return [part.literal, paths.Field((), _TYPE, "", part)]
     if name in ("run", "id"):
         return [part.literal, paths.Field((len(group.keys) + ("run", "id").index(name),), name, "", part)]
     if dimension in group.keys:
