@@ -72,11 +72,11 @@ class Requests:
 
     def measured(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Return what an operation gives, and note what it took."""
-        began = time.perf_counter() - _processor_wait()
+        began = time.perf_counter() - _busy_seconds()
         try:
             return function(*args, **kwargs)
         finally:
-            self._seconds.append(time.perf_counter() - _processor_wait() - began)
+            self._seconds.append(time.perf_counter() - _busy_seconds() - began)
             long = [seconds for seconds in self._seconds if seconds > _LONG]
             # Where most took long, it is of no use to wait for the others.
             if len(long) > _MEASURED // 2 or len(self._seconds) >= _MEASURED:
@@ -184,17 +184,19 @@ class Job(concurrent.futures.Future[Result]):
             self.set_result(result)
 
 
-def _processor_wait() -> float:
-    """Return for how many seconds this thread was ready and had no processor; 0 if the system does not tell.
+def _busy_seconds() -> float:
+    """Return for how many seconds this thread has worked, or was ready to and had no processor.
 
     On a busy machine even the quickest operation takes as long as a slow one now and then. Threads would make
-    that worse.
+    that worse: they are of use only where an operation waits for something else.
     """
+    worked = time.thread_time()
     try:
         with open("/proc/thread-self/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
+            return worked + int(file.read().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
-        return 0.0
+        # The system does not tell how long it had no processor.
+        return worked
 
 
 def _serve(jobs: queue.SimpleQueue[Job[Any] | None]) -> None:
