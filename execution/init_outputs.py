@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -135,12 +137,25 @@ def package_versions() -> dict[str, str]:
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {
         distribution
-        for module, distributions in importlib.metadata.packages_distributions().items()
+        for module, distributions in _installed(tuple(map(_version_of_directory, sys.path))).items()
         if module in imported
         for distribution in distributions
     }
     # As the reference has it, which refuses to go on with another one.
     return {"python": sys.version} | {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(_places: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """Return the distributions of each module; to look for them takes long, so places tell what is new."""
+    return importlib.metadata.packages_distributions()
+
+
+def _version_of_directory(path: str) -> tuple[str, int]:
+    try:
+        return path, os.stat(path or os.curdir).st_mtime_ns
+    except OSError:
+        return path, 0
 
 
 def _compare_packages(before: Mapping[str, str]) -> None:
