@@ -7,7 +7,7 @@ import os
 import re
 
 import msgspec
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, machine_trouble
 
 _HEAD_SIZE = 4096
 
@@ -98,8 +98,8 @@ def is_of(path: str, kind: Kind, is_stored: bool) -> bool:
         If it can't be read.
     """
     try:
-        with local_files.attempt(path, open, path, "rb") as stream:
-            head = local_files.attempt(path, stream.read, _HEAD_SIZE)
+        with machine_trouble.attempt(path, open, path, "rb") as stream:
+            head = machine_trouble.attempt(path, stream.read, _HEAD_SIZE)
     except OSError as exc:
         raise errors.RefusedError(f"{path}: can't see what it is ({exc.strerror}). Remove it.") from exc
     if not head and kind is not Kind.PREDICTED_GRAPH:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from aggregator.schemas import output_kinds, output_objects, reserved_paths
 from aggregator.schemas.checkpoints import checkpoint
-from aggregator.storage import durable_files, errors, local_files, uris
+from aggregator.storage import durable_files, errors, local_files, machine_trouble, uris
 
 
 class Protection(msgspec.Struct, frozen=True):
@@ -56,8 +56,8 @@ def check(path: str, kind: output_kinds.Kind, protection: Protection) -> None:
         if what := reserved_paths.description(each):
             raise _refusal(path, what)
     try:
-        local_files.attempt(path, os.lstat, path)
-        status = local_files.attempt(path, os.stat, path)
+        machine_trouble.attempt(path, os.lstat, path)
+        status = machine_trouble.attempt(path, os.stat, path)
     except FileNotFoundError:
         if kind is output_kinds.Kind.PREDICTED_GRAPH and local_files.is_taken(path):
             # A link that leads nowhere.
@@ -71,7 +71,7 @@ def check(path: str, kind: output_kinds.Kind, protection: Protection) -> None:
         raise errors.RefusedError(f"{path}: is {what}; the output must be a file.")
     for name, description in protection.files.items():
         with contextlib.suppress(OSError):
-            if os.path.samestat(status, local_files.attempt(name, os.stat, name)):
+            if os.path.samestat(status, machine_trouble.attempt(name, os.stat, name)):
                 raise _refusal(path, description)
     if not output_kinds.is_of(path, kind, _is_stored(os.path.realpath(path), protection)):
         raise _foreign(path, kind)

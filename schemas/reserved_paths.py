@@ -6,7 +6,7 @@ import os
 import re
 from typing import Final
 
-from aggregator.storage import local_files
+from aggregator.storage import local_files, machine_trouble
 
 _SYSTEM: Final = re.compile(r"/dev|/dev/fd|/proc|/proc/.*|/sys|/sys/.*")
 """Directories in which everything is a name that the system has given."""
@@ -36,8 +36,8 @@ def description(path: str) -> str | None:
 
 def _is_database(path: str) -> bool:
     try:
-        with local_files.attempt(path, open, path, "rb") as stream:
-            return bool(local_files.attempt(path, stream.read, len(_DATABASE)) == _DATABASE)
+        with machine_trouble.attempt(path, open, path, "rb") as stream:
+            return bool(machine_trouble.attempt(path, stream.read, len(_DATABASE)) == _DATABASE)
     except OSError:
         # What can't be read may be one.
         return local_files.is_taken(path)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 
 import msgspec
-from aggregator.storage import durable_files, errors, local_files
+from aggregator.storage import durable_files, errors, local_files, machine_trouble
 
 RENEWAL_SECONDS = 20.0
 """Time between renewals."""
@@ -261,7 +261,7 @@ def _paths(subject: str, ending: re.Pattern[str] = _NUMBERED) -> list[str]:
     """
     directory, name = os.path.split(subject)
     try:
-        names = local_files.attempt(directory, os.listdir, directory or ".")
+        names = machine_trouble.attempt(directory, os.listdir, directory or ".")
     except (FileNotFoundError, NotADirectoryError):
         return []
     leases = [each for each in names if each.startswith(name) and ending.fullmatch(each, len(name))]

@@ -10,41 +10,9 @@ import contextlib
 import errno
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator
 
-from aggregator.storage import errors
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_OF_THE_FILE = frozenset(
-    {
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EINVAL,
-        errno.EILSEQ,
-        errno.EOVERFLOW,
-        errno.EFBIG,
-        # Sockets, and devices without a driver.
-        errno.ENXIO,
-        errno.ENODEV,
-        # Of places where something is going to be written.
-        errno.EEXIST,
-        errno.EROFS,
-    }
-)
-"""Errors that the next attempt, and every other machine, would meet as well. All others are the machine's:
-a list of those could never be complete."""
-
-_PAUSES = (0.05, 0.2, 0.5)
-"""Seconds to wait before another attempt: a restarted server or a crowd of open files may pass."""
+from aggregator.storage import errors, machine_trouble
 
 _PIECE = 1 << 23
 """Bytes of a large file that are in memory at a time."""
@@ -92,81 +60,6 @@ def named(path: str) -> str:
     return path
 
 
-def is_machine_trouble(exc: OSError) -> bool:
-    """Return whether an error says nothing about the file that it was met at."""
-    return exc.errno not in _OF_THE_FILE
-
-
-def explain(exc: OSError | UnicodeError, path: str) -> errors.AggregatorError | None:
-    """Return trouble of the machine as an error to be raised; nothing if it is a property of the file."""
-    if isinstance(exc, UnicodeError):
-        return errors.MachineError(path, "has characters that this locale can't write; set LC_ALL=C.UTF-8")
-    if is_machine_trouble(exc):
-        return errors.MachineError(path, exc.strerror or str(exc))
-    return None
-
-
-def refusal(path: str, exc: OSError, text: str) -> errors.AggregatorError:
-    """Return the error for what can't be used or written: a refusal, unless the next attempt may succeed.
-
-    Parameters
-    ----------
-    path
-        What can't be used.
-    exc
-        What the system says.
-    text
-        What is refused, and what to do.
-    """
-    return explain(exc, path) or errors.RefusedError(text)
-
-
-def watched(path: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what an action on a file gives; trouble of the machine becomes an error that says so.
-
-    Raises
-    ------
-    MachineError
-        If there is such trouble; other errors stay as they are.
-    """
-    try:
-        return action(*args, **kwargs)
-    except OSError as exc:
-        if is_machine_trouble(exc):
-            raise errors.MachineError(path, exc.strerror or str(exc)) from exc
-        raise
-
-
-def attempt(path: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what an action gives, repeated a few times as long as the machine is in trouble.
-
-    Parameters
-    ----------
-    path
-        What to name if the trouble stays.
-    action, args, kwargs
-        What to call with what.
-
-    Raises
-    ------
-    OSError
-        What the action raises, if it is a property of the file.
-    MachineError
-        If the trouble stays.
-    """
-    for pause in _PAUSES:
-        try:
-            return action(*args, **kwargs)
-        except (OSError, UnicodeError) as exc:
-            trouble = explain(exc, path)
-            if trouble is None:
-                raise
-            if isinstance(exc, UnicodeError):
-                raise trouble from exc
-            time.sleep(pause)
-    return watched(path, action, *args, **kwargs)
-
-
 def open_file(path: str) -> int:
     """Return a descriptor of a regular file, open for reading; never waits for what is none.
 
@@ -185,7 +78,7 @@ def open_file(path: str) -> int:
 def open_with_status(path: str) -> tuple[int, os.stat_result]:
     """Return what `open_file` returns, and the status of what was opened."""
     try:
-        fd = attempt(path, os.open, path, _TO_READ)
+        fd = machine_trouble.attempt(path, os.open, path, _TO_READ)
     except (FileNotFoundError, NotADirectoryError):
         check_missing(path)
         raise
@@ -193,7 +86,7 @@ def open_with_status(path: str) -> tuple[int, os.stat_result]:
         _check_way(path, exc)
         raise UnusableError(f"can't open it ({exc.strerror})") from exc
     try:
-        status = attempt(path, os.fstat, fd)
+        status = machine_trouble.attempt(path, os.fstat, fd)
         check_regular(status)
     except BaseException:
         os.close(fd)
@@ -249,7 +142,7 @@ def read_pieces(path: str) -> Iterator[bytes]:
     """Yield the content of such a file in pieces of some megabytes; errors are those of `read_part`."""
     try:
         with os.fdopen(open_file(path), "rb") as stream:
-            while piece := watched(path, stream.read, _PIECE):
+            while piece := machine_trouble.watched(path, stream.read, _PIECE):
                 yield piece
     except OSError as exc:
         raise errors.FormatError(path, "", f"can't read it ({exc.strerror})") from exc
@@ -268,8 +161,8 @@ def read_all(fd: int, size: int, path: str) -> bytes:
         If the machine is in trouble.
     """
     try:
-        data = attempt(path, os.pread, fd, size + 1, 0)
-        return data if len(data) == size else attempt(path, _read_changed, fd)
+        data = machine_trouble.attempt(path, os.pread, fd, size + 1, 0)
+        return data if len(data) == size else machine_trouble.attempt(path, _read_changed, fd)
     except OSError as exc:
         raise UnusableError(f"can't read it ({exc.strerror})") from exc
 
@@ -300,7 +193,7 @@ def status(path: str, ways: set[str] | None = None) -> os.stat_result | None:
     """
     try:
         # Mostly there is no link, and then the first look tells all.
-        found = attempt(path, os.lstat, path)
+        found = machine_trouble.attempt(path, os.lstat, path)
         is_link = stat.S_ISLNK(found.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         _check_missing(path, os.path.dirname(path), set() if ways is None else ways)
@@ -313,7 +206,7 @@ def status(path: str, ways: set[str] | None = None) -> os.stat_result | None:
 
 def _status_of_target(path: str) -> os.stat_result | None:
     try:
-        return attempt(path, os.stat, path)
+        return machine_trouble.attempt(path, os.stat, path)
     except (FileNotFoundError, NotADirectoryError):
         check_missing(path)
         return None
@@ -330,7 +223,7 @@ def _check_way(path: str, exc: OSError) -> None:
     if exc.errno not in (errno.EACCES, errno.EPERM):
         return
     try:
-        attempt(path, os.lstat, path)
+        machine_trouble.attempt(path, os.lstat, path)
     except (PermissionError, FileNotFoundError) as again:
         raise errors.MachineError(path, f"can't look there ({exc.strerror})") from again
 
@@ -372,7 +265,7 @@ def is_directory(path: str) -> bool:
         If the machine is in trouble.
     """
     try:
-        return stat.S_ISDIR(attempt(path, os.stat, path).st_mode)
+        return stat.S_ISDIR(machine_trouble.attempt(path, os.stat, path).st_mode)
     except OSError:
         return False
 
@@ -389,7 +282,8 @@ def is_writeable(directory: str) -> bool:
         return True
     # That was for any reason; what can't be reached at the moment can't be opened either.
     try:
-        os.close(attempt(directory, os.open, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        os.close(machine_trouble.attempt(directory, os.open, directory, flags))
     except OSError:
         return False
     return os.access(directory, os.W_OK | os.X_OK)
@@ -404,7 +298,7 @@ def is_taken(path: str) -> bool:
         If the machine is in trouble.
     """
     try:
-        attempt(path, os.lstat, path)
+        machine_trouble.attempt(path, os.lstat, path)
     except OSError:
         return False
     return True
@@ -429,7 +323,7 @@ def _check_missing(path: str, begin: str, ways: set[str]) -> None:
     place: str | None = begin
     while place is not None and place not in ways:
         try:
-            mode = attempt(place, os.lstat, place).st_mode
+            mode = machine_trouble.attempt(place, os.lstat, place).st_mode
         except (FileNotFoundError, NotADirectoryError):
             passed.append(place)
             above = os.path.dirname(place)
@@ -457,7 +351,7 @@ def _check_end(path: str, place: str, mode: int) -> None:
 
 def _leads_somewhere(link: str, directory: bool) -> bool:
     try:
-        mode = attempt(link, os.stat, link).st_mode
+        mode = machine_trouble.attempt(link, os.stat, link).st_mode
     except OSError:
         return False
     return stat.S_ISDIR(mode) or not directory

@@ -19,6 +19,7 @@ from aggregator.storage import (
     local_files,
     local_transfers,
     locks,
+    machine_trouble,
     stores,
 )
 
@@ -82,7 +83,7 @@ class LocalStore(stores.Store):
         try:
             if tag is not None and mark_of(status).tag != tag:
                 raise stores.ChangedError(path)
-            return local_files.watched(path, durable_files.read_range, fd, start, length)
+            return machine_trouble.watched(path, durable_files.read_range, fd, start, length)
         except OSError as exc:
             raise local_files.UnusableError(f"can't read it ({exc.strerror})") from exc
         finally:
@@ -306,7 +307,7 @@ def _entries(path: str) -> list[tuple[str, bool]]:
             return [(f"{e.name}/", True) if e.is_dir() else (e.name, False) for e in entries]
 
     try:
-        entries = local_files.attempt(path, scan)
+        entries = machine_trouble.attempt(path, scan)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as exc:

@@ -11,7 +11,7 @@ import time
 from typing import Self
 
 import msgspec
-from aggregator.storage import durable_files, errors, leases, local_files, mounts
+from aggregator.storage import durable_files, errors, leases, machine_trouble, mounts
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ def holder(path: str, *, shared: bool = False) -> str:
     try:
         # Some file systems let only those lock a file alone who may write it.
         access = os.O_RDWR if shared else os.O_RDONLY
-        fd = local_files.attempt(path, os.open, path, access | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = machine_trouble.attempt(path, os.open, path, access | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
     try:

@@ -12,7 +12,15 @@ import time
 from collections.abc import Iterator
 from typing import Final, Self
 
-from aggregator.storage import durable_files, errors, in_flight, local_files, local_store, stores
+from aggregator.storage import (
+    durable_files,
+    errors,
+    in_flight,
+    local_files,
+    local_store,
+    machine_trouble,
+    stores,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +111,7 @@ class LocalFile(RandomAccess):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes."""
-        return local_files.watched(self.name, durable_files.read_range, self._fd, offset, size)
+        return machine_trouble.watched(self.name, durable_files.read_range, self._fd, offset, size)
 
 
 class StoredFile(RandomAccess):

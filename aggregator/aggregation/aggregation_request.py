@@ -17,7 +17,7 @@ from aggregator.butler import run_lock
 from aggregator.butler.configuration import repository_config as butler_config
 from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.graphs import container, predicted
-from aggregator.storage import errors, local_files, opening, uris
+from aggregator.storage import errors, machine_trouble, opening, uris
 
 if TYPE_CHECKING:
     from aggregator.schemas.jobs import growing_logs
@@ -203,7 +203,7 @@ def _make_directories(config: configuration.AggregatorConfig, held: checkpoints.
         except OSError as exc:
             held.undo()
             text = f"{name} {directory}: can't make it ({exc.strerror})"
-            raise local_files.refusal(str(directory), exc, text) from exc
+            raise machine_trouble.refusal(str(directory), exc, text) from exc
 
 
 def _check_graph(graph: predicted.PredictedGraph) -> None:

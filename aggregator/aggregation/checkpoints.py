@@ -11,7 +11,16 @@ from typing import Self
 
 from aggregator.aggregation import configuration
 from aggregator.schemas.checkpoints import checkpoint, exchanges, last_run, superseded
-from aggregator.storage import durable_files, errors, leases, local_files, locks, partial_files, uris
+from aggregator.storage import (
+    durable_files,
+    errors,
+    leases,
+    local_files,
+    locks,
+    machine_trouble,
+    partial_files,
+    uris,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +103,7 @@ class Checkpoint:
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
             refused = self._unwritable(exc.strerror or str(exc))
-            raise local_files.refusal(directory, exc, str(refused)) from exc
+            raise machine_trouble.refusal(directory, exc, str(refused)) from exc
 
     def _is_unused(self, names: list[str], advice: str) -> bool:
         """Return whether a directory with these names has to become a checkpoint; refuse what is none."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from aggregator.schemas import output_kinds, output_paths
 from aggregator.schemas.execution import log_writer
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, machine_trouble
 from aggregator.workers import log_handlers, log_levels
 
 _BRIEF = "{levelname} {message}"
@@ -80,7 +80,7 @@ def _file(path: str, labels: Mapping[str, str], full: str) -> log_handlers.LogFi
         handler = log_handlers.LogFile(path)
     except OSError as exc:
         text = f"--log-file {path}: can't write it ({exc.strerror})"
-        raise local_files.refusal(path, exc, text) from exc
+        raise machine_trouble.refusal(path, exc, text) from exc
     if path.endswith(".json"):
         handler.setFormatter(JsonFormatter(labels))
     else:

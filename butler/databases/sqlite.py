@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy
 import sqlalchemy.dialects.sqlite
 from aggregator.butler.databases import database, file_protection, sqlite_waiting
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, machine_trouble
 
 BUSY_TIMEOUT_MS = 300_000
 """How long to wait for another process's lock, in milliseconds; the reference's value."""
@@ -66,7 +66,9 @@ class Sqlite(database.Database):
         warn: Callable[[str], object] | None = None,
     ) -> None:
         is_there = local_files.exists(path)
-        if not create and not (is_there and stat.S_ISREG(local_files.attempt(path, os.stat, path).st_mode)):
+        if not create and not (
+            is_there and stat.S_ISREG(machine_trouble.attempt(path, os.stat, path).st_mode)
+        ):
             raise errors.RefusedError(f"{path}: there is no such database file.")
         self._made = create and not is_there
         self._wait = busy_timeout_ms / 1000

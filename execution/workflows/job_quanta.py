@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 
 from aggregator.execution.workflows import slurm_workflow, submit_files, workflow
 from aggregator.schemas.jobs import condor_jobs, job_records
-from aggregator.storage import local_files
+from aggregator.storage import local_files, machine_trouble
 
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _NAMED_AFTER = re.compile(f"({_UUID})(?![0-9a-fA-F])")
@@ -130,7 +130,7 @@ def _words(text: str) -> list[str]:
 
 def _names(directory: str) -> list[str]:
     try:
-        return local_files.attempt(directory, os.listdir, directory)
+        return machine_trouble.attempt(directory, os.listdir, directory)
     except OSError:
         return []
 

@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 
-from aggregator.storage import durable_files, errors, leases, local_files
+from aggregator.storage import durable_files, errors, leases, local_files, machine_trouble
 
 _FILES = frozenset(
     (
@@ -68,12 +68,12 @@ def check_files(directory: str) -> None:
     MachineError
         If the machine is in trouble.
     """
-    for name in local_files.attempt(directory, os.listdir, directory):
+    for name in machine_trouble.attempt(directory, os.listdir, directory):
         path = os.path.join(directory, name)
         if not knows(name):
             continue
         try:
-            status = local_files.attempt(path, os.lstat, path)
+            status = machine_trouble.attempt(path, os.lstat, path)
         except FileNotFoundError:
             # A run that goes on has removed it.
             continue
@@ -115,12 +115,12 @@ class Layout:
 
     def generations(self) -> set[str]:
         """Return the generations of exchanges that were not closed."""
-        names = local_files.attempt(self.directory, os.listdir, self.directory)
+        names = machine_trouble.attempt(self.directory, os.listdir, self.directory)
         return {match[1] for match in map(_EXCHANGE.fullmatch, names) if match}
 
     def shards(self) -> list[int]:
         """Return the numbers of the shards that have digests, ascending."""
-        names = local_files.attempt(self.directory, os.listdir, self.directory)
+        names = machine_trouble.attempt(self.directory, os.listdir, self.directory)
         return sorted(int(match[1]) for match in map(_DIGEST.fullmatch, names) if match)
 
     @property

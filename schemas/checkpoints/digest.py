@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xxhash
 import zstandard
 from aggregator.schemas.execution import statuses
-from aggregator.storage import durable_files, errors, local_files, spools
+from aggregator.storage import durable_files, errors, local_files, machine_trouble, spools
 
 FORMAT_VERSION = 5
 _MAGIC = b"QGDIGEST"
@@ -255,7 +255,7 @@ class Digest:
         return head
 
     def _read(self, offset: int, size: int) -> bytes:
-        return local_files.watched(self.path, durable_files.read_range, self._fd, offset, size)
+        return machine_trouble.watched(self.path, durable_files.read_range, self._fd, offset, size)
 
     def _section(self, name: str) -> bytes:
         offset, length, expected = self._sections[name]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from aggregator.schemas.jobs import condor_jobs, condor_log, job_files, job_records
-from aggregator.storage import local_files
+from aggregator.storage import machine_trouble
 
 _SEEN = 256
 """Bytes at the begin, and at the end, of what was read that tell whether a file is still the same."""
@@ -105,10 +105,10 @@ def _marks(path: str, offset: int, stream: BinaryIO) -> tuple[bytes, bytes]:
     marks = []
     for place in (0, offset - size):
         stream.seek(place)
-        marks.append(local_files.watched(path, stream.read, size))
+        marks.append(machine_trouble.watched(path, stream.read, size))
     return marks[0], marks[1]
 
 
 def _lines(path: str, stream: BinaryIO) -> Iterator[bytes]:
-    while line := local_files.watched(path, stream.readline, job_files.LONGEST):
+    while line := machine_trouble.watched(path, stream.readline, job_files.LONGEST):
         yield line

@@ -16,7 +16,7 @@ from aggregator.schemas.jobs import (
     slurm_accounting,
     slurm_lines,
 )
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, local_files, machine_trouble
 
 LOOKED_AT = 100
 """Lines that are looked at for a sign of the format: a log may begin in the middle of an event."""
@@ -67,7 +67,7 @@ def is_event_log(first: Iterable[str]) -> bool:
 
 
 def _lines(path: str, stream: TextIO) -> Iterator[str]:
-    while line := local_files.watched(path, stream.readline, LONGEST):
+    while line := machine_trouble.watched(path, stream.readline, LONGEST):
         yield line
 
 

@@ -19,6 +19,7 @@ from aggregator.storage import (
     local_files,
     local_store,
     local_transfers,
+    machine_trouble,
     object_clients,
     object_store,
     opening,
@@ -440,7 +441,7 @@ class TestLocalStore(StoreSuite):
     ) -> None:
         """What can't be looked at is never missing."""
         (root / "a").write_bytes(b"1")
-        monkeypatch.setattr(local_files, "_PAUSES", ())
+        monkeypatch.setattr(machine_trouble, "_PAUSES", ())
 
         def fail(*_: object) -> None:
             raise OSError(5, "Input/output error")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aggregator.storage import local_files
+from aggregator.storage import machine_trouble
 from aggregator.workers.roles.scanning import execution_files, quantum_reader
 
 import aggregator
@@ -122,7 +122,7 @@ def test_trouble_in_a_thread_ends_the_run(run: small_runs.SmallRun, monkeypatch:
         name = f"trouble{n_requests}"
         directory = run.root.parent / name
         with monkeypatch.context() as patched:
-            patched.setattr(local_files, "_PAUSES", ())
+            patched.setattr(machine_trouble, "_PAUSES", ())
             slow_down(patched, run, fail)
             with pytest.raises(aggregator.FatalWorkerError, match=r"_metadata_.*Input/output error"):
                 run.aggregate(dry_run=True, checkpoint_dir=str(directory), n_requests=n_requests)

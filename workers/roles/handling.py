@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from aggregator.schemas import messages, output_kinds, output_paths
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, machine_trouble
 from aggregator.workers import log_handlers, log_levels
 from aggregator.workers.engines import engine, thread_pools
 
@@ -188,6 +188,6 @@ def open_log(log: logging.Logger, name: str, setup: messages.Setup) -> None:
             handler = log_handlers.LogFile(path)
         except OSError as exc:
             text = f"{path}: can't write the log ({exc.strerror}). Choose another directory."
-            raise local_files.refusal(path, exc, text) from exc
+            raise machine_trouble.refusal(path, exc, text) from exc
         handler.setFormatter(log_handlers.WorkerFormatter("{levelname} {asctime} {message}", style="{"))
         log.addHandler(handler)

@@ -9,7 +9,7 @@ import sqlite3
 
 import pytest
 from aggregator.schemas import output_kinds, output_paths
-from aggregator.storage import errors, local_files
+from aggregator.storage import errors, machine_trouble
 
 Kind = output_kinds.Kind
 NOTHING = output_paths.Protection()
@@ -89,14 +89,14 @@ def test_what_cannot_be_looked_at_is_not_replaced(
         output_paths.check(str(tmp_path / ("x" * 300)), Kind.REPORT, NOTHING)
     path = tmp_path / "x"
     path.write_text("# Run")
-    real = local_files.attempt
+    real = machine_trouble.attempt
 
     def attempt(name: str, work: object, *arguments: object) -> object:
         if work is open:
             raise PermissionError(13, "Permission denied", name)
         return real(name, work, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(local_files, "attempt", attempt)
+    monkeypatch.setattr(machine_trouble, "attempt", attempt)
     with pytest.raises(errors.RefusedError, match=r"can't see what it is \(Permission denied\)"):
         output_paths.check(str(path), Kind.REPORT, NOTHING)
 

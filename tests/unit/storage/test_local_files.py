@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 from aggregator.schemas.graphs import container
-from aggregator.storage import errors, local_files, local_store, opening, partial_files, stores
+from aggregator.storage import (
+    errors,
+    local_files,
+    local_store,
+    machine_trouble,
+    opening,
+    partial_files,
+    stores,
+)
 
 import aggregator
 from tests.helpers import small_runs, thinning
@@ -28,7 +36,7 @@ PROPERTIES = ["ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "EACCES", 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_files, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(machine_trouble, "_PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +51,9 @@ def run(clean_run: small_runs.SmallRun, tmp_path: pathlib.Path) -> small_runs.Sm
 
 def test_every_error_is_of_the_file_or_of_the_machine() -> None:
     for name in TROUBLE:
-        assert local_files.is_machine_trouble(OSError(getattr(errno, name), "")), name
+        assert machine_trouble.is_machine_trouble(OSError(getattr(errno, name), "")), name
     for name in PROPERTIES:
-        assert not local_files.is_machine_trouble(OSError(getattr(errno, name), "")), name
+        assert not machine_trouble.is_machine_trouble(OSError(getattr(errno, name), "")), name
 
 
 def test_an_error_of_the_machine_crosses_processes() -> None:

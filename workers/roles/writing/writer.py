@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aggregator.schemas import messages, output_kinds, output_paths, verdicts
 from aggregator.schemas.checkpoints import checkpoint, dataset_part, digest
 from aggregator.schemas.graphs import addresses, blocks, container, nodes, reading_time
-from aggregator.storage import durable_files, fault_points, local_files, locks, opening, partial_files
+from aggregator.storage import durable_files, fault_points, locks, machine_trouble, opening, partial_files
 from aggregator.workers.roles import given_graph
 from aggregator.workers.roles.writing import input_datasets, node_addresses, software_environment
 
@@ -53,7 +53,7 @@ class Writer:
             self._stream = partial_files.create(self._layout.partial_files, workplace)
         except OSError as exc:
             text = f"{self._path}: can't write it ({exc.strerror})"
-            raise local_files.refusal(self._path, exc, text) from exc
+            raise machine_trouble.refusal(self._path, exc, text) from exc
         self._partial = self._stream.name
         self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
         # Logs are most of the file: they are copied while scanning goes on, the rest at the end.
