@@ -175,7 +175,7 @@ def fingerprint(path: pathlib.Path | str) -> str:
         return graph.fingerprint
 
 
-@pytest.mark.parametrize("n_processes", ["1", "2"])
+@pytest.mark.parametrize("n_processes", thinning.thinned(["1", "2"], ["2"]))
 def test_the_predicted_graph_is_remote(
     predicted: str, executed: small_runs.SmallRun, local_graph: pathlib.Path, n_processes: str
 ) -> None:
@@ -270,7 +270,9 @@ def test_fresh_begins_with_the_other_object(
     assert [path.read_bytes() for path in copies] == [other.read_bytes()]
 
 
-@pytest.mark.parametrize("point", ["rename.qg", "fetched", "manifest"])
+@pytest.mark.parametrize(
+    "point", thinning.thinned(["rename.qg", "fetched", "manifest"], ["rename.qg", "manifest"])
+)
 def test_killed_while_it_is_fetched(
     predicted: str,
     executed: small_runs.SmallRun,
@@ -322,7 +324,7 @@ def local_copy(s3: object_servers.S3Server, bucket: str, tmp_path: pathlib.Path)
     return path
 
 
-@pytest.mark.parametrize("n_processes", ["1", "2"])
+@pytest.mark.parametrize("n_processes", thinning.thinned(["1", "2"], ["2"]))
 def test_the_provenance_graph_goes_to_a_bucket(
     predicted: str,
     output: str,

@@ -74,13 +74,17 @@ def stopped(run: stage_runs.StageRun, processes: str, marker: pathlib.Path) -> I
             raise
 
 
+JOBS = [pytest.param((), marks=pytest.mark.exhaustive), ("-j", "2")]
+"""With workers; all other tests here are without."""
+
+
 def invoke(run: stage_runs.StageRun, *more: str, code: int = 0) -> str:
     done = testing.CliRunner().invoke(main.main, run.arguments(*more))
     assert done.exit_code == code, done.output
     return str(done.output)
 
 
-@pytest.mark.parametrize("options", [(), ("-j", "2")])
+@pytest.mark.parametrize("options", JOBS)
 def test_all_data_ids_and_again(run: stage_runs.StageRun, options: tuple[str, ...]) -> None:
     assert "6 would be done" in invoke(run, "--dry-run")
     assert not run.out.exists()
@@ -313,7 +317,7 @@ def test_temporary_files_are_not_in_the_repository(run: stage_runs.StageRun) -> 
     assert not run.out.exists()
 
 
-@pytest.mark.parametrize("options", [(), ("-j", "2")])
+@pytest.mark.parametrize("options", JOBS)
 def test_places_that_only_items_tell(run: stage_runs.StageRun, options: tuple[str, ...]) -> None:
     text = stage_runs.EXPORT.replace("  inputItems", "  additionalData: parity=quality.parity\n  inputItems")
     run.write_policy(text.replace("%05d(detector)", "%(parity)").replace(".measure", ".parity"))

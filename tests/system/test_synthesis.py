@@ -271,7 +271,7 @@ def test_sizes(tmp_path: pathlib.Path) -> None:
     for name, sizes in {"normal": (22_000, 7_000, 300), "small": (2_600, 2_600, 0)}.items():
         root = tmp_path / name
         synthetic_runs.make(
-            root, quanta=1200, log_size=sizes[0], metadata_size=sizes[1], output_size=sizes[2], retried=0.0
+            root, quanta=400, log_size=sizes[0], metadata_size=sizes[1], output_size=sizes[2], retried=0.0
         )
         found = collections.defaultdict(list)
         for path in (root / survey_pipeline.OUTPUT_RUN).rglob("*.*"):

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,11 +111,11 @@ def test_goes_on_after_kills(made: campaign.Campaign, tmp_path: pathlib.Path, n_
 
 def test_goes_on_where_it_was(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "run"
-    options = ("--quanta", "6000")
+    options = ("--quanta", "3000")
     running = subprocess.Popen(command(root, *options), start_new_session=True, stderr=subprocess.DEVNULL)
     held = parts.Parts(str(root))
     deadline = time.monotonic() + 60
-    while len(done := [n for n in range(9) if held.has_part(n)]) < 6:
+    while len(done := [n for n in range(9) if held.has_part(n)]) < 3:
         assert time.monotonic() < deadline
         assert running.poll() is None
         time.sleep(0.01)
@@ -144,7 +145,7 @@ def test_dead_process_is_noticed(tmp_path: pathlib.Path) -> None:
     import psutil
 
     with subprocess.Popen(
-        command(tmp_path / "run", "--quanta", "8000", "-j", "2"), stderr=subprocess.PIPE, text=True
+        command(tmp_path / "run", "--quanta", "4000", "-j", "2"), stderr=subprocess.PIPE, text=True
     ) as running:
         helpers: list[psutil.Process] = []
         while not list((tmp_path / "run" / ".synthesis").glob("part-*")):
@@ -162,10 +163,10 @@ def test_dead_process_is_noticed(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_no_room(tmp_path: pathlib.Path, n_processes: int) -> None:
     """Files that can't be written end it with a message; with room, the same command goes on."""
-    options = ("--log-size", "3000000", "--quanta", "60", "-j", str(n_processes))
+    options = ("--log-size", "1500000", "--quanta", "60", "-j", str(n_processes))
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     arguments = command(tmp_path / "run", *options)
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit)
@@ -177,10 +178,11 @@ def test_no_room(tmp_path: pathlib.Path, n_processes: int) -> None:
     subprocess.run(arguments, check=True, capture_output=True)
 
 
-def test_aggregation_finds_the_fates(tmp_path: pathlib.Path) -> None:
-    made = synthetic_runs.make(tmp_path / "run", n_processes=2)
+def test_aggregation_finds_the_fates(made: campaign.Campaign, tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(made.root, root)
     config = aggregator.AggregatorConfig(output_path=str(tmp_path / "out.qg"))
-    done = aggregator.aggregate_graph(made.predicted, made.root, config)
+    done = aggregator.aggregate_graph(str(root / campaign.GRAPH), str(root), config)
     total = sum((done.counts[task] for task in done.tasks), collections.Counter())
     found = made.counts["fates"]
     assert total["Successful"] == found["success"] + found["retried"] + found["caveats"]
