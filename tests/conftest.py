@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import gc
+import os
 import pathlib
 import shutil
 import signal
@@ -65,6 +66,14 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Pat
         path = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(path))
         yield path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def umask() -> Iterator[None]:
+    """Let others read what is written, as in most places: servers of tests have users of their own."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
