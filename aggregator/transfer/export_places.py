@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from typing import Final
 
 from aggregator.butler.configuration import yaml_files
-from aggregator.schemas import pack_reader, repository_export
+from aggregator.schemas import pack_reader, repository_export, zip_index
 from aggregator.storage import errors, local_files, uris
 
 SEED: Final = "seed.yaml"
@@ -16,6 +17,7 @@ DIMENSIONS: Final = "dimensions.json"
 """File beside an export with the dimension universe, for whoever makes a repository for it."""
 
 _HEAD_SIZE: Final = 64
+_ZIP: Final = b"PK\x03\x04"
 
 
 def file_of(path: str) -> str | None:
@@ -29,10 +31,19 @@ def file_of(path: str) -> str | None:
         return None
     if repository_export.is_export(path):
         return os.path.abspath(path)
-    head = _begin(path)
-    return (
-        os.path.abspath(path) if head.startswith(b"PK\x03\x04") and not pack_reader.is_begin(head) else None
-    )
+    return os.path.abspath(path) if _is_archive(path) else None
+
+
+def _is_archive(path: str) -> bool:
+    """Return whether a file is an archive of datasets, which may be damaged in its middle."""
+    if not _begin(path).startswith(_ZIP):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return zip_index.NAME in archive.namelist()
+    except Exception:
+        # It tells of damage with errors of many kinds, down to struct.error.
+        return False
 
 
 def _begin(path: str) -> bytes:
@@ -44,15 +55,20 @@ def _begin(path: str) -> bytes:
         return b""
 
 
-def refuse_pack(path: str) -> None:
-    """Refuse a pack where a repository or an export is meant.
+def refuse_archive(path: str) -> None:
+    """Refuse a pack, or an archive of other things, where a repository or an export is meant.
 
     Raises
     ------
     RefusedError
         If it is one.
     """
-    if not uris.scheme(path) and pack_reader.is_begin(_begin(path)):
+    head = b"" if uris.scheme(path) else _begin(path)
+    if pack_reader.is_begin(head):
         raise errors.RefusedError(
             f"{path}: is a pack, which goes to a host of its own (unpack), or comes from there (deliver)."
+        )
+    if head.startswith(_ZIP):
+        raise errors.RefusedError(
+            f"{path}: is no archive of datasets of the middleware, or it is cut off; copy it again."
         )

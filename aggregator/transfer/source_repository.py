@@ -67,7 +67,7 @@ def opened(path: str, destination: str, tick: Callable[[], None] = lambda: None)
     """
     export = export_places.file_of(path)
     if export is None:
-        export_places.refuse_pack(path)
+        export_places.refuse_archive(path)
         yield Source(repository_config.load(path))
         return
     with contextlib.ExitStack() as stack:

@@ -36,7 +36,9 @@ def undisturbed(directory: pathlib.Path) -> pathlib.Path:
     (directory / "ids").write_text("\n".join(map(str, ids)))
     shutil.copytree(run.root, directory / "delivered")
     graph = directory / "delivered" / "predicted.qg"
-    aggregator.deliver([directory / "out.pack"], directory / "delivered", graph_path=graph)
+    aggregator.deliver(
+        [directory / "out.pack"], directory / "delivered", graph_path=graph, other_repository=True
+    )
     return directory
 
 
@@ -46,8 +48,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def content(directory: pathlib.Path) -> dict[str, bytes]:
-    """Return all files of a directory but those under temporary names."""
-    paths = (path for path in directory.rglob("*") if path.is_file() and path.suffix != ".tmp")
+    """Return all files of a directory but those under temporary names, and locks."""
+    paths = (path for path in directory.rglob("*") if path.is_file() and path.suffix not in (".tmp", ".lock"))
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
 
 
@@ -78,6 +80,22 @@ def test_packs_appear_whole_or_not_at_all(
     assert target.stat().st_size == expected.stat().st_size
 
 
+@pytest.mark.parametrize("pack_format", ["butler-yaml", _seldom("butler-zip")])
+def test_exports_appear_whole_or_not_at_all(
+    made: pathlib.Path, tmp_path: pathlib.Path, pack_format: str
+) -> None:
+    target = tmp_path / "exported"
+    arguments = ["pack", str(made / "repo"), str(made / "repo" / "predicted.qg"), "-o", str(target)]
+    arguments += ["--quantum-file", str(made / "ids"), "--format", pack_format]
+    kill(arguments, "exported:1", tmp_path / "marker")
+    assert not target.exists()
+    assert [path.name for path in tmp_path.glob(".aggregator-*")]
+    kills.finish_here(arguments)
+    assert target.exists()
+    # What the killed one has left is gone, too.
+    assert not list(tmp_path.glob(".aggregator-*"))
+
+
 @pytest.mark.ordering("K4")
 @pytest.mark.parametrize(
     "point", ["rename.json:1", _seldom("rename.qg:1"), _seldom("unpacked:1"), "unpacked:9", "rename.yaml:1"]
@@ -105,6 +123,7 @@ def test_the_database_of_a_node(made: pathlib.Path, tmp_path: pathlib.Path, poin
         [(located,)] = connection.execute("SELECT count(*) FROM dataset_location").fetchall()
     connection.close()
     assert count == located > 0
+    assert not list(node.glob(".aggregator-*"))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +133,7 @@ def test_delivery(made: pathlib.Path, tmp_path: pathlib.Path, point: str) -> Non
     root = tmp_path / "repo"
     shutil.copytree(made / "repo", root)
     arguments = ["deliver", str(made / "out.pack"), str(root), "--graph", str(root / "predicted.qg")]
+    arguments.append("--other-repository")
     kill(arguments, point, tmp_path / "marker")
     assert content(root).items() < content(made / "delivered").items()
     kills.finish_here(arguments)
