@@ -146,6 +146,9 @@ class Association(NamedTuple):
     timespan: tuple[int, int] | None
     """Validity, half-open, nanoseconds TAI, unbounded ends as 0 and the largest time; only in CALIBRATION."""
 
+    ingest_date: int | None = None
+    """When the dataset was ingested where it is from, like that of a `Dataset`."""
+
 
 class DatasetTypes(msgspec.Struct, frozen=True, tag=True):
     """Dataset types, sorted by name."""

@@ -340,6 +340,8 @@ class Transfer(Details, frozen=True, kw_only=True):
     """Datasets that were there already."""
     datasets_repaired: int
     """Those of them that had no file, and have one now."""
+    datasets_replaced: int
+    """Datasets of the destination that were deleted, as newer ones have taken their places."""
     datasets_skipped: int
     """Datasets that were left out, as a policy says."""
     datasets_without_file: int

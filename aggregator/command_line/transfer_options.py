@@ -183,6 +183,11 @@ def transfer(config: type) -> options.Decorator:
                 "When a file is recorded, and not there: fail, leave the dataset out, or add it without.",
             ),
             fields.option(
+                "--allow-delete",
+                is_flag=True,
+                help="Let --on-conflict newest delete older datasets of the destination, with their files.",
+            ),
+            fields.option(
                 "--overwrite-orphans", is_flag=True, help="Replace other files that no record refers to."
             ),
             fields.option(

@@ -38,7 +38,8 @@ class Claims:
         datasets
             Datasets, in the order of the transfer.
         on_conflict
-            What happens then: with "skip" nothing stands in the way.
+            What happens then: with "skip" nothing stands in the way. Otherwise somebody has to decide, since
+            the first would be the newest of the destination.
         """
         if self._runs[datasets.run] < 2:
             return []
@@ -46,7 +47,7 @@ class Claims:
         for row in datasets.rows:
             key = datasets.run, row.dataset_type, tuple(row.values)
             other = self._ids.setdefault(key, row.id)
-            if other != row.id and on_conflict == "fail":
+            if other != row.id and on_conflict != "skip":
                 text = (
                     f"{row.dataset_type} {row.values} in {datasets.run}: an earlier one has dataset "
                     f"{other}, this one {row.id}"

@@ -62,6 +62,7 @@ class TransferReport:
             datasets_added=done.datasets_added,
             datasets_present=done.datasets_present,
             datasets_repaired=done.datasets_repaired,
+            datasets_replaced=done.datasets_replaced,
             datasets_skipped=done.datasets_skipped,
             datasets_without_file=done.datasets_without_file,
             datasets_staying=done.datasets_staying,
@@ -104,6 +105,11 @@ class TransferReport:
             f"Added {done.dataset_types_added} dataset types, {done.collections_added} collections, "
             f"{done.records_added} dimension records, {done.associations_added} tags and certifications",
         ]
+        if done.datasets_replaced:
+            lines.append(
+                f"Datasets of the destination that newer ones replace: {done.datasets_replaced}; tags and "
+                "certifications of these are gone with them"
+            )
         if done.datasets_staying:
             lines.append(
                 f"Datasets whose files were not moved: {done.datasets_staying}; those in the destination are "

@@ -15,6 +15,7 @@ from aggregator.butler.registry import (
     file_records,
     member_rows,
     record_rows,
+    recorded_datasets,
     tables,
 )
 from aggregator.schemas import bundle, datastore_records
@@ -24,6 +25,9 @@ _Kind = dataset_type_rows.DatasetTypeRow
 
 FileRow = tuple[str, str, str, str, str, str, str | None, str | None, int]
 """Table, datastore, dataset id, path, formatter, storage class, component, checksum, bytes of a record."""
+
+Place = tuple[str, str, str]
+"""Datastore, dataset id and path of a file."""
 
 
 class ChainRule(enum.Enum):
@@ -124,6 +128,21 @@ class Additions:
         query = query.where(self._db.among(records.c.path, list(paths)))
         return {path: owner.replace("-", "") for path, owner in self._db.rows(query)}
 
+    def ingest_dates(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return when those of some datasets that there are were ingested, ns TAI, by id."""
+        dataset = self._tables.dataset
+        query = sqlalchemy.select(dataset.c.id, dataset.c.ingest_date)
+        return {row[0]: row[1] for row in self._db.rows(query.where(self._db.among(dataset.c.id, ids)))}
+
+    def places(self, ids: Sequence[str], datastores: Iterable[tuple[str, str]]) -> list[Place]:
+        """Return where the files of datasets are in datastores, each given with its table of records."""
+
+        def look(connection: sqlalchemy.Connection) -> list[Place]:
+            records = recorded_datasets.file_records(self._tables, connection, list(datastores), ids)
+            return [(each.datastore, each.dataset_id, each.path) for each in records]
+
+        return self._db.read(look) if ids else []
+
     def record_files(self, rows: Sequence[FileRow]) -> None:
         """Record files of datasets that are there without any; all rows in one transaction or none."""
 
@@ -175,15 +194,17 @@ class Additions:
             self._db.write(write)
 
     def compare_members(
-        self, collection: str, kind: _Kind, rows: Sequence[bundle.Association]
+        self, collection: str, kind: _Kind, rows: Sequence[bundle.Association], *, newest: bool
     ) -> member_rows.Comparison:
         """Compare members of a TAGGED or CALIBRATION collection with those that are there."""
         return self._db.write(
-            lambda connection: member_rows.compare(self._tables, connection, collection, kind, rows)
+            lambda connection: member_rows.compare(
+                self._tables, connection, collection, kind, rows, newest=newest
+            )
         )
 
     def associate(
-        self, collection: str, kind: _Kind, rows: Sequence[bundle.Association], *, replaces: bool
+        self, collection: str, kind: _Kind, rows: Sequence[bundle.Association], *, newest: bool
     ) -> member_rows.Comparison:
         """Add members to a TAGGED or CALIBRATION collection; what contradicts it is left out.
 
@@ -195,12 +216,13 @@ class Additions:
             Type of all the datasets.
         rows
             The members.
-        replaces
-            Whether a dataset takes the place of another one with its data ID, in a TAGGED collection.
+        newest
+            Whether a dataset takes the place of one with its data ID that was ingested before it, in a
+            TAGGED collection.
         """
         return self._db.write(
             lambda connection: member_rows.add(
-                self._tables, connection, collection, kind, rows, replaces=replaces
+                self._tables, connection, collection, kind, rows, newest=newest
             ),
             attempts=database.ATTEMPTS,
         )

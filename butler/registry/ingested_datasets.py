@@ -42,6 +42,8 @@ class Datasets:
         graphs: frozenset[str] = frozenset(),
         backed: bool = False,
         defensive: bool = False,
+        replaced: Collection[str] = (),
+        records_tables: Collection[str] = (),
     ) -> batch.IngestResult:
         """Write datasets and their files, all rows in one transaction or none.
 
@@ -61,6 +63,10 @@ class Datasets:
         defensive
             Whether to look for existing rows first. Without it plain inserts are tried first, which saves
             a quarter to a third of the time as long as everything is new.
+        replaced
+            Ids of datasets of the run that go in the same transaction; nothing can be left out then.
+        records_tables
+            Tables of the file records of these.
 
         Raises
         ------
@@ -77,6 +83,13 @@ class Datasets:
         if not offered.datasets:
             return batch.IngestResult(0, 0, ())
         where = insertion.Destination(run, graphs, backed)
+        if replaced:
+            return self._db.write(
+                lambda connection: insertion.replace(
+                    self._tables, connection, where, offered, replaced, records_tables
+                ),
+                attempts=database.ATTEMPTS,
+            )
         if not defensive:
             try:
                 return self._db.write(

@@ -3,6 +3,7 @@
 import dataclasses
 import operator
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 import sqlalchemy
@@ -12,6 +13,7 @@ from aggregator.butler.registry import (
     collection_rows,
     conflicts,
     file_records,
+    forgetting,
     recorded_graphs,
     tables,
 )
@@ -88,6 +90,41 @@ def insert_missing(
     _insert(registry, connection, run_id, findings.new)
     fault_points.reached("insert")
     return findings.result
+
+
+def replace(
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    destination: Destination,
+    offered: batch.Batch,
+    replaced: Collection[str],
+    records_tables: Collection[str],
+) -> batch.IngestResult:
+    """Delete datasets, and insert others like `insert_missing`, of which some take their places.
+
+    Parameters
+    ----------
+    registry, connection, destination, offered
+        As for `insert`.
+    replaced
+        Ids of the datasets that go.
+    records_tables
+        Tables of their file records.
+
+    Raises
+    ------
+    AggregatorError
+        Raised if anything contradicts the batch all the same: what goes must not leave an empty place.
+    """
+    kept: dict[str, Collection[str]] = dict.fromkeys(records_tables, ())
+    forgetting.forget(registry, connection, destination.run, replaced, kept, None)
+    result = insert_missing(registry, connection, destination, offered)
+    if result.conflicts:
+        raise errors.AggregatorError(
+            f"{registry.db.place}: {result.conflicts[0]}. Somebody else writes there; run the same command "
+            "again."
+        )
+    return result
 
 
 def rehearse(

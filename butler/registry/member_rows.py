@@ -35,6 +35,9 @@ class Comparison:
     contradicted: tuple[tuple[bundle.Association, str], ...]
     """Those that can't be there beside another one, with the id of that."""
 
+    replacing: tuple[tuple[bundle.Association, str], ...] = ()
+    """Those that take the place of another one, with the id of that."""
+
 
 def compare(
     registry: tables.Tables,
@@ -42,6 +45,8 @@ def compare(
     collection: str,
     kind: _Kind,
     rows: Sequence[bundle.Association],
+    *,
+    newest: bool,
 ) -> Comparison:
     """Compare members with those that are there.
 
@@ -57,6 +62,8 @@ def compare(
         Type of all the datasets.
     rows
         Members with different data IDs or times of validity.
+    newest
+        As for `additions.Additions.associate`.
     """
     row = collection_rows.CollectionRows(registry, connection).find(collection)
     if row is None:
@@ -76,7 +83,28 @@ def compare(
             contradicted.append((each, other))
         else:
             new.append(each)
-    return Comparison(tuple(new), n_present, tuple(contradicted))
+    older: set[str] = set()
+    if newest and not is_calibration and contradicted:
+        older = _older(registry, connection, contradicted)
+    return Comparison(
+        tuple(new),
+        n_present,
+        tuple(pair for pair in contradicted if pair[1] not in older),
+        tuple(pair for pair in contradicted if pair[1] in older),
+    )
+
+
+def _older(
+    registry: tables.Tables,
+    connection: sqlalchemy.Connection,
+    contradicted: Sequence[tuple[bundle.Association, str]],
+) -> set[str]:
+    """Return the ids of those datasets that were ingested before what would take their place."""
+    dataset = registry.dataset
+    query = sqlalchemy.select(dataset.c.id, dataset.c.ingest_date)
+    query = query.where(registry.db.among(dataset.c.id, [other for _, other in contradicted]))
+    dates: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+    return {other for each, other in contradicted if (each.ingest_date or 0) > dates.get(other, 0)}
 
 
 def _overlap(first: tuple[int, int] | None, second: tuple[int, int] | None) -> bool:
@@ -129,7 +157,7 @@ def add(
     kind: _Kind,
     rows: Sequence[bundle.Association],
     *,
-    replaces: bool,
+    newest: bool,
 ) -> Comparison:
     """Add members; parameters are as for `additions.Additions.associate`.
 
@@ -144,11 +172,11 @@ def add(
     if is_calibration:
         # No constraint keeps two times of validity from overlapping.
         registry.db.lock(connection, table)
-    comparison = compare(registry, connection, collection, kind, rows)
+    comparison = compare(registry, connection, collection, kind, rows, newest=newest)
     new = list(comparison.new)
-    if replaces and not is_calibration and comparison.contradicted:
-        _remove(registry, connection, table, row.id, [other for _, other in comparison.contradicted])
-        new += [each for each, _ in comparison.contradicted]
+    if comparison.replacing:
+        _remove(registry, connection, table, row.id, [other for _, other in comparison.replacing])
+        new += [each for each, _ in comparison.replacing]
     governors = {
         name: {each.values[place] for each in new}
         for place, name in enumerate(kind.required)

@@ -142,7 +142,8 @@ def members(
     make = associations.calibs if is_calibration else associations.tags
     name = kind.calibs_table if is_calibration else kind.tag_table
     table, dataset = make(registry, name, kind.required), registry.dataset
-    columns = [table.c.dataset_id, dataset.c.run_id, *(table.c[each] for each in kind.required)]
+    columns = [table.c.dataset_id, dataset.c.run_id, dataset.c.ingest_date]
+    columns += [table.c[each] for each in kind.required]
     if is_calibration:
         columns += [table.c[column.name] for column in registry.db.timespan_columns(nullable=False)]
     return (
@@ -161,6 +162,6 @@ def association(
     is_calibration: bool,
 ) -> bundle.Association:
     """Return a member that such a query has found."""
-    width = 2 + len(kind.required)
+    width = 3 + len(kind.required)
     timespan = registry.db.timespan_of(*row[width:]) if is_calibration else None
-    return bundle.Association(row[0], kind.name, tuple(row[2:width]), timespan)
+    return bundle.Association(row[0], kind.name, tuple(row[3:width]), timespan, row[2])

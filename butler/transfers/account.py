@@ -55,6 +55,9 @@ class Account:
     datasets_repaired: int = 0
     """Those of them that had no file, or whose file was gone."""
 
+    datasets_replaced: int = 0
+    """Datasets of the destination that were deleted, since newer ones took their places."""
+
     datasets_skipped: int = 0
     """Datasets that were left out since a policy says so."""
 

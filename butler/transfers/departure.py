@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aggregator.butler.configuration import own_files, repository_config
-from aggregator.butler.registry import registry
+from aggregator.butler.registry import additions, registry
 from aggregator.butler.transfers import file_placement
 from aggregator.schemas import bundle
 from aggregator.storage import errors, fault_points, uris
@@ -40,12 +40,19 @@ class Departure:
         self._source.additions.forget_files(sorted(gone), self._datastores)
         by_store: dict[str, set[str]] = {}
         for record in datasets.files:
-            # What is recorded by where it is belongs to somebody else.
-            is_inside = not (record.path.startswith("/") or uris.scheme(record.path))
-            if record.dataset_id in gone and is_inside:
+            if record.dataset_id in gone and _is_inside(record.path):
                 by_store.setdefault(record.datastore, set()).add(record.path)
         for name, paths in by_store.items():
             self._shared.setdefault(name, set()).update(self._remove(name, paths))
+
+    def discard(self, places: Iterable[additions.Place]) -> None:
+        """Remove files that were those of datasets which are there no more, unless others have them."""
+        by_store: dict[str, set[str]] = {}
+        for name, _, path in places:
+            if _is_inside(path):
+                by_store.setdefault(name, set()).add(path)
+        for name, paths in by_store.items():
+            self._remove(name, paths)
 
     def finish(self) -> None:
         """Remove the files whose last dataset has left."""
@@ -68,7 +75,12 @@ class Departure:
         fault_points.reached("removed")
         if done.failures:
             raise errors.AggregatorError(
-                f"{done.failures[0]}: can't be removed, though it was moved. Remove it, and run the same "
-                "command again."
+                f"{done.failures[0]}: can't be removed, though no record needs it any more. Remove it, and "
+                "run the same command again."
             )
         return kept
+
+
+def _is_inside(path: str) -> bool:
+    """Return whether a file is the datastore's: what is recorded by where it is belongs to somebody else."""
+    return not (path.startswith("/") or uris.scheme(path) or ".." in path.split("/"))

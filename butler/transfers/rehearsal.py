@@ -8,6 +8,7 @@ from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import additions, batch, collection_rows, registry
 from aggregator.butler.transfers import (
     account,
+    contest,
     destination,
     file_placement,
     renamed_paths,
@@ -50,6 +51,7 @@ class Rehearsal:
         self._collections = {} if target is None else target.holdings.collections()
         self._names: set[str] = set(self._collections)
         self._chains: dict[str, tuple[str, ...]] = {}
+        self._going: set[str] = set()
 
     def begin(self, head: bundle.Head) -> None:
         """Check that the dimensions fit."""
@@ -119,8 +121,14 @@ class Rehearsal:
         planned = self._to.placement.plan(datasets.files, {record.path: "" for record in unknown})
         lacking = [e for e in planned if (e.store.name, e.record.dataset_id) not in presence.recorded]
         left_out = self._look_for_files(datasets.run, lacking)
-        left_out |= self._compare(datasets, presence)
+        verdict = self._compare(datasets, presence)
+        left_out |= verdict.left_out.keys() | {each.dataset_id or "" for each in verdict.conflicts}
         lacking = [each for each in lacking if each.record.dataset_id not in left_out]
+        if verdict.replacing and self._target is not None:
+            going = sorted(verdict.replacing.values())
+            stores = [(store.name, store.records_table) for store in self._config.datastores]
+            places = self._target.additions.places(going, stores)
+            lacking = contest.set_aside(lacking, verdict.replacing, places)
         if self._policy.moves:
             self._compare_files(lacking)
         self._count(datasets, presence, left_out)
@@ -146,26 +154,23 @@ class Rehearsal:
             self._done.note("Files of some datasets are recorded, and not there")
         return set() if self._policy.missing == "register" else set(without)
 
-    def _compare(self, datasets: bundle.Datasets, presence: additions.Presence) -> set[str]:
-        """Note datasets that contradict the repository; return the ids of those that are left out."""
+    def _compare(self, datasets: bundle.Datasets, presence: additions.Presence) -> contest.Verdict:
+        """Note datasets that contradict the repository; return what becomes of them."""
         if self._target is None or (datasets.run not in self._collections and not presence.runs):
-            return set()
+            return contest.Verdict({}, {}, ())
         for row in datasets.rows:
             if row.id in presence.runs and row.dataset_type not in self._to.kinds:
                 text = f"{row.dataset_type} with id {row.id}: the repository has another dataset with this id"
                 self._done.add_conflict("C2", text, row.id)
-        left_out: set[str] = set()
         found = self._target.datasets.rehearse(datasets.run, self._to.offered(datasets.rows, []))
-        for each in found.conflicts:
-            if each.kind is batch.ConflictKind.DIMENSION:
-                # The records come along.
-                continue
-            left_out.add(each.dataset_id)
-            if each.kind is batch.ConflictKind.DATA_ID and self._policy.on_conflict == "skip":
-                self._done.replaced_ids[each.dataset_id] = each.other_id or ""
-            else:
-                self._done.conflicts.append(repository_target.conflict_of(each))
-        return left_out
+        # Dimension records come along.
+        some = [each for each in found.conflicts if each.kind is not batch.ConflictKind.DIMENSION]
+        verdict = contest.judge(datasets, some, self._policy.on_conflict, self._target.additions)
+        self._done.replaced_ids.update(verdict.left_out)
+        self._done.conflicts += verdict.conflicts
+        self._done.datasets_replaced += len(verdict.replacing)
+        self._going.update(verdict.replacing.values())
+        return verdict
 
     def _compare_files(self, lacking: Sequence[file_placement.Planned]) -> None:
         """Note files in whose places there are others."""
@@ -205,11 +210,19 @@ class Rehearsal:
             if self._target is None or kind is None:
                 self._done.associations_added += len(some)
                 continue
-            comparison = self._target.additions.compare_members(associations.collection, kind, some)
-            self._done.conflicts += repository_target.association_conflicts(
-                associations, comparison.contradicted, self._policy
+            comparison = self._target.additions.compare_members(
+                associations.collection,
+                kind,
+                some,
+                newest=self._policy.on_tag_conflict == transfer_policies.NEWEST,
             )
-            self._done.associations_added += len(comparison.new)
+            # A dataset that goes leaves its place to others.
+            staying = [pair for pair in comparison.contradicted if pair[1] not in self._going]
+            self._done.conflicts += repository_target.association_conflicts(
+                associations, staying, self._policy
+            )
+            self._done.associations_added += len(some) - comparison.n_present - len(staying)
+            self._done.associations_skipped += len(staying)
             self._done.associations_present += comparison.n_present
 
     def _take_chain(self, chain: bundle.Chain) -> None:
@@ -219,9 +232,18 @@ class Rehearsal:
             self._done.note(
                 f"Chain {chain.name}: leaves out {', '.join(missing)}, which are neither selected nor there"
             )
-        present = [name for name in chain.children if name in self._collections]
-        if self._target is not None and chain.name in self._collections and present:
-            inside = self._target.collections.members(present)
-            if chain.name in inside:
-                text = f"{chain.name}: would contain itself, through {', '.join(present)}"
-                self._done.add_conflict("C8", text)
+        present = [name for name in self._flat(chain.children) if name in self._collections]
+        if self._target is None or chain.name not in self._collections or not present:
+            return
+        is_kept = self._policy.chains == "keep" and self._target.collections.children(chain.name)
+        if not is_kept and chain.name in self._target.collections.members(present):
+            text = f"{chain.name}: would contain itself, through {', '.join(present)}"
+            self._done.add_conflict("C8", text)
+
+    def _flat(self, names: Sequence[str]) -> list[str]:
+        """Return collections with all that the bundle has in them: it may have chains that are new."""
+        flat = dict.fromkeys(names)
+        for name in names:
+            if name in self._chains and name not in self._collections:
+                flat |= dict.fromkeys(self._flat(self._chains[name]))
+        return list(flat)

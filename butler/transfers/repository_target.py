@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import additions, batch, registry
 from aggregator.butler.transfers import (
     account,
     arrival,
+    contest,
+    departure,
     destination,
     file_placement,
     renamed_paths,
@@ -16,14 +18,6 @@ from aggregator.butler.transfers import (
 )
 from aggregator.schemas import bundle
 from aggregator.storage import errors, fault_points
-
-_CONTRADICTIONS = {
-    batch.ConflictKind.ID: "C2",
-    batch.ConflictKind.DATA_ID: "C3",
-    batch.ConflictKind.DIMENSION: "C6",
-    batch.ConflictKind.RECORD: "C2",
-}
-"""Kinds of conflicts as the documentation lists them."""
 
 Committed = Callable[[bundle.Datasets, Sequence[file_placement.Planned]], None]
 """Is told of datasets whose rows are committed, with their files."""
@@ -133,7 +127,11 @@ class RepositoryTarget:
         paths = self._paths.of(datasets, self._to.kinds) if self._policy.moves else {}
         planned = self._to.placement.plan(datasets.files, paths)
         datasets, planned = self._without_missing(datasets, planned, presence)
-        wanted, planned, n_skipped = self._without_conflicts(datasets, planned, presence)
+        verdict = self._judge(datasets, presence)
+        wanted = [row for row in datasets.rows if row.id not in verdict.left_out]
+        planned = [each for each in planned if each.record.dataset_id not in verdict.left_out]
+        going = self._places(verdict.replacing.values())
+        planned = contest.set_aside(planned, verdict.replacing, going) if going else planned
         lacking = self._lacking(planned, presence)
         if self._policy.files == transfer_policies.MANIFEST:
             if self._listed is not None:
@@ -145,12 +143,22 @@ class RepositoryTarget:
         offered = self._to.offered(
             wanted, [each for each in planned if each.record.dataset_id not in presence.runs]
         )
-        result = self._target.datasets.ingest(run, offered, graphs=graphs, defensive=bool(presence.runs))
-        self._raise([conflict_of(each) for each in result.conflicts])
+        result = self._target.datasets.ingest(
+            run,
+            offered,
+            graphs=graphs,
+            defensive=bool(presence.runs),
+            replaced=list(verdict.replacing.values()),
+            records_tables={store.records_table for store in self._config.datastores},
+        )
+        self._raise(contest.judge(datasets, result.conflicts, "fail", self._target.additions).conflicts)
         self._repair(lacking, presence)
         self._count(datasets.run, wanted, presence, result)
-        self._done.datasets_skipped += n_skipped
+        self._done.datasets_skipped += len(verdict.left_out)
+        self._done.datasets_replaced += len(verdict.replacing)
         fault_points.reached("committed")
+        if going:
+            departure.Departure(self._config, self._target).discard(going)
         if self._committed is not None:
             self._let_go(datasets, planned, lacking)
 
@@ -194,26 +202,19 @@ class RepositoryTarget:
         rows = [row for row in datasets.rows if row.id not in without]
         return bundle.Datasets(datasets.run, rows, datasets.files, datasets.is_renamed), planned
 
-    def _without_conflicts(
-        self,
-        datasets: bundle.Datasets,
-        planned: list[file_placement.Planned],
-        presence: additions.Presence,
-    ) -> tuple[list[bundle.Dataset], list[file_placement.Planned], int]:
-        """Leave out datasets that others stand in for, if the policy says so."""
-        rows = list(datasets.rows)
+    def _judge(self, datasets: bundle.Datasets, presence: additions.Presence) -> contest.Verdict:
+        """Return what becomes of datasets that the repository contradicts, as the policy says."""
         if self._policy.on_conflict == "fail" and not presence.runs:
-            return rows, planned, 0
-        found = self._target.datasets.rehearse(datasets.run, self._to.offered(rows, []))
-        skipped: set[str] = set()
-        for each in found.conflicts:
-            if each.kind is batch.ConflictKind.DATA_ID and self._policy.on_conflict == "skip":
-                skipped.add(each.dataset_id)
-                self._done.replaced_ids[each.dataset_id] = each.other_id or ""
-            else:
-                self._raise([conflict_of(each)])
-        rows = [row for row in rows if row.id not in skipped]
-        return rows, [each for each in planned if each.record.dataset_id not in skipped], len(skipped)
+            return contest.Verdict({}, {}, ())
+        found = self._target.datasets.rehearse(datasets.run, self._to.offered(datasets.rows, []))
+        verdict = contest.judge(datasets, found.conflicts, self._policy.on_conflict, self._target.additions)
+        self._raise(verdict.conflicts)
+        self._done.replaced_ids.update(verdict.left_out)
+        return verdict
+
+    def _places(self, ids: Iterable[str]) -> list[additions.Place]:
+        stores = [(store.name, store.records_table) for store in self._config.datastores]
+        return self._target.additions.places(sorted(ids), stores)
 
     def _lacking(
         self, planned: Sequence[file_placement.Planned], presence: additions.Presence
@@ -261,10 +262,10 @@ class RepositoryTarget:
                 associations.collection,
                 self._to.kinds[name],
                 some,
-                replaces=self._policy.on_tag_conflict == "replace",
+                newest=self._policy.on_tag_conflict == transfer_policies.NEWEST,
             )
             self._raise(association_conflicts(associations, comparison.contradicted, self._policy))
-            self._done.associations_added += len(comparison.new)
+            self._done.associations_added += len(comparison.new) + len(comparison.replacing)
             self._done.associations_present += comparison.n_present
             self._done.associations_skipped += len(comparison.contradicted)
 
@@ -285,11 +286,6 @@ def by_type(rows: Sequence[bundle.Association]) -> dict[str, list[bundle.Associa
     for row in rows:
         types.setdefault(row.dataset_type, []).append(row)
     return types
-
-
-def conflict_of(found: batch.Conflict) -> account.Conflict:
-    """Return what stands in the way of a dataset."""
-    return account.Conflict(_CONTRADICTIONS[found.kind], str(found), found.dataset_id, found.other_id)
 
 
 def association_conflicts(

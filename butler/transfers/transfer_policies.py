@@ -23,16 +23,19 @@ MOVE: Final = "move"
 MANIFEST: Final = "manifest"
 """Another system brings the files, and they are recorded when they have arrived."""
 
+NEWEST: Final = "newest"
+"""What was ingested last, each in its own repository, takes the place of the other."""
+
 MODES: Final = (*file_batches.MODES, MOVE, DIRECT, IN_PLACE, MANIFEST, NONE)
 """What becomes of files (section 7.3)."""
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "files": MODES,
-    "on_conflict": ("fail", "skip"),
+    "on_conflict": ("fail", "skip", NEWEST),
     "on_dimension_conflict": ("keep", "fail"),
     "storage_class": ("fail", "keep-destination"),
     "chains": ("extend", "keep", "replace"),
-    "on_tag_conflict": ("fail", "skip", "replace"),
+    "on_tag_conflict": ("fail", "skip", NEWEST),
     "on_certification_conflict": ("fail", "skip"),
     "missing": ("fail", "skip", "register"),
 }
@@ -67,6 +70,9 @@ class Policies:
     missing: str = "fail"
     """When a file is not in the source, though it is recorded (F1)."""
 
+    allow_delete: bool = False
+    """Whether datasets of the destination may be deleted, with their files, for newer ones (C3)."""
+
     overwrite_orphans: bool = False
     """Whether other files are replaced that no record refers to (C12)."""
 
@@ -89,3 +95,13 @@ class Policies:
         for name, values in CHOICES.items():
             if (value := getattr(self, name)) not in values:
                 raise errors.RefusedError(f"{name} must be one of {', '.join(values)}, not {value!r}.")
+        if self.on_conflict == NEWEST and not self.allow_delete:
+            raise errors.RefusedError(
+                "on_conflict='newest' deletes datasets of the destination that are older: it needs "
+                "allow_delete."
+            )
+        if self.on_conflict == NEWEST and self.files in (NONE, MANIFEST):
+            raise errors.RefusedError(
+                f"on_conflict='newest' can't be used with files={self.files!r}: datasets would be deleted, "
+                "and there would be no file in their place."
+            )

@@ -135,20 +135,64 @@ def test_c2_an_id_of_another_run(case: Case) -> None:
     case.check_refused("C2", case.image, on_conflict="skip")
 
 
-def test_c3_another_dataset_with_the_data_id(case: Case) -> None:
-    image = case.image
+def _replace(case: Case, image: str, date: int) -> None:
+    """Give a dataset of the destination another id, and a date of ingest."""
     tags = [name for name in case.database.tables() if name.startswith("dataset_tags_")]
     tables = [*tags, "dataset_location", "file_datastore_records"]
     case.database.execute(
-        f"UPDATE dataset SET id = '{OTHER}' WHERE id = '{image}'",
+        f"UPDATE dataset SET id = '{OTHER}', ingest_date = {date} WHERE id = '{image}'",
         *(f"UPDATE {table} SET dataset_id = '{OTHER}' WHERE dataset_id = '{image}'" for table in tables),
     )
+
+
+def test_c3_another_dataset_with_the_data_id(case: Case) -> None:
+    image = case.image
+    _replace(case, image, 1)
     case.check_refused("C3", image, OTHER)
     rows = case.database.content()
     report = case.transfer(on_conflict="skip")
     assert report.done.replaced_ids == {image: OTHER}
     assert report.done.datasets_skipped == 1
     assert case.database.content() == rows
+
+
+@pytest.mark.ordering("N8")
+@pytest.mark.parametrize("files", ["auto", "direct"])
+def test_c3_the_newest_stays(case: Case, files: str) -> None:
+    image, before = case.image, case.database.content()
+    _replace(case, image, 1)
+    path, content = case.path(OTHER), case.path(OTHER).read_bytes()
+    path.write_bytes(b"older")
+    newest: dict[str, Any] = {"on_conflict": "newest", "allow_delete": True, "files": files}
+    tree = samples.tree(case.target)
+    assert case.transfer(dry_run=True, **newest).done.datasets_replaced == 1
+    assert samples.tree(case.target) == tree
+    report = case.transfer(**newest)
+    assert (report.done.datasets_replaced, report.done.datasets_added) == (1, 1)
+    assert report.done.replaced_ids == {}
+    assert not path.exists()
+    [(name,)] = case.database.query(f"SELECT path FROM file_datastore_records WHERE dataset_id = '{image}'")
+    # It has no place of its own before the older one is gone.
+    place = pathlib.Path(name.removeprefix("file://")) if files == "direct" else case.target / name
+    assert place.read_bytes() == content
+    after = case.database.content()
+    changed = {table for table in before if before[table] != after[table]}
+    assert changed == {"file_datastore_records"}, "tags, too, are those of the source"
+    again = case.transfer(**newest)
+    assert (again.done.datasets_replaced, again.done.datasets_present) == (0, again.selected)
+
+
+def test_c3_what_is_older_is_left_out(case: Case) -> None:
+    image = case.image
+    _replace(case, image, 1 << 62)
+    before = samples.tree(case.target)
+    report = case.transfer(on_conflict="newest", allow_delete=True)
+    assert report.done.replaced_ids == {image: OTHER}
+    assert (report.done.datasets_replaced, report.done.datasets_skipped) == (0, 1)
+    assert samples.tree(case.target).keys() == before.keys()
+    for options in ({}, {"allow_delete": True, "files": "none"}):
+        with pytest.raises(aggregator.RefusedError, match="newest"):
+            case.transfer(on_conflict="newest", **options)
 
 
 def _register(case: Case, name: str, storage_class: str, dimensions: tuple[str, ...]) -> None:
@@ -242,6 +286,22 @@ def test_c8_a_chain_that_would_contain_itself(case: Case) -> None:
         case.check_refused("C8", transfer_case.CHAIN)
 
 
+def test_c8_a_new_chain_that_leads_back(case: Case) -> None:
+    source = pathlib.Path(shutil.copytree(case.source, case.target.parent / "source"))
+    ours = dataclasses.replace(case, source=source)
+    with databases.Sqlite(source / "gen3.sqlite3").open() as opened:
+        opened.collections.register_chain("new")
+        opened.collections.update_output_chain("new", transfer_case.INPUTS, [])
+        opened.collections.update_output_chain(transfer_case.TOP, "new", [])
+    case.database.execute(
+        "DELETE FROM collection_chain WHERE parent = "
+        f"(SELECT collection_id FROM collection WHERE name = '{transfer_case.TOP}')"
+    )
+    with case.database.open() as opened:
+        opened.collections.update_output_chain(transfer_case.INPUTS, transfer_case.TOP, [])
+    ours.check_refused("C8", transfer_case.TOP)
+
+
 def test_c9_a_tag_holds_another_dataset(case: Case) -> None:
     [(table,)] = case.database.query(
         "SELECT tag_association_table FROM dataset_type WHERE name = 'clean_image'"
@@ -260,8 +320,18 @@ def test_c9_a_tag_holds_another_dataset(case: Case) -> None:
     case.check_refused("C9", OTHER, image)
     assert case.transfer(on_tag_conflict="skip").done.associations_skipped == 1
     assert case.database.query(query) == changed
-    case.transfer(on_tag_conflict="replace")
+    # The one in its place is not even there.
+    case.transfer(on_tag_conflict="newest")
     assert case.database.query(query) == rows
+    other = case.database.query(f"{IMAGE} DESC")[0][0]
+    for date, expected in ((1 << 62, other), (1, image)):
+        case.database.execute(
+            f"UPDATE dataset SET ingest_date = {date} WHERE id = '{other}'",
+            f"UPDATE {table} SET dataset_id = '{other}' WHERE collection_id = {tag} "
+            f"AND dataset_id = '{image}'",
+        )
+        case.transfer(on_tag_conflict="newest")
+        assert expected in {row[0] for row in case.database.query(query)}
 
 
 def test_c10_another_certification_of_the_time(case: Case) -> None:
