@@ -183,6 +183,11 @@ def transfer(config: type) -> options.Decorator:
                 "When a file is recorded, and not there: fail, leave the dataset out, or add it without.",
             ),
             fields.option(
+                "--trust",
+                is_flag=True,
+                help="Bring files of SOURCE, too, that it has not recorded, where its templates put them.",
+            ),
+            fields.option(
                 "--allow-delete",
                 is_flag=True,
                 help="Let --on-conflict newest delete older datasets of the destination, with their files.",

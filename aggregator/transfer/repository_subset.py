@@ -194,7 +194,9 @@ class Subset:
     def choose(self, chosen: dataset_selection.Selection) -> None:
         """Find out what is selected."""
         options = self._options
-        extent = repository_source.Extent(options.registry == "full", options.all_dataset_types)
+        extent = repository_source.Extent(
+            options.registry == "full", options.all_dataset_types, options.trust
+        )
         chosen = self._with_lineage(chosen)
         producer = repository_source.RepositorySource(self._from, self._source, chosen, extent, self._tick)
         self.producer = producer

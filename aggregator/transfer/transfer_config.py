@@ -30,6 +30,10 @@ class TransferConfig(transfer_policies.Policies):
     all_dataset_types: bool = False
     """Whether dataset types come along of which no dataset does."""
 
+    trust: bool = False
+    """Whether files that the source has not recorded, but that are where its templates put them, come along
+    (F2)."""
+
     dry_run: bool = False
     """Whether to find everything out, and to write nothing."""
 

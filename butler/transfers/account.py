@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Final
 
 import msgspec
+from aggregator.schemas import bundle
 
 _SHOWN: Final = 10
 """Conflicts of a kind that a message lists."""
@@ -114,6 +115,11 @@ class Account:
                 mine += [note for note in theirs if note not in mine]
             else:
                 setattr(self, field.name, mine + theirs)
+
+    def count_without_file(self, datasets: bundle.Datasets) -> None:
+        """Count datasets that have no file where they come from."""
+        with_files = {record.dataset_id for record in datasets.files}
+        self.datasets_without_file += sum(row.id not in with_files for row in datasets.rows)
 
     def count(self, run: str, dataset_type: str, number: int) -> None:
         """Count datasets added."""

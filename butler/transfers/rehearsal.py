@@ -190,7 +190,6 @@ class Rehearsal:
 
     def _count(self, datasets: bundle.Datasets, presence: additions.Presence, left_out: set[str]) -> None:
         numbers: dict[str, int] = {}
-        with_files = {record.dataset_id for record in datasets.files}
         for row in datasets.rows:
             if row.id in presence.runs:
                 self._done.datasets_present += 1
@@ -201,7 +200,7 @@ class Rehearsal:
         for name, number in numbers.items():
             self._done.count(datasets.run, name, number)
             self._done.datasets_added += number
-        self._done.datasets_without_file += sum(row.id not in with_files for row in datasets.rows)
+        self._done.count_without_file(datasets)
 
     def _take_associations(self, associations: bundle.Associations) -> None:
         rows = [row for row in associations.rows if row.dataset_id not in self._done.replaced_ids]

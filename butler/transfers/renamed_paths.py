@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from aggregator.butler.configuration import repository_config
-from aggregator.butler.datastores import datastore
-from aggregator.butler.dimensions import records, universe
-from aggregator.butler.registry import dataset_type_rows, graph_places, record_rows, registry
+from aggregator.butler.registry import dataset_type_rows, graph_places, registry
+from aggregator.butler.transfers import template_files
 from aggregator.schemas import bundle, datastore_records
-from aggregator.schemas.graphs import addresses
 from aggregator.storage import uris
 
 _Kind = dataset_type_rows.DatasetTypeRow
-_Values = tuple[bundle.Value, ...]
 
 
 class RenamedPaths:
@@ -30,7 +27,7 @@ class RenamedPaths:
     def __init__(self, config: repository_config.RepositoryConfig, target: registry.Registry) -> None:
         self._config, self._target = config, target
         self._graphs: dict[str, bundle.Graph] = {}
-        self._store = datastore.Datastore(config, target.universe, mock_storage_classes=True)
+        self._files = template_files.TemplateFiles(config, target)
 
     def add_graph(self, graph: bundle.Graph) -> None:
         """Note the file of a graph, which many records share."""
@@ -72,48 +69,15 @@ class RenamedPaths:
         files: Sequence[bundle.FileRecord],
         rows: Mapping[str, bundle.Dataset],
     ) -> Iterator[tuple[str, str]]:
-        group = self._target.universe.group(kind.required)
-        full = self._expanded(group, {rows[record.dataset_id].values for record in files})
-        at = group.keys.index("instrument") if "instrument" in group.keys else None
-        instruments = {None if at is None else str(values[at]) for values in full.values()}
-        requests = [(kind.name, kind.storage_class, group, instrument) for instrument in instruments]
-        self._read_attributes(group, self._store.needed_attributes(requests), full)
+        wanted = {record.dataset_id: rows[record.dataset_id] for record in files}
+        paths: dict[tuple[str, str], str] = {}
+        for row, some in self._files.of_type(run, kind, wanted.values()):
+            for planned, path in some:
+                paths.setdefault((row.id, planned.component), path)
         for record in files:
-            values = full[rows[record.dataset_id].values]
-            instrument = None if at is None else str(values[at])
-            plan = self._store.plan(kind.name, kind.storage_class, group, instrument)
-            component = record.component or datastore_records.NO_COMPONENT
-            for planned in plan.files:
-                if planned.component == component:
-                    yield record.path, planned.path(values, run, addresses.dashed(record.dataset_id))
-                    break
-
-    def _expanded(self, group: universe.Group, data_ids: set[_Values]) -> dict[_Values, _Values]:
-        """Return full data IDs by their required values."""
-        known = {values: dict(zip(group.required, values, strict=True)) for values in data_ids}
-        for element in reversed(group.elements):
-            entry = self._target.universe.element(element)
-            if not entry.implied or not entry.has_table:
-                continue
-            get_key = record_rows.key_getter(entry, entry.required)
-            get_implied = record_rows.key_getter(entry, entry.implied)
-            keys = {tuple([each[name] for name in entry.required]) for each in known.values()}
-            implied = {get_key(row): get_implied(row) for row in self._target.holdings.records(element, keys)}
-            for each in known.values():
-                key = tuple([each[name] for name in entry.required])
-                each.update(zip(entry.implied, implied.get(key, ()), strict=False))
-        return {values: tuple([each[name] for name in group.keys]) for values, each in known.items()}
-
-    def _read_attributes(
-        self, group: universe.Group, needed: Mapping[str, set[str]], full: Mapping[_Values, _Values]
-    ) -> None:
-        """Read what of dimension records paths depend on."""
-        rows: list[tuple[str, list[object]]] = []
-        for element in needed:
-            places = [group.keys.index(name) for name in self._target.universe.required(element)]
-            keys = {tuple([values[place] for place in places]) for values in full.values()}
-            rows += [(element, list(row)) for row in self._target.holdings.records(element, keys)]
-        self._store.set_records(records.RecordTable.build(self._target.universe, needed, rows))
+            place = record.dataset_id, record.component or datastore_records.NO_COMPONENT
+            if place in paths:
+                yield record.path, paths[place]
 
 
 def concerned(datasets: bundle.Datasets) -> list[bundle.FileRecord]:

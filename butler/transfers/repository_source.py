@@ -17,7 +17,7 @@ from aggregator.butler.registry import (
     registry,
     run_provenance,
 )
-from aggregator.butler.transfers import dataset_selection, needed_records
+from aggregator.butler.transfers import dataset_selection, needed_records, unrecorded_files
 from aggregator.schemas import bundle
 from aggregator.schemas.graphs import addresses, backed_datasets
 from aggregator.storage import errors
@@ -38,6 +38,9 @@ class Extent:
 
     all_dataset_types: bool = False
     """Whether all dataset types come along, also those without a selected dataset."""
+
+    trusts: bool = False
+    """Whether files that are not recorded, but in the places that templates give them, come along."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class RepositorySource:
         self._source = source
         self._extent = extent
         self._tick = tick
+        self._unrecorded = unrecorded_files.UnrecordedFiles(config, source) if extent.trusts else None
         self._datastores = [(store.name, store.records_table) for store in config.datastores]
         self._all_kinds = source.holdings.dataset_types()
         self._kinds = {kind.id: kind for kind in self._all_kinds.values()}
@@ -319,9 +323,14 @@ class RepositorySource:
         run, bare = self._runs[run_id].name, self.choice.rows_only
         for piece in self._pieces(run_id):
             rows, files = self._source.holdings.datasets(self._kinds, run_id, piece, self._datastores)
+            bare_ids: set[str] = set()
             if len(bare.some(run_id)):
-                with_files = self._with_files(run_id, rows)
-                files = [record for record in files if record.dataset_id in with_files]
+                bare_ids = {row.id for row in rows} - self._with_files(run_id, rows)
+                files = [record for record in files if record.dataset_id not in bare_ids]
+            if self._unrecorded is not None:
+                known = bare_ids | {record.dataset_id for record in files}
+                unknown = [row for row in rows if row.id not in known]
+                files = sorted([*files, *self._unrecorded.find(run, unknown, self._all_kinds)])
             if rows:
                 yield bundle.Datasets(run, rows, files)
 

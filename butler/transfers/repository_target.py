@@ -124,6 +124,7 @@ class RepositoryTarget:
     def _add_datasets(self, datasets: bundle.Datasets) -> None:
         ids = [row.id for row in datasets.rows]
         presence = self._target.additions.presence(ids, [store.name for store in self._config.datastores])
+        self._done.count_without_file(datasets)
         paths = self._paths.of(datasets, self._to.kinds) if self._policy.moves else {}
         planned = self._to.placement.plan(datasets.files, paths)
         datasets, planned = self._without_missing(datasets, planned, presence)

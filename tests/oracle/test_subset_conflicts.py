@@ -383,6 +383,29 @@ def test_c14_other_dimensions(transfer_source: pathlib.Path, tmp_path: pathlib.P
         assert samples.tree(tmp_path / name) == before
 
 
+def test_f2_a_file_that_is_not_recorded(transfer_source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    source = pathlib.Path(shutil.copytree(transfer_source, tmp_path / "source"))
+    case = Case(source, tmp_path / "target")
+    database = databases.Sqlite(source / "gen3.sqlite3")
+    expected = {row[1]: row for row in database.query("SELECT * FROM file_datastore_records")}
+    images = [row[0] for row in database.query(IMAGE)]
+    query = f"SELECT path FROM file_datastore_records WHERE dataset_id = '{images[0]}'"
+    [(gone,)] = database.query(query)
+    (source / gone).unlink()
+    tables = ("dataset_location", "file_datastore_records")
+    ids = ", ".join(f"'{each}'" for each in images)
+    database.execute(*(f"DELETE FROM {table} WHERE dataset_id IN ({ids})" for table in tables))
+    report = case.transfer()
+    assert report.done.datasets_without_file == len(images)
+    report = case.transfer(trust=True)
+    assert report.done.datasets_repaired == len(images) - 1
+    found = {row[1]: row for row in case.database.query("SELECT * FROM file_datastore_records")}
+    assert found.keys() == expected.keys() - {gone}
+    for path, row in found.items():
+        assert row[:-1] == expected[path][:-1]
+        assert row[0] not in images or row[-1] == (case.target / path).stat().st_size > 0
+
+
 def test_f1_a_file_that_is_not_there(transfer_source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     source = pathlib.Path(shutil.copytree(transfer_source, tmp_path / "source"))
     case = Case(source, tmp_path / "target")
