@@ -53,7 +53,7 @@ _EXECUTION_REPORTS = b'{\n  "qgraphSummary":'
 _METRICS = b"# HELP aggregator_"
 """Begin of a file of metrics."""
 
-_MANIFESTS = (b'{"manifest":', b"\x28\xb5\x2f\xfd")
+_MANIFESTS = (b'{"manifest":', b'# {"manifest":', b"\x28\xb5\x2f\xfd")
 """Begin of a manifest, plain or compressed."""
 
 _CONFLICTS = b'{"kind":"'

@@ -165,6 +165,11 @@ def transfer(config: type) -> options.Decorator:
                 help="List what another system has to bring, with --files manifest; compressed if its "
                 "name ends with .zst.",
             ),
+            _policy(
+                fields,
+                "manifest_format",
+                "List it as JSON documents, or as a table (CSV) that begins with from, to, size.",
+            ),
             _policy(fields, "on_conflict", "When there is another dataset of a type, run and data ID."),
             _policy(
                 fields,

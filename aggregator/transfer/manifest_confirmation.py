@@ -8,7 +8,7 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
-from typing import IO, Final
+from typing import Final
 
 from aggregator import repository_files
 from aggregator.butler.configuration import repository_config
@@ -16,7 +16,7 @@ from aggregator.butler.registry import registry
 from aggregator.butler.transfers import confirmation
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, output_kinds, output_paths, summary_document, transfer_manifest
-from aggregator.storage import durable_files, errors
+from aggregator.storage import errors
 from aggregator.workers.engines import memory
 
 _AT_ONCE: Final = 10_000
@@ -149,7 +149,8 @@ def confirm(
     config, path = repository_config.load(os.fspath(repository)), os.path.abspath(os.fspath(manifest))
     config.check_writeable()
     given = transfer_manifest.Manifest(path)
-    rest = f"{path.removesuffix(transfer_manifest.COMPRESSED).removesuffix('.jsonl')}.rest.jsonl"
+    stem = path.removesuffix(transfer_manifest.COMPRESSED).removesuffix(f".{given.form}")
+    rest = f"{stem}.rest.{given.form}"
     protection = repository_files.protection(config)
     output_paths.check(rest, output_kinds.Kind.TRANSFER_MANIFEST, protection)
     output_paths.check_all(outputs, protection)
@@ -195,29 +196,20 @@ def _take(
     report: ConfirmReport,
 ) -> None:
     """Record what is there, and write a manifest of what is not."""
-    temporary = durable_files.temporary_name(rest)
-    with durable_files.writing(rest):
-        stream: IO[bytes] = open(temporary, "xb")  # noqa: SIM115  (closed before it gets its name)
-    try:
-        with durable_files.writing(rest), stream:
-            stream.write(transfer_manifest.encode(given.head))
-            entries = given.entries()
-            while some := list(itertools.islice(entries, _AT_ONCE)):
-                for entry, problem in taking.take(some):
-                    stream.write(transfer_manifest.encode(entry))
-                    report.n_waiting += 1
-                    if len(report.problems) < _SHOWN:
-                        report.problems.append(f"{entry.target}: {problem}")
-                report.n_files += len(some)
+    with transfer_manifest.Writer(rest, given.head, given.form) as writer:
+        entries = given.entries()
+        while some := list(itertools.islice(entries, _AT_ONCE)):
+            for entry, problem in taking.take(some):
+                writer.add(entry)
+                report.n_waiting += 1
+                if len(report.problems) < _SHOWN:
+                    report.problems.append(f"{entry.target}: {problem}")
+            report.n_files += len(some)
         if report.n_waiting:
-            with durable_files.writing(rest):
-                durable_files.publish(temporary, rest)
+            writer.publish()
             report.rest = rest
-        elif os.path.lexists(rest) and rest != given.path:
-            os.unlink(rest)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    if not report.n_waiting and os.path.lexists(rest) and rest != given.path:
+        os.unlink(rest)
 
 
 def _summed(report: ConfirmReport, taking: confirmation.Confirmation, began: float) -> ConfirmReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import io
 import operator
 import os
 import tempfile
@@ -85,14 +84,8 @@ def write_manifest(
         If it can't be written.
     """
     head = transfer_manifest.Head(source=source, destination="", created=now())
-    content = io.BytesIO()
-    stream = transfer_manifest.opened_for_writing(content, output.path)
-    stream.write(transfer_manifest.encode(head))
-    for entry in sorted(entries, key=operator.attrgetter("path")):
-        stream.write(transfer_manifest.encode(entry))
-    if stream is not content:
-        stream.close()
-    output.write(content.getvalue())
+    ordered = sorted(entries, key=operator.attrgetter("path"))
+    output.write(transfer_manifest.encoded(output.path, head, len(ordered), ordered))
 
 
 def program() -> str:

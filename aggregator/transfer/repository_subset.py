@@ -319,7 +319,9 @@ class Subset:
 
     def _manifest(self) -> manifest_writer.ManifestWriter:
         path = os.path.abspath(os.fspath(self._options.manifest_path or ""))
-        return manifest_writer.ManifestWriter(path, self._from.path, self._to.path)
+        return manifest_writer.ManifestWriter(
+            path, self._from.path, self._to.path, self._options.manifest_format
+        )
 
     def _create(self) -> None:
         try:

@@ -26,9 +26,6 @@ _Kind = dataset_type_rows.DatasetTypeRow
 FileRow = tuple[str, str, str, str, str, str, str | None, str | None, int]
 """Table, datastore, dataset id, path, formatter, storage class, component, checksum, bytes of a record."""
 
-Place = tuple[str, str, str]
-"""Datastore, dataset id and path of a file."""
-
 
 class ChainRule(enum.Enum):
     """What happens to a chain that has other children."""
@@ -134,14 +131,15 @@ class Additions:
         query = sqlalchemy.select(dataset.c.id, dataset.c.ingest_date)
         return {row[0]: row[1] for row in self._db.rows(query.where(self._db.among(dataset.c.id, ids)))}
 
-    def places(self, ids: Sequence[str], datastores: Iterable[tuple[str, str]]) -> list[Place]:
-        """Return where the files of datasets are in datastores, each given with its table of records."""
-
-        def look(connection: sqlalchemy.Connection) -> list[Place]:
-            records = recorded_datasets.file_records(self._tables, connection, list(datastores), ids)
-            return [(each.datastore, each.dataset_id, each.path) for each in records]
-
-        return self._db.read(look) if ids else []
+    def file_records(
+        self, ids: Sequence[str], datastores: Sequence[tuple[str, str]]
+    ) -> list[bundle.FileRecord]:
+        """Return the records of datasets in datastores, each given with its table of them."""
+        if not ids:
+            return []
+        return self._db.read(
+            lambda connection: recorded_datasets.file_records(self._tables, connection, datastores, ids)
+        )
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         """Record files of datasets that are there without any; all rows in one transaction or none."""

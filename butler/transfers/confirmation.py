@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
 from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import additions, registry
 from aggregator.schemas import bundle, datastore_records, transfer_manifest
@@ -67,24 +68,42 @@ class Confirmation:
             self._check(entry)
         ids = [dataset_id for entry in entries for dataset_id in entry.ids]
         presence = self._target.additions.presence(ids, list(self._stores))
+        known = self._recorded(presence)
         rows: list[additions.FileRow] = []
         recorded: set[str] = set()
         present: set[str] = set()
         for entry, problem in zip(entries, self._problems(entries), strict=True):
-            if not problem and (absent := [each for each in entry.ids if each not in presence.runs]):
-                problem = f"there is no dataset {absent[0]}"
             if problem:
                 yield entry, problem
                 continue
+            problems: dict[str, list[str]] = {}
             for dataset_id in entry.ids:
+                if dataset_id not in presence.runs:
+                    problems.setdefault(f"there is no dataset {dataset_id}", []).append(dataset_id)
+                    continue
+                there = known.get((entry.datastore, dataset_id), {})
+                if odd := _other_place(entry, there):
+                    problems.setdefault(f"its dataset is recorded {odd}", []).append(dataset_id)
+                    continue
                 # Of a dataset in parts, some may be recorded.
-                rows.append(self._row(entry, dataset_id))
-                is_present = (entry.datastore, dataset_id) in presence.recorded
-                (present if is_present else recorded).add(dataset_id)
+                if entry.component not in there:
+                    rows.append(self._row(entry, dataset_id))
+                (present if there else recorded).add(dataset_id)
+            for text, ids_ in problems.items():
+                yield msgspec.structs.replace(entry, ids=tuple(ids_)), text
         fault_points.reached("verified")
         self._target.additions.record_files(rows)
         self.n_recorded += len(recorded)
         self.n_present += len(present)
+
+    def _recorded(self, presence: additions.Presence) -> dict[tuple[str, str], dict[str | None, str]]:
+        """Return the paths of datasets that have files, by component, by datastore and id."""
+        stores = [(store.name, store.records_table) for store in self._stores.values()]
+        ids = sorted({dataset_id for _, dataset_id in presence.recorded})
+        known: dict[tuple[str, str], dict[str | None, str]] = {}
+        for each in self._target.additions.file_records(ids, stores):
+            known.setdefault((each.datastore, each.dataset_id), {})[each.component] = each.path
+        return known
 
     def _check(self, entry: transfer_manifest.Entry) -> None:
         store = self._stores.get(entry.datastore)
@@ -148,3 +167,21 @@ class Confirmation:
         size = datastore_records.UNKNOWN_SIZE if entry.size is None else entry.size
         rest = entry.formatter, entry.storage_class, entry.component, entry.checksum, size
         return (table, entry.datastore, dataset_id, entry.path, *rest)
+
+
+def _other_place(entry: transfer_manifest.Entry, there: Mapping[str | None, str]) -> str:
+    """Return where else a dataset of a file is recorded; nothing if that does not contradict the file.
+
+    Parameters
+    ----------
+    entry
+        The file.
+    there
+        Paths of the dataset that are recorded, by component.
+    """
+    path = there.get(entry.component)
+    if path is not None:
+        return f"at {path}, and not at {entry.path}" if path != entry.path else ""
+    if there and (entry.component is None or None in there):
+        return f"{'in parts' if entry.component is None else 'as a whole'}, at {next(iter(there.values()))}"
+    return ""

@@ -77,7 +77,7 @@ def judge(
 def set_aside(
     planned: Sequence[file_placement.Planned],
     replacing: Mapping[str, str],
-    recorded: Iterable[additions.Place],
+    recorded: Iterable[bundle.FileRecord],
 ) -> list[file_placement.Planned]:
     """Return where files go: not to the places of the datasets that they replace, which are still needed.
 
@@ -88,9 +88,9 @@ def set_aside(
     replacing
         Id of the dataset that goes, by that of the one that takes its place.
     recorded
-        Where the files of those that go are.
+        Files of those that go.
     """
-    taken = set(recorded)
+    taken = {(each.datastore, each.dataset_id, each.path) for each in recorded}
     result = []
     for each in planned:
         dataset_id = each.record.dataset_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from aggregator.butler.configuration import own_files, repository_config
-from aggregator.butler.registry import additions, registry
+from aggregator.butler.registry import registry
 from aggregator.butler.transfers import file_placement
 from aggregator.schemas import bundle
 from aggregator.storage import errors, fault_points, uris
@@ -45,12 +45,12 @@ class Departure:
         for name, paths in by_store.items():
             self._shared.setdefault(name, set()).update(self._remove(name, paths))
 
-    def discard(self, places: Iterable[additions.Place]) -> None:
+    def discard(self, records: Iterable[bundle.FileRecord]) -> None:
         """Remove files that were those of datasets which are there no more, unless others have them."""
         by_store: dict[str, set[str]] = {}
-        for name, _, path in places:
-            if _is_inside(path):
-                by_store.setdefault(name, set()).add(path)
+        for each in records:
+            if _is_inside(each.path):
+                by_store.setdefault(each.datastore, set()).add(each.path)
         for name, paths in by_store.items():
             self._remove(name, paths)
 

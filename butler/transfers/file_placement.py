@@ -18,7 +18,7 @@ from aggregator.storage import errors, file_batches, inner_directories, local_fi
 _UNUSUAL: Final = re.compile(r"^/|://|\.\.|#")
 """What a path has that is not just one below a root."""
 
-_WAY: Final = {transfer_policies.MOVE: "auto"}
+_WAY: Final = {transfer_policies.MOVE: "auto", transfer_policies.MANIFEST: "auto"}
 """How files are brought, where a mode says more than that."""
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 from collections.abc import Sequence
-from typing import IO, Self
+from typing import Self
 
 from aggregator.butler.transfers import file_placement
 from aggregator.schemas import transfer_manifest
-from aggregator.storage import durable_files, uris
+from aggregator.storage import uris
 
 
 class ManifestWriter:
@@ -22,42 +21,43 @@ class ManifestWriter:
         The file.
     source, destination
         Configurations of the repositories.
+    form
+        One of `transfer_manifest.FORMATS`.
     """
 
-    def __init__(self, path: str, source: str, destination: str) -> None:
-        self._path = path
-        self._temporary = durable_files.temporary_name(path)
+    def __init__(self, path: str, source: str, destination: str, form: str) -> None:
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._head = transfer_manifest.Head(source=source, destination=destination, created=created)
-        self._file: IO[bytes]
-        self._stream: IO[bytes]
+        head = transfer_manifest.Head(source=source, destination=destination, created=created)
+        self._writer = transfer_manifest.Writer(path, head, form)
+        self.passing = ""
+        """A directory whose files nobody can bring later; nothing if there is none."""
 
     def __enter__(self) -> Self:
-        with durable_files.writing(self._path):
-            self._file = open(self._temporary, "xb")
-            self._stream = transfer_manifest.opened_for_writing(self._file, self._path)
-            self._stream.write(transfer_manifest.encode(self._head))
+        self._writer.__enter__()
         return self
 
-    def add(self, run: str, planned: Sequence[file_placement.Planned]) -> None:
-        """Add files of datasets of a RUN collection, in the order of their places."""
-        entries = [(each.record.dataset_id, _entry(run, each)) for each in planned]
-        with durable_files.writing(self._path):
-            for entry in transfer_manifest.grouped(entries):
-                self._stream.write(transfer_manifest.encode(entry))
+    def add(self, run: str, planned: Sequence[file_placement.Planned]) -> list[file_placement.Planned]:
+        """Add files of datasets of a RUN collection, in the order of their places.
+
+        Returns
+        -------
+        passing
+            Those that were made just now, will soon be gone, and are not in the manifest.
+        """
+        begin = os.path.join(self.passing, "")
+        passing = [each for each in planned if self.passing and each.location.startswith(begin)]
+        gone = {each.location for each in passing}
+        entries = [(e.record.dataset_id, _entry(run, e)) for e in planned if e.location not in gone]
+        for entry in transfer_manifest.grouped(entries):
+            self._writer.add(entry)
+        return passing
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
-            with durable_files.writing(self._path):
-                if self._stream is not self._file:
-                    self._stream.close()
-                self._file.flush()
-                self._file.close()
-                if kind is None:
-                    durable_files.publish(self._temporary, self._path)
+            if kind is None:
+                self._writer.publish()
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+            self._writer.__exit__()
 
 
 def _entry(run: str, planned: file_placement.Planned) -> transfer_manifest.Entry:

@@ -127,8 +127,8 @@ class Rehearsal:
         if verdict.replacing and self._target is not None:
             going = sorted(verdict.replacing.values())
             stores = [(store.name, store.records_table) for store in self._config.datastores]
-            places = self._target.additions.places(going, stores)
-            lacking = contest.set_aside(lacking, verdict.replacing, places)
+            records = self._target.additions.file_records(going, stores)
+            lacking = contest.set_aside(lacking, verdict.replacing, records)
         if self._policy.moves:
             self._compare_files(lacking)
         self._count(datasets, presence, left_out)

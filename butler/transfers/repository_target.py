@@ -23,6 +23,10 @@ Committed = Callable[[bundle.Datasets, Sequence[file_placement.Planned]], None]
 """Is told of datasets whose rows are committed, with their files."""
 
 
+Listed = Callable[[str, Sequence[file_placement.Planned]], list[file_placement.Planned]]
+"""Takes files of datasets of a RUN collection that another system has to bring; returns what it can't."""
+
+
 class RepositoryTarget:
     """Takes a bundle into a repository; what is there already is left alone, so it can be taken again.
 
@@ -41,7 +45,7 @@ class RepositoryTarget:
     committed
         Told of datasets as soon as their rows are committed, also of those that were there.
     listed
-        Takes the files that another system has to bring, with the RUN collection of their datasets.
+        Told of files that another system has to bring.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class RepositoryTarget:
         done: account.Account,
         tick: Callable[[], None] = lambda: None,
         committed: Committed | None = None,
-        listed: Callable[[str, Sequence[file_placement.Planned]], None] | None = None,
+        listed: Listed | None = None,
     ) -> None:
         self._config, self._target, self._policy = config, target, policy
         self._done, self._tick, self._committed, self._listed = done, tick, committed, listed
@@ -131,13 +135,12 @@ class RepositoryTarget:
         verdict = self._judge(datasets, presence)
         wanted = [row for row in datasets.rows if row.id not in verdict.left_out]
         planned = [each for each in planned if each.record.dataset_id not in verdict.left_out]
-        going = self._places(verdict.replacing.values())
+        going = self._files_of(verdict.replacing.values())
         planned = contest.set_aside(planned, verdict.replacing, going) if going else planned
         lacking = self._lacking(planned, presence)
         if self._policy.files == transfer_policies.MANIFEST:
-            if self._listed is not None:
-                self._listed(datasets.run, lacking)
-            planned, lacking = [], []
+            # What was made just for this can't wait for others.
+            planned = lacking = self._listed(datasets.run, lacking) if self._listed is not None else []
         self._to.placement.bring(lacking)
         fault_points.reached("placed")
         run, graphs = datasets.run, self._to.graphs(datasets.run, wanted, self._graphs)
@@ -213,9 +216,9 @@ class RepositoryTarget:
         self._done.replaced_ids.update(verdict.left_out)
         return verdict
 
-    def _places(self, ids: Iterable[str]) -> list[additions.Place]:
+    def _files_of(self, ids: Iterable[str]) -> list[bundle.FileRecord]:
         stores = [(store.name, store.records_table) for store in self._config.datastores]
-        return self._target.additions.places(sorted(ids), stores)
+        return self._target.additions.file_records(sorted(ids), stores)
 
     def _lacking(
         self, planned: Sequence[file_placement.Planned], presence: additions.Presence

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
+from aggregator.schemas import transfer_manifest
 from aggregator.storage import errors, file_batches
 
 NONE: Final = "none"
@@ -31,6 +32,7 @@ MODES: Final = (*file_batches.MODES, MOVE, DIRECT, IN_PLACE, MANIFEST, NONE)
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "files": MODES,
+    "manifest_format": transfer_manifest.FORMATS,
     "on_conflict": ("fail", "skip", NEWEST),
     "on_dimension_conflict": ("keep", "fail"),
     "storage_class": ("fail", "keep-destination"),
@@ -48,6 +50,10 @@ class Policies:
 
     files: str = CHOICES["files"][0]
     """What becomes of files."""
+
+    manifest_format: str = CHOICES["manifest_format"][0]
+    """How they are listed that another system brings: a JSON document a line, or a table (CSV) that begins
+    with "from", "to" and "size"."""
 
     on_conflict: str = "fail"
     """When there is another dataset of the same type, run and data ID (C3)."""

@@ -71,6 +71,8 @@ def content(root: pathlib.Path, chosen: dataset_selection.Selection = ALL, *, is
             plain = msgspec.to_builtins(batch, builtin_types=(bytes,))
             if isinstance(batch, bundle.Datasets):
                 plain["rows"] = [row[:3] for row in plain["rows"]]
+            if isinstance(batch, bundle.Associations):
+                plain["rows"] = [row[:4] for row in plain["rows"]]
             if isinstance(batch, bundle.Graph):
                 plain = {"dataset_id": batch.dataset_id}
             name = next((plain[key] for key in ("run", "element", "collection", "name") if key in plain), "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -12,6 +14,7 @@ import sqlite3
 from typing import Any
 
 import pytest
+import zstandard
 from click import testing
 
 import aggregator
@@ -130,6 +133,7 @@ def test_nothing_of_a_hostile_manifest_is_recorded(
     _subset(transfer_source, target, files="manifest", manifest_path=manifest)
     shutil.copytree(transfer_source / "u", target / "u")
     head, *lines = manifest.read_text().splitlines()
+    head = json.dumps(json.loads(head) | {"files": 1})
     entry = next(line for line in map(json.loads, lines) if line["path"].startswith("u/"))
     for changes in (
         *({"path": path} for path in (".", "..", "u/../u", "", "u//x", "a\0b", "/etc/passwd", "s3://a/b")),
@@ -246,12 +250,91 @@ def test_a_manifest_lists_what_is_still_missing(source: pathlib.Path, tmp_path: 
         manifest.unlink()
 
 
+def test_a_table_lists_files_for_simple_movers(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    target, manifest = tmp_path / "target", tmp_path / "files.csv"
+    # What has a comma, quotes, or the end of a line in its name stays one file.
+    with contextlib.closing(sqlite3.connect(source / "gen3.sqlite3")) as connection, connection:
+        query = "UPDATE file_datastore_records SET path = ? WHERE path = ?"
+        path = next(path for (_, path, *_) in _records(source) if "clean_image" in path)
+        odd = 'u/a, "b"\nc.json'
+        (source / path).rename(source / odd)
+        connection.execute(query, [odd, path])
+    _subset(source, target, files="manifest", manifest_path=manifest, manifest_format="csv")
+    rows = list(csv.reader(io.StringIO(manifest.read_text())))
+    assert rows[0][0].startswith('# {"manifest":1')
+    assert rows[1][:3] == ["from", "to", "size"]
+    assert odd in {row[0].removeprefix(f"{source}/") for row in rows}
+    for row in rows[2:-1]:
+        pathlib.Path(row[1]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row[0], row[1])
+    with pytest.raises(aggregator.AggregatorError, match=r"1 of .* files are not there"):
+        aggregator.confirm(target, manifest)
+    rest = list(csv.reader(io.StringIO((tmp_path / "files.rest.csv").read_text())))
+    assert rest[1:] == [rows[1], rows[-1]]
+    pathlib.Path(rows[-1][1]).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(rows[-1][0], rows[-1][1])
+    assert aggregator.confirm(target, tmp_path / "files.rest.csv").n_waiting == 0
+    assert _records(target) == _records(source)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "csv"])
+def test_a_manifest_that_ends_early_is_never_complete(
+    transfer_source: pathlib.Path, tmp_path: pathlib.Path, form: str
+) -> None:
+    target, manifest = tmp_path / "target", tmp_path / f"files.{form}"
+    kind = form.partition(".")[0]
+    _subset(transfer_source, target, files="manifest", manifest_path=manifest, manifest_format=kind)
+    for name in ("in", "u", "calib"):
+        shutil.copytree(transfer_source / name, target / name)
+    content = manifest.read_bytes()
+    if form.endswith("zst"):
+        content = zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
+    shorter = b"".join(content.splitlines(keepends=True)[:-1])
+    if form.endswith("zst"):
+        shorter = zstandard.ZstdCompressor().compress(shorter)
+    whole = manifest.read_bytes()
+    manifest.write_bytes(shorter)
+    with pytest.raises(aggregator.FormatError, match="was cut off"):
+        aggregator.confirm(target, manifest)
+    manifest.write_bytes(whole)
+    assert aggregator.confirm(target, manifest).n_waiting == 0
+
+
+def test_what_is_recorded_elsewhere_is_not_there(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    target, manifest = tmp_path / "target", tmp_path / "files.jsonl"
+    chosen = aggregator.Selection(dataset_types=("raw",))
+    config = aggregator.TransferConfig(files="manifest", manifest_path=manifest)
+    aggregator.subset(source, target, chosen, config)
+    aggregator.subset(source, target, chosen, aggregator.TransferConfig(files="copy"))
+    database = databases.Sqlite(target / "gen3.sqlite3")
+    paths = sorted(path for (_, path, *_) in _records(target))
+    database.execute(
+        f"UPDATE file_datastore_records SET path = 'in/else' WHERE path = '{paths[0]}'",
+        f"UPDATE file_datastore_records SET component = 'part' WHERE path = '{paths[1]}'",
+    )
+    before = _records(target)
+    with pytest.raises(aggregator.AggregatorError, match=r"2 of .* files") as raised:
+        aggregator.confirm(target, manifest)
+    assert isinstance(raised.value.summary, aggregator.ConfirmReport)
+    problems = sorted(raised.value.summary.problems)
+    assert f"is recorded at in/else, and not at {paths[0]}" in problems[0]
+    assert f"is recorded in parts, at {paths[1]}" in problems[1]
+    assert _records(target) == before
+
+
+def test_no_manifest_is_the_users_mistake(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for name in ("no", "source/butler.yaml", "source"):
+        done = testing.CliRunner().invoke(main.main, ["confirm", str(source), str(tmp_path / name)])
+        assert done.exit_code == 2, done.output
+
+
 @pytest.mark.ordering("N7")
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "file:///etc/passwd"])
 def test_a_manifest_can_not_lead_out(source: pathlib.Path, tmp_path: pathlib.Path, path: str) -> None:
     target, manifest = tmp_path / "target", tmp_path / "files.jsonl"
     _subset(source, target, files="manifest", manifest_path=manifest)
     head, line, *_ = manifest.read_text().splitlines()
+    head = json.dumps(json.loads(head) | {"files": 1})
     manifest.write_text("\n".join([head, json.dumps({**json.loads(line), "path": path}), ""]))
     with pytest.raises(aggregator.RefusedError, match="not be inside"):
         aggregator.confirm(target, manifest)
