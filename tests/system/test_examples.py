@@ -137,7 +137,7 @@ def test_readme_works_with_the_demo(tmp_path: pathlib.Path) -> None:
     [recipe] = re.findall(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     demo = re.findall(r"\$\(BIN\)/(aggregator (?:synthesize|aggregate-graph) .*)", recipe)
     assert len(demo) == 2
-    prelude = "".join(f"$ {command}\n" for command in demo).replace("--quanta 3000", "--quanta 600")
+    prelude = "".join(f"$ {command}\n" for command in demo).replace("--quanta 3000", "--quanta 1200")
     page = f"```console\n{prelude}```\n" + (ROOT / "README.md").read_text()
     commands = [command for command, _ in steps(page)]
     assert len(commands) == 8
