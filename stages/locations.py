@@ -60,11 +60,6 @@ def expand(text: str, data: Mapping[str, Any]) -> str:
     return "".join(parts) + text[end:]
 
 
-def keys(text: str) -> list[str]:
-    """Return the keys of a location's placeholders, in their order."""
-    return [key for _, _, key, _ in placeholders(text)]
-
-
 def placeholders(text: str) -> Iterator[tuple[int, str, str, int]]:
     """Yield place, format and key of each placeholder, and the place after it.
 

@@ -172,6 +172,13 @@ def test_what_a_function_does_to_its_process(run: stage_runs.StageRun, told: Any
     assert run.is_complete()
 
 
+def test_a_function_that_ends_its_own_processes(run: stage_runs.StageRun, told: Any) -> None:
+    """A pool tells its processes to end by a signal, which workers themselves do not heed."""
+    told(image_11="pool")
+    assert ": 6 done (" in invoke(run)
+    assert run.is_complete()
+
+
 def test_items_that_a_function_has_not_made(run: stage_runs.StageRun, told: Any) -> None:
     told(image_11="nothing")
     assert ": 5 done, 1 done without all items (" in invoke(run)
@@ -501,9 +508,13 @@ def test_from_python(run: stage_runs.StageRun) -> None:
 
 
 @pytest.mark.exhaustive
-def test_dask(run: stage_runs.StageRun) -> None:
-    with clusters.dask_cluster() as cluster:
-        where = f"dask:{cluster.scheduler_address}"
+@pytest.mark.parametrize("name", ["dask", "parsl"])
+def test_engines(run: stage_runs.StageRun, name: str, tmp_path: pathlib.Path) -> None:
+    with contextlib.ExitStack() as stack:
+        if name == "dask":
+            where = f"dask:{stack.enter_context(clusters.dask_cluster()).scheduler_address}"
+        else:
+            where = f"parsl:{clusters.parsl_configuration(tmp_path)}"
         assert ": 6 done (" in invoke(run, "--engine", where)
         assert ": 6 were there (" in invoke(run, "--engine", where)
     assert run.is_complete()

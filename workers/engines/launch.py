@@ -130,11 +130,18 @@ def _run(
         os.setpgid(0, 0)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # What a task starts as a copy of this process has to end when the task tells it to.
+    os.register_at_fork(after_in_child=_heed_signals)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(
         target=_watch, args=(kept[0].number, leads_group), name="watch-parent", daemon=True
     ).start()
     main(pipe, *arguments)
+
+
+def _heed_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _watch(there: int, leads_group: bool) -> None:

@@ -204,10 +204,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert locations.expand("%03d(i)-%(f)-%(s)", data) == "007-0.5-x"
 
 
-def test_keys_are_told_in_their_order() -> None:
-    assert locations.keys("%(b)/%03d(a)(c)/%(b)") == ["b", "a", "b"]
-
-
 def test_placeholders_are_those_of_the_pattern() -> None:
     """Any text has the placeholders that the regular expression of 2010 finds in it."""
     draw = random.Random(20103)
