@@ -228,17 +228,23 @@ class RemoteScanners:
         temporary = durable_files.temporary_name(path)
         try:
             with durable_files.writing(path):
-                self._access.fetch(left.name, temporary)
+                self._fetch(left.name, temporary)
                 self._verify(temporary, left.scanned)
                 locks.check(self._held.ownership)
                 os.rename(temporary, path)
-        except FileNotFoundError as exc:
-            raise _UselessError("its digest is not there") from exc
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         fault_points.reached("brought")
         return left.scanned
+
+    def _fetch(self, name: str, target: str) -> None:
+        try:
+            self._access.fetch(name, target)
+        except FileNotFoundError as exc:
+            # Whoever has taken the checkpoint over has removed it.
+            locks.check(self._held.ownership)
+            raise _UselessError("its digest is not there") from exc
 
     def _verify(self, path: str, scanned: messages.ShardScanned) -> None:
         if self._identity is None:

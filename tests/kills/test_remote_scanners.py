@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -19,12 +20,20 @@ import msgspec
 import psutil
 import pytest
 from aggregator.schemas.checkpoints import checkpoint, exchanges
-from aggregator.storage import fault_points
+from aggregator.storage import fault_points, locks
 from aggregator.workers.engines import job_engine, job_engines, outcomes, parsl_jobs
 from aggregator.workers.roles.scanning import remote_scan
 
 import aggregator
-from tests.helpers import clusters, divided_runs, graph_files, kills, object_servers, small_runs
+from tests.helpers import (
+    clusters,
+    divided_runs,
+    graph_files,
+    kills,
+    lease_hosts,
+    object_servers,
+    small_runs,
+)
 
 SECONDS = 60.0
 
@@ -287,6 +296,48 @@ def test_two_coordinators_and_the_first_is_killed(
     assert leftovers(run) == []
 
 
+@pytest.mark.ordering("C5", "D7")
+def test_another_host_takes_over_from_one_that_is_out_of_reach(
+    run: small_runs.SmallRun, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are only leases: the first coordinator is back in the middle, and changes nothing."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    hosts, directory = lease_hosts.Hosts(monkeypatch), run.root / "predicted.qg.checkpoint"
+    hosts.go_to("first")
+    fetch = exchanges.SharedDirectory.fetch
+    others: list[futures.Executor] = []
+
+    def be_out_of_reach(access: exchanges.Access, name: str, target: str) -> None:
+        if not others:
+            with futures.ThreadPoolExecutor(2) as other:
+                others.append(other)
+                hosts.go_to("second")
+                with pytest.raises(aggregator.InUseError, match="on first, since"):
+                    run.aggregate(engine=other)
+                [lease] = directory.glob("*.lease")
+                lease_hosts.grow_old(str(lease))
+                run.aggregate(engine=other, keep_checkpoint=True)
+            left.update({path.name: path.stat().st_mtime_ns for path in directory.iterdir()})
+            hosts.go_to("first")
+        fetch(access, name, target)
+
+    left: dict[str, int] = {}
+    monkeypatch.setattr(exchanges.SharedDirectory, "fetch", be_out_of_reach)
+    with (
+        futures.ThreadPoolExecutor(2) as executor,
+        pytest.raises(aggregator.AggregatorError, match="the lease was taken over"),
+    ):
+        run.aggregate(engine=executor, n_requests=1)
+    assert {path.name: path.stat().st_mtime_ns for path in directory.glob("shard-*.digest")} == {
+        name: time for name, time in left.items() if name.endswith(".digest")
+    }
+    assert graph_files.members(run.output) == expected
+
+
 def test_an_interrupted_run_goes_on(
     run: small_runs.SmallRun, expected: dict[str, bytes], client: distributed.Client
 ) -> None:
@@ -388,6 +439,21 @@ def test_answers_are_not_believed(
         run.aggregate(engine=Lying(engine, change), keep_checkpoint=True)
     assert caplog.text.count("is scanned again: ") == 2
     assert (run.root / "predicted.qg.checkpoint" / "manifest.json").exists()
+    assert graph_files.members(run.output) == expected
+
+
+@pytest.mark.ordering("D7")
+def test_a_digest_that_is_not_there_is_made_again(
+    run: small_runs.SmallRun, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    def remove(packed: bytes) -> bytes:
+        left = msgspec.msgpack.decode(packed, type=remote_scan.LeftDigest)
+        (run.root / "predicted.qg.checkpoint" / left.name).unlink()
+        return packed
+
+    with futures.ThreadPoolExecutor(2) as executor, job_engines.opened(executor) as engine:
+        run.aggregate(engine=Lying(engine, remove))
+    assert caplog.text.count("is scanned again: its digest is not there") == 2
     assert graph_files.members(run.output) == expected
 
 
