@@ -25,7 +25,7 @@ DATASETS_AT_ONCE: Final = 10_000
 Value = int | str
 """Value of a dimension in a data ID."""
 
-_MEMBER: Final = ("zip-path=", "unzip=")
+MEMBER: Final = ("zip-path=", "unzip=")
 """Begins of a fragment that names the member of an archive."""
 
 
@@ -347,4 +347,4 @@ def file_path(path: str) -> str:
     """Return the path of a record without the member of an archive that it may name."""
     # Otherwise a `#` belongs to the path.
     file, separator, fragment = path.rpartition("#")
-    return file if separator and fragment.startswith(_MEMBER) else path
+    return file if separator and fragment.startswith(MEMBER) else path

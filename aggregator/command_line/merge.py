@@ -26,11 +26,6 @@ _fields = options.Fields(merge_config.MergeConfig)
     "it, as \\1; the first rule that fits counts. May be repeated.",
 )  # fmt: skip
 @_fields.option("--salt", metavar="TEXT", help="Get other new ids than without it.")
-@_fields.option(
-    "--graphs", type=click.Choice(merge_config.GRAPHS),
-    help="Bring whole provenance graphs; or just the part of them whose logs and metadata are selected; or "
-    "none, and logs, metadata and configs as files of their own.",
-)  # fmt: skip
 @transfer_options.transfer(merge_config.MergeConfig)
 @click.pass_obj
 def merge(invocation: invocations.Invocation, /, repositories: tuple[str, ...], **fields: Any) -> None:

@@ -170,6 +170,12 @@ def transfer(config: type) -> options.Decorator:
                 "manifest_format",
                 "List it as JSON documents, or as a table (CSV) that begins with from, to, size.",
             ),
+            _policy(
+                fields,
+                "graphs",
+                "Bring whole provenance graphs; or just the part of them whose logs and metadata are "
+                "selected; or none, and logs, metadata and configs as files of their own.",
+            ),
             _policy(fields, "on_conflict", "When there is another dataset of a type, run and data ID."),
             _policy(
                 fields,

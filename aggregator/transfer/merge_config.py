@@ -5,21 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from aggregator.butler.transfers import renaming, transfer_policies
+from aggregator.butler.transfers import renaming
 from aggregator.storage import errors
 from aggregator.transfer import transfer_config
 
 IDS: Final = ("keep", "renew")
 """What becomes of ids, the default first."""
-
-GRAPHS: Final = ("whole", "slice", "loose")
-"""What becomes of provenance graphs, the default first."""
-
-_UNWRITTEN: Final = (transfer_policies.DIRECT, transfer_policies.IN_PLACE)
-"""Modes in which no file can be written anew."""
-
-_LEADING_BACK: Final = ("symlink", "relsymlink")
-"""Modes in which nothing is left when what was written anew is removed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +29,6 @@ class MergeConfig(transfer_config.TransferConfig):
     salt: str = ""
     """Anything, for copies with other new ids than those that a merge without it gives."""
 
-    graphs: str = GRAPHS[0]
-    """What becomes of provenance graphs that stand in for configs, logs and metadata: "whole" ones come
-    along; of a "slice" just the quanta whose logs or metadata do, with their datasets; "loose" gives these
-    files of their own, and needs no graph."""
-
     @property
     def changes(self) -> bool:
         """Whether names or ids become others."""
@@ -57,28 +43,8 @@ class MergeConfig(transfer_config.TransferConfig):
             If there are some.
         """
         transfer_config.TransferConfig.check(self)
-        for name, values in (("ids", IDS), ("graphs", GRAPHS)):
-            if (value := getattr(self, name)) not in values:
-                raise errors.RefusedError(f"{name} must be one of {', '.join(values)}, not {value!r}.")
+        if self.ids not in IDS:
+            raise errors.RefusedError(f"ids must be one of {', '.join(IDS)}, not {self.ids!r}.")
         if self.salt and self.ids != "renew":
             raise errors.RefusedError("salt has a meaning only together with ids='renew'.")
         renaming.Renaming(self.rename)
-        if self.files in _LEADING_BACK and (self.changes or self.graphs == "loose"):
-            raise errors.RefusedError(
-                f"files={self.files!r} can't be used where files are written anew: the links would lead "
-                "nowhere. Use auto, hardlink or copy."
-            )
-        if self.files == transfer_policies.MANIFEST:
-            raise errors.RefusedError(
-                "A merge has no manifest. Bring each source into a repository of its own (subset), and merge "
-                "these when the files are there."
-            )
-        if self.files == transfer_policies.MOVE and (self.changes or self.graphs == "loose"):
-            raise errors.RefusedError(
-                "Files that are written anew, or get other names, can't be moved. Use auto, and remove them "
-                "when all is well."
-            )
-        if self.files in _UNWRITTEN and self.graphs == "loose":
-            raise errors.RefusedError(
-                f"files={self.files!r} leaves files where they are: graphs can't be loose."
-            )

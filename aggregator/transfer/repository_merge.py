@@ -6,23 +6,10 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from aggregator import repository_files
-from aggregator.butler.transfers import (
-    account,
-    dataset_selection,
-    graph_files,
-    known_datasets,
-    loose_files,
-    renaming,
-    renewal,
-    transfer_policies,
-    workplace,
-)
+from aggregator.butler.transfers import dataset_selection, manifest_writer, renaming, renewal
 from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, bundle, output_paths
-from aggregator.schemas.graphs import addresses, container, renewals
 from aggregator.storage import errors
 from aggregator.transfer import claims, merge_config, repository_subset, transfer_report
 
@@ -143,12 +130,17 @@ class _Merges:
         if len(self._paths) == 1 or self._options.dry_run:
             return
         self.reports.clear()
-        for number, path in enumerate(self._paths):
-            with self._opened(path) as each, self._shown(each):
-                each.choose(self._chosen)
-                with errors.after_changes() if number else contextlib.nullcontext():
-                    each.rehearse()
-                each.transfer()
+        with contextlib.ExitStack() as stack:
+            manifest: manifest_writer.ManifestWriter | None = None
+            for number, path in enumerate(self._paths):
+                with self._opened(path) as each, self._shown(each):
+                    each.choose(self._chosen)
+                    with errors.after_changes() if number else contextlib.nullcontext():
+                        each.rehearse()
+                    if manifest is None and self._options.manifest_path is not None:
+                        manifest = stack.enter_context(each.make_manifest(", ".join(self._paths)))
+                    each.manifest = manifest
+                    each.transfer()
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[_Merge]:
@@ -187,118 +179,39 @@ class _Merge(repository_subset.Subset):
                 f"{self._to.path}: both have one database. Use subset to add locations."
             )
         self._merge_options = options
-        self._place = stack.enter_context(workplace.Workplace())
-        self._graphs = graph_files.GraphFiles(self._place, self._tick)
-        self._renewed: renewal.Renewed | None = None
 
-    def choose(self, chosen: dataset_selection.Selection) -> None:
-        """Find out what is selected, and what becomes of it."""
-        super().choose(chosen)
+    def _wishes(self) -> renewal.Wishes:
         options = self._merge_options
-        if options.moves and (options.changes or options.graphs == "loose"):
-            frees_graphs = options.graphs == "loose"
-            self.producer = loose_files.LooseFiles(self.producer, self._place, frees_graphs=frees_graphs)
-        if options.graphs == "slice" and options.moves:
-            self._cut_graphs()
-        if options.changes or options.graphs == "slice":
-            wishes = renewal.Wishes(
-                names=renaming.Renaming(options.rename),
-                renews_ids=options.ids == "renew",
-                salt=options.salt,
-                cuts_graphs=options.graphs == "slice",
-            )
-            self._renewed = renewal.Renewed(
-                self.producer,
-                wishes,
-                known_datasets.KnownDatasets(self._target),
-                self._write_graph,
-                self._tick,
-            )
-            self.producer = self._renewed
-
-    def _cut_graphs(self) -> None:
-        """Find out which datasets graphs stand in for."""
-        locations: dict[str, str] = {}
-        ids: dict[str, list[addresses.Ids]] = {}
-        for batch in self.producer.batches():
-            if isinstance(batch, bundle.Graph):
-                locations[batch.path] = batch.location
-            elif isinstance(batch, bundle.Datasets):
-                for path in {record.path for record in batch.files} & locations.keys():
-                    some = [record.dataset_id for record in batch.files if record.path == path]
-                    ids.setdefault(locations[path], []).append(addresses.parse_ids(some))
-        for location, parts in ids.items():
-            self._graphs.cut(location, np.unique(np.concatenate(parts)))
+        return renewal.Wishes(
+            names=renaming.Renaming(options.rename),
+            renews_ids=options.ids == "renew",
+            salt=options.salt,
+            cuts_graphs=options.graphs == "slice",
+        )
 
     def runs(self) -> list[str]:
         """Return the runs that datasets go to, one for each run that they are in."""
-        if self._renewed is not None:
-            return list(self._renewed.new_runs().values())
+        if self._rewritten.renewed is not None:
+            return list(self._rewritten.renewed.new_runs().values())
         for batch in self.producer.batches():
             if isinstance(batch, bundle.Collections):
                 return [row.name for row in batch.rows if row.type == "RUN"]
         return []
 
-    def rehearse(self) -> None:
-        """Find out all that stands in the way, and refuse if something does."""
-        self._graphs.aim(self._to, self._target, {})
-        super().rehearse()
-
     def _batches(self, counted: str) -> Iterator[bundle.Batch]:
         for batch in super()._batches(counted):
-            if counted == "checked":
-                self._compare(batch)
+            if counted == "checked" and self.claims is not None and isinstance(batch, bundle.Datasets):
+                self.expected.conflicts += self.claims.take(batch, self._merge_options.on_conflict)
             yield batch
 
-    def _compare(self, batch: bundle.Batch) -> None:
-        """Note what contradicts other sources, or graphs that are there."""
-        found = self.expected.conflicts
-        if self.claims is not None and isinstance(batch, bundle.Datasets):
-            found += self.claims.take(batch, self._merge_options.on_conflict)
-        if not isinstance(batch, bundle.Graph) or batch.dataset_id is None:
-            return
-        others = set() if self.claims is None else self.claims.graphs(batch.run, batch.dataset_id)
-        if self._target is not None:
-            others |= self._target.datasets.graphs(batch.run)
-        if batch.dataset_id in others and (place := self._graphs.place(batch)):
-            found += self._other_part(batch, place)
-        for other in sorted(others - {batch.dataset_id}):
-            text = (
-                f"{batch.run}: has another provenance graph, {other}, in the place of {batch.dataset_id}. "
-                "Give the run another name, or give --graphs loose"
-            )
-            found.append(account.Conflict("C3", text, batch.dataset_id, other))
-
-    def _other_part(self, graph: bundle.Graph, place: str) -> list[account.Conflict]:
-        """Note a graph that is in its place, but may not hold what datasets need."""
-        if graph.location == place:
-            return []
-        with container.Container(graph.location) as wanted, container.Container(place) as there:
-            if wanted.fingerprint == there.fingerprint:
-                return []
-        text = (
-            f"{place}: is another part or version of the provenance graph that should be there. Give "
-            "--graphs loose"
-        )
-        return [account.Conflict("C13", text, graph.dataset_id)]
-
-    def _prepare(self) -> None:
-        self._place.open(self._to)
-        self._graphs.aim(self._to, self._target, self.expected.replaced_ids)
-
-    def _write_graph(self, graph: bundle.Graph, change: renewals.Renewal) -> str:
-        options = self._merge_options
-        if options.files == transfer_policies.NONE:
-            return graph.location
-        if not options.moves:
-            raise errors.RefusedError(
-                f"The provenance graph of run {graph.run!r} has to be written anew, which --files "
-                f"{options.files} does not do. Use auto or copy."
-            )
-        return self._graphs.write(graph, change)
+    def _graphs_of(self, graph: bundle.Graph) -> set[str]:
+        others = super()._graphs_of(graph)
+        if self.claims is not None and graph.dataset_id is not None:
+            others |= self.claims.graphs(graph.run, graph.dataset_id)
+        return others
 
     def sum_up(self) -> None:
         """Complete the report."""
         super().sum_up()
-        if self._renewed is not None:
-            self.report.done.old_ids = dict(self._renewed.formatters)
+        if self._rewritten.renewed is not None:
+            self.report.done.old_ids = dict(self._rewritten.renewed.formatters)

@@ -23,6 +23,8 @@ from aggregator.butler.transfers import (
     nesting,
     new_repository,
     rehearsal,
+    renaming,
+    renewal,
     repository_source,
     repository_target,
     transfer_policies,
@@ -31,7 +33,13 @@ from aggregator.console import interruption, progress
 from aggregator.schemas import argument_types, bundle, output_kinds, output_paths
 from aggregator.schemas.graphs import addresses
 from aggregator.storage import durable_files, errors, fault_points
-from aggregator.transfer import graph_lineage, source_repository, transfer_config, transfer_report
+from aggregator.transfer import (
+    graph_lineage,
+    rewritten_files,
+    source_repository,
+    transfer_config,
+    transfer_report,
+)
 from aggregator.workers.engines import memory
 
 
@@ -175,6 +183,9 @@ class Subset:
         self.report = transfer_report.TransferReport(
             self._from.path, self._to.path, options.files, options.dry_run
         )
+        self._rewritten = rewritten_files.RewrittenFiles(self._from, self._source, options, self._tick, stack)
+        self.manifest: manifest_writer.ManifestWriter | None = None
+        """Takes what another system has to bring, if several transfers have one manifest."""
         self.producer: bundle.Producer
         self.expected = account.Account()
         self._shown: progress.Progress | None = None
@@ -199,10 +210,16 @@ class Subset:
         )
         chosen = self._with_lineage(chosen)
         producer = repository_source.RepositorySource(self._from, self._source, chosen, extent, self._tick)
-        self.producer = producer
+        self.producer = self._rewritten.produce(producer, self._wishes(), self._target)
         self.report.selected = producer.n_datasets
         for name in producer.choice.unsuited:
             self.report.done.note(f"Dataset type {name}: left out, it lacks dimensions of the expression")
+
+    def _wishes(self) -> renewal.Wishes:
+        """Return what shall become of names and ids."""
+        return renewal.Wishes(
+            names=renaming.Renaming(()), renews_ids=False, cuts_graphs=self._options.graphs == "slice"
+        )
 
     def _with_lineage(self, chosen: dataset_selection.Selection) -> dataset_selection.Selection:
         """Return a selection with the lineage that is asked for."""
@@ -259,14 +276,21 @@ class Subset:
             if self._is_same and not isinstance(batch, bundle.DatasetTypes | bundle.Datasets | bundle.Graph):
                 # Rows that both share.
                 continue
+            if counted == "checked" and isinstance(batch, bundle.Graph) and batch.dataset_id is not None:
+                self.expected.conflicts += self._rewritten.compare(batch, self._graphs_of(batch))
             yield batch
             if isinstance(batch, bundle.Datasets):
                 self._shown.advance(counted, len(batch.rows))
+
+    def _graphs_of(self, graph: bundle.Graph) -> set[str]:
+        """Return the ids of the graphs that the run of a graph has already."""
+        return set() if self._target is None else set(self._target.datasets.graphs(graph.run))
 
     def rehearse(self) -> None:
         """Find out all that stands in the way, and refuse if something does."""
         assert self._shown is not None
         self._shown.phase("checking")
+        self._rewritten.aim(self._to, self._target, account.Account())
         found = self.expected = account.Account(notes=list(self.report.done.notes))
         consumer = rehearsal.Rehearsal(self._to, self._target, self._options, found, self._tick)
         bundle.transfer(self.producer, consumer, self._batches("checked"))
@@ -297,10 +321,15 @@ class Subset:
             self._create()
         assert self._target is not None
         with errors.after_changes():
-            self._prepare()
+            directory = self._rewritten.begin(self._to)
+            self._rewritten.aim(self._to, self._target, self.expected)
             self._shown.phase("transferring")
             with contextlib.ExitStack() as stack:
-                listed = stack.enter_context(self._manifest()).add if self._options.manifest_path else None
+                manifest = self.manifest
+                if manifest is None and self._options.manifest_path is not None:
+                    manifest = stack.enter_context(self.make_manifest(self._from.path))
+                if manifest is not None:
+                    manifest.passing = directory
                 consumer = repository_target.RepositoryTarget(
                     self._to,
                     self._target,
@@ -308,20 +337,16 @@ class Subset:
                     self.report.done,
                     self._tick,
                     self._departure.take if self._departure is not None else None,
-                    listed,
+                    manifest.add if manifest is not None else None,
                 )
                 bundle.transfer(self.producer, consumer, self._batches("transferred"))
                 if self._departure is not None:
                     self._departure.finish()
 
-    def _prepare(self) -> None:
-        """Get ready to write, now that there is a repository."""
-
-    def _manifest(self) -> manifest_writer.ManifestWriter:
+    def make_manifest(self, sources: str) -> manifest_writer.ManifestWriter:
+        """Return what writes a manifest of files from some sources."""
         path = os.path.abspath(os.fspath(self._options.manifest_path or ""))
-        return manifest_writer.ManifestWriter(
-            path, self._from.path, self._to.path, self._options.manifest_format
-        )
+        return manifest_writer.ManifestWriter(path, sources, self._to.path, self._options.manifest_format)
 
     def _create(self) -> None:
         try:

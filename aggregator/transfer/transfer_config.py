@@ -56,6 +56,11 @@ class TransferConfig(transfer_policies.Policies):
     log_status_interval: float | None = None
     """Seconds between progress messages where no bars are shown; 60 by default."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether names or ids become others."""
+        return False
+
     def check(self) -> None:
         """Refuse values that are none.
 
@@ -72,6 +77,20 @@ class TransferConfig(transfer_policies.Policies):
             raise errors.RefusedError(
                 "Files that another system brings need a manifest, and a manifest needs such files: give "
                 "both --files manifest and --manifest FILE."
+            )
+        if self.files in transfer_policies.LINKS_BACK and (self.changes or self.graphs != "whole"):
+            raise errors.RefusedError(
+                f"files={self.files!r} can't be used where files are written anew: the links would lead "
+                "nowhere. Use auto, hardlink or copy."
+            )
+        if self.files == transfer_policies.MOVE and (self.changes or self.graphs != "whole"):
+            raise errors.RefusedError(
+                "Files that are written anew, or get other names, can't be moved. Use auto, and remove them "
+                "when all is well."
+            )
+        if self.files in (transfer_policies.DIRECT, transfer_policies.IN_PLACE) and self.graphs == "loose":
+            raise errors.RefusedError(
+                f"files={self.files!r} leaves files where they are: graphs can't be loose."
             )
         if self.registry not in REGISTRIES:
             raise errors.RefusedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -154,6 +155,20 @@ class Holdings:
     def overlaps(self, element: str, keys: Collection[record_rows.Key]) -> list[record_rows.Row]:
         """Return system, level, key and index of all sky pixels that records of an element overlap."""
         return self._read(lambda connection: record_rows.overlaps(self._tables, connection, element, keys))
+
+    def archive_members(self, datastores: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Return the number of records of each archive, by datastore and path.
+
+        Parameters
+        ----------
+        datastores
+            Name of each datastore, and its table of file records.
+        """
+        members: collections.Counter[tuple[str, str]] = collections.Counter()
+        for name, table in datastores:
+            for (path,) in self._db.rows(recorded_datasets.paths_in_archives(self._tables, name, table)):
+                members[name, bundle.file_path(path)] += 1
+        return members
 
     def _read(self, work: Callable[[sqlalchemy.Connection], _Item]) -> _Item:
         return self._db.read(work)

@@ -97,6 +97,19 @@ def file_records(
     return found
 
 
+def paths_in_archives(
+    registry: tables.Tables, datastore: str, records_table: str
+) -> sqlalchemy.Select[tuple[str]]:
+    """Make the query for all paths of a datastore that name a member of an archive."""
+    records, location = registry.records(records_table), registry.location
+    is_member = sqlalchemy.or_(*(records.c.path.contains(f"#{begin}") for begin in bundle.MEMBER))
+    return (
+        sqlalchemy.select(records.c.path)
+        .join(location, location.c.dataset_id == records.c.dataset_id)
+        .where(location.c.datastore_name == datastore, is_member)
+    )
+
+
 def _file_record(
     datastore: str,
     dataset_id: str,

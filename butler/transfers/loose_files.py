@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Final, Self, cast
 
 from aggregator.butler.registry import run_provenance
@@ -40,10 +40,20 @@ class LooseFiles:
         place, files are only looked for.
     frees_graphs
         Whether datasets that a graph backs get files; then the bundle has no graph any more.
+    archives
+        Datastore and path of the archives whose members get files; by default all.
     """
 
-    def __init__(self, producer: bundle.Producer, place: workplace.Workplace, *, frees_graphs: bool) -> None:
+    def __init__(
+        self,
+        producer: bundle.Producer,
+        place: workplace.Workplace,
+        *,
+        frees_graphs: bool,
+        archives: Collection[tuple[str, str]] | None = None,
+    ) -> None:
         self._producer = producer
+        self._archives = archives
         self._place = place
         self._frees_graphs = frees_graphs
 
@@ -85,11 +95,17 @@ class LooseFiles:
             files = [
                 maker.from_graph(record, types[record.dataset_id], graphs[record.path])
                 if record.path in graphs
-                else maker.from_archive(record)
+                else (maker.from_archive(record) if self._is_freed(record) else record)
                 for record in batch.files
                 if record.dataset_id in types
             ]
             yield bundle.Datasets(batch.run, rows, files, batch.is_renamed)
+
+    def _is_freed(self, record: bundle.FileRecord) -> bool:
+        """Return whether a record, if it is of a member of an archive, gets a file."""
+        if self._archives is None:
+            return True
+        return bool(self._archives) and (record.datastore, bundle.file_path(record.path)) in self._archives
 
 
 class _Maker:

@@ -30,9 +30,13 @@ NEWEST: Final = "newest"
 MODES: Final = (*file_batches.MODES, MOVE, DIRECT, IN_PLACE, MANIFEST, NONE)
 """What becomes of files (section 7.3)."""
 
+LINKS_BACK: Final = ("symlink", "relsymlink")
+"""Modes in which nothing is left when what was written anew is removed."""
+
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "files": MODES,
     "manifest_format": transfer_manifest.FORMATS,
+    "graphs": ("whole", "slice", "loose"),
     "on_conflict": ("fail", "skip", NEWEST),
     "on_dimension_conflict": ("keep", "fail"),
     "storage_class": ("fail", "keep-destination"),
@@ -54,6 +58,11 @@ class Policies:
     manifest_format: str = CHOICES["manifest_format"][0]
     """How they are listed that another system brings: a JSON document a line, or a table (CSV) that begins
     with "from", "to" and "size"."""
+
+    graphs: str = "whole"
+    """What becomes of provenance graphs that stand in for configs, logs and metadata: "whole" ones come
+    along; of a "slice" just the quanta whose logs or metadata do, with their datasets; "loose" gives these
+    files of their own, and needs no graph."""
 
     on_conflict: str = "fail"
     """When there is another dataset of the same type, run and data ID (C3)."""

@@ -34,3 +34,29 @@ def content(root: pathlib.Path) -> Any:
             for record in batch["files"]
         ]
     return found
+
+
+def refs(root: pathlib.Path, run: str) -> dict[tuple[str, str], Any]:
+    """Return type and data ID of each dataset of a run, with its id and what is read of it."""
+    import lsst.pipe.base.tests.mocks  # noqa: F401  (registers storage classes)
+    from lsst.daf.butler import Butler
+
+    with Butler.from_config(str(root)) as butler:
+        refs = butler.query_all_datasets(run, find_first=False, limit=None)
+        return {
+            (ref.datasetType.name, str(ref.dataId)): (ref.id, _read(butler, ref))
+            for ref in refs
+            if ref.datasetType.name != "run_provenance"
+        }
+
+
+def _read(butler: Any, ref: Any) -> Any:
+    try:
+        value = butler.get(ref)
+    except (FileNotFoundError, ValueError) as exc:
+        # Old graphs have numbers that their own reader does not take.
+        return type(exc).__name__
+    for name in ("model_dump", "to_json_data", "toDict", "saveToString"):
+        if hasattr(value, name):
+            return getattr(value, name)() if name != "saveToString" else type(value).__name__
+    return repr(value)

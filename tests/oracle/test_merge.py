@@ -38,34 +38,8 @@ def merged(source: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pa
     return target
 
 
-def _refs(root: pathlib.Path, run: str) -> dict[tuple[str, str], Any]:
-    """Return type and data ID of each dataset of a run, with its id and what is read of it."""
-    import lsst.pipe.base.tests.mocks  # noqa: F401  (registers storage classes)
-    from lsst.daf.butler import Butler
-
-    with Butler.from_config(str(root)) as butler:
-        refs = butler.query_all_datasets(run, find_first=False, limit=None)
-        return {
-            (ref.datasetType.name, str(ref.dataId)): (ref.id, _read(butler, ref))
-            for ref in refs
-            if ref.datasetType.name != "run_provenance"
-        }
-
-
-def _read(butler: Any, ref: Any) -> Any:
-    try:
-        value = butler.get(ref)
-    except (FileNotFoundError, ValueError) as exc:
-        # Old graphs have numbers that their own reader does not take.
-        return type(exc).__name__
-    for name in ("model_dump", "to_json_data", "toDict", "saveToString"):
-        if hasattr(value, name):
-            return getattr(value, name)() if name != "saveToString" else type(value).__name__
-    return repr(value)
-
-
 def test_the_reference_reads_the_same_under_new_ids(source: pathlib.Path, merged: pathlib.Path) -> None:
-    before, after = _refs(source, transfer_case.RUN), _refs(merged, _NEW_RUN)
+    before, after = merge_case.refs(source, transfer_case.RUN), merge_case.refs(merged, _NEW_RUN)
     assert before.keys() == after.keys()
     mask = id_masks.derive(transfer_case.RUN, _NEW_RUN).hex()
     ids = {str(old): renewed_graphs.masked(str(old), mask) for old, _ in before.values()}
@@ -249,7 +223,7 @@ def test_loose_files_need_no_graph(source: pathlib.Path, tmp_path: pathlib.Path)
     target = tmp_path / "target"
     aggregator.merge([source], target, transfer_case.ALL, aggregator.MergeConfig(graphs="loose"))
     assert not list(target.rglob("*.qg"))
-    before, after = _refs(source, transfer_case.RUN), _refs(target, transfer_case.RUN)
+    before, after = merge_case.refs(source, transfer_case.RUN), merge_case.refs(target, transfer_case.RUN)
     assert before.keys() == after.keys()
     for key, (old, content) in before.items():
         if isinstance(content, str) and content in ("ValueError", "ValidationError"):
@@ -267,7 +241,7 @@ def test_parts_of_graphs_have_what_comes_along(source: pathlib.Path, tmp_path: p
         cutting = dataclasses.replace(config, graphs="slice", registry="run")
         target, run = tmp_path / str(number), _NEW_RUN if config.ids == "renew" else transfer_case.RUN
         report = aggregator.merge([source], target, chosen, cutting)
-        before, after = _refs(source, transfer_case.RUN), _refs(target, run)
+        before, after = merge_case.refs(source, transfer_case.RUN), merge_case.refs(target, run)
         assert report.done.datasets_added == len(after) + 1 > 10
         for (name, data_id), (old, content) in before.items():
             if name in chosen.dataset_types:
@@ -287,28 +261,7 @@ def test_parts_of_graphs_have_what_comes_along(source: pathlib.Path, tmp_path: p
         with pytest.raises(aggregator.RefusedError, match="another part"):
             aggregator.merge([source], target, more, dataclasses.replace(cutting, graphs="whole"))
         aggregator.merge([source], target, more, dataclasses.replace(cutting, graphs="loose"))
-        assert ("measure_log" in {name for name, _ in _refs(target, run)}) is True
-
-
-def test_members_of_archives_become_files(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    from lsst.daf.butler import Butler
-
-    packed = tmp_path / "packed"
-    with Butler.from_config(str(source)) as butler:
-        refs = butler.query_datasets("clean_image", collections=transfer_case.RUN)
-        archive = butler.retrieve_artifacts_zip(refs, tmp_path)
-    # What brings the dimension records.
-    tables = aggregator.Selection(collections=(transfer_case.RUN,), dataset_types=("clean_table",))
-    aggregator.subset(source, packed, tables)
-    with Butler.from_config(str(packed), writeable=True) as butler:
-        butler.ingest_zip(archive)
-    target = tmp_path / "target"
-    run = aggregator.Selection(collections=(transfer_case.RUN,))
-    aggregator.merge([packed], target, run, dataclasses.replace(_RENEW, registry="run"))
-    assert not list(target.rglob("*.zip"))
-    before, after = _refs(packed, transfer_case.RUN), _refs(target, _NEW_RUN)
-    assert {key: each[1] for key, each in before.items()} == {key: each[1] for key, each in after.items()}
-    assert {ref.datasetType.name for ref in refs} < {name for name, _ in after}
+        assert ("measure_log" in {name for name, _ in merge_case.refs(target, run)}) is True
 
 
 def test_databases_of_both_kinds_give_and_take(
@@ -348,7 +301,10 @@ def test_datastores_can_be_on_object_stores(
     assert (again.done.datasets_added, again.done.files_brought) == (0, 0)
     back = aggregator.MergeConfig(ids="renew", rename=("prod(.*)=u/again\\1",))
     aggregator.merge([there], tmp_path / "back", merge_case.EVERYTHING, back)
-    before, after = _refs(source, transfer_case.RUN), _refs(tmp_path / "back", "u/again/run1")
+    before, after = (
+        merge_case.refs(source, transfer_case.RUN),
+        merge_case.refs(tmp_path / "back", "u/again/run1"),
+    )
     assert before.keys() == after.keys()
     assert sum(repr(after[key][1]) == repr(before[key][1]) for key in before) > 30
 
@@ -409,6 +365,8 @@ def test_reports_are_those_of_the_original(source: pathlib.Path, merged: pathlib
         ({"rename": ("(=x",)}, "no rule"),
         ({"ids": "keep", "salt": "x"}, "salt"),
         ({"graphs": "half"}, "graphs must be"),
+        ({"files": "move"}, "can't be moved"),
+        ({"files": "relsymlink", "ids": "keep", "rename": (), "graphs": "slice"}, "nowhere"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
