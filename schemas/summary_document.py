@@ -350,6 +350,12 @@ class Transfer(Details, frozen=True, kw_only=True):
     """Datasets that were to be moved and keep their files, as the destination has none of its own."""
     runs: dict[str, dict[str, int]]
     """Datasets added, by RUN collection and dataset type."""
+    fates: dict[str, dict[str, dict[str, int]]]
+    """After a dry run, or if something stands in the way: datasets by RUN collection, dataset type and what
+    would become of them: `added`, `present`, `left out`, `conflicting`; and those `without record` or
+    `without file`."""
+    bytes_free: int | None
+    """After a dry run: bytes that are free where files go, if that is known."""
     dataset_types_added: int
     """Dataset types registered."""
     collections_added: int

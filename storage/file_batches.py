@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from aggregator.storage import durable_files, errors, fault_points, local_transfers
+from aggregator.storage import durable_files, errors, fault_points, in_flight, local_transfers
 
 MODES: Final = ("auto", "link", "hardlink", "symlink", "relsymlink", "copy")
 """How files are brought: "auto" links within a file system and copies otherwise."""
@@ -20,11 +21,16 @@ ABANDONED_SECONDS = 3600.0
 _FEW: Final = 100
 """Directories that are synced one by one: more take longer than all that waits to be written."""
 
+_PATIENCE: Final = 0.2
+"""Seconds between two looks at whether to stop, while copies are under way."""
+
 _NOT_LINKED: Final = (errno.EXDEV, *durable_files.NO_LINKS)
 """Errors after which another way than a hard link is tried."""
 
 
-def bring(pairs: Sequence[tuple[str, str]], mode: str, tick: Callable[[], None]) -> list[int]:
+def bring(
+    pairs: Sequence[tuple[str, str]], mode: str, tick: Callable[[], None], n_at_once: int = 1
+) -> list[int]:
     """Bring local files to their places, each of which appears complete or not at all.
 
     When this returns, the files and the way to them outlive a loss of power.
@@ -37,6 +43,8 @@ def bring(pairs: Sequence[tuple[str, str]], mode: str, tick: Callable[[], None])
         One of `MODES`.
     tick
         Called now and then; what it raises ends the work.
+    n_at_once
+        Files that are copied at a time; links take no time.
 
     Returns
     -------
@@ -50,25 +58,45 @@ def bring(pairs: Sequence[tuple[str, str]], mode: str, tick: Callable[[], None])
     """
     taken: list[int] = []
     directories: dict[str, None] = {}
-    copies = _Copies({target for _, target in pairs}, tick)
-    for index, (source, target) in enumerate(pairs):
-        if not index % 100:
-            tick()
-        directory = target.rpartition("/")[0]
-        try:
-            if directory not in directories:
-                _make(directory, directories)
-            _bring(source, target, mode, copies)
-        except FileExistsError:
-            taken.append(index)
-        except OSError as exc:
-            raise errors.AggregatorError(
-                f"{source}: can't be brought to {target} ({exc.strerror}). Mend that, and run the same "
-                "command again; what was brought before is kept."
-            ) from exc
-        fault_points.reached("file")
+    with in_flight.Requests(n_at_once) as requests:
+        copies = _Copies({target for _, target in pairs}, tick, requests)
+        for index, (source, target) in enumerate(pairs):
+            if not index % 100:
+                tick()
+            directory = target.rpartition("/")[0]
+            with _explained(source, target, index, taken):
+                if directory not in directories:
+                    _make(directory, directories)
+                if (job := _bring(source, target, mode, copies)) is not None:
+                    copies.under_way.append((index, job))
+            fault_points.reached("file")
+        for index, job in copies.under_way:
+            with _explained(*pairs[index], index, taken):
+                _wait(job, tick)
     _sync(list(directories))
-    return taken
+    return sorted(taken)
+
+
+@contextlib.contextmanager
+def _explained(source: str, target: str, index: int, taken: list[int]) -> Iterator[None]:
+    """Note that there is something in a place already; tell which file can't be brought."""
+    try:
+        yield
+    except FileExistsError:
+        taken.append(index)
+    except OSError as exc:
+        raise errors.AggregatorError(
+            f"{source}: can't be brought to {target} ({exc.strerror}). Mend that, and run the same "
+            "command again; what was brought before is kept."
+        ) from exc
+
+
+def _wait(job: in_flight.Job[None], tick: Callable[[], None]) -> None:
+    """Wait for a copy; raise what it raises."""
+    while not job.done():
+        tick()
+        concurrent.futures.wait([job], timeout=_PATIENCE)
+    job.result()
 
 
 def _make(directory: str, directories: dict[str, None]) -> None:
@@ -96,25 +124,26 @@ def _sync(directories: Sequence[str]) -> None:
             durable_files.sync_directory(directory)
 
 
-def _bring(source: str, target: str, mode: str, copies: _Copies) -> None:
+def _bring(source: str, target: str, mode: str, copies: _Copies) -> in_flight.Job[None] | None:
+    """Bring a file, or begin to copy it."""
     # A hard link to a link would be a link, and a link to it would lead over it.
     if os.path.islink(source):
         source = os.path.realpath(source)
     if mode in ("symlink", "relsymlink"):
         directory = os.path.realpath(os.path.dirname(target))
         os.symlink(source if mode == "symlink" else os.path.relpath(source, directory), target)
-        return
+        return None
     if mode != "copy":
         try:
             os.link(source, target)
-            return
+            return None
         except OSError as exc:
             if mode == "hardlink" or exc.errno not in _NOT_LINKED:
                 raise
     if mode == "link":
         os.symlink(source, target)
-        return
-    copies.add(source, target)
+        return None
+    return copies.add(source, target)
 
 
 class _Copies:
@@ -126,29 +155,29 @@ class _Copies:
         Places of all files.
     tick
         Called now and then; what it raises ends the work.
+    requests
+        Copies them, if it does several at a time.
     """
 
-    def __init__(self, targets: set[str], tick: Callable[[], None]) -> None:
-        self._targets, self._tick = targets, tick
+    def __init__(self, targets: set[str], tick: Callable[[], None], requests: in_flight.Requests) -> None:
+        self._targets, self._tick, self._requests = targets, tick, requests
         self._directories: set[str] = set()
+        self.under_way: list[tuple[int, in_flight.Job[None]]] = []
+        """Copies that were begun, with the numbers of their files."""
 
-    def add(self, source: str, target: str) -> None:
-        """Copy a file."""
+    def add(self, source: str, target: str) -> in_flight.Job[None] | None:
+        """Copy a file, or begin to."""
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         directory = target.rpartition("/")[0]
         if directory not in self._directories:
             self._directories.add(directory)
             self._remove_abandoned(directory)
-        temporary = durable_files.temporary_name(target)
-        try:
-            local_transfers.copy(source, temporary, self._tick)
-            fault_points.reached("copied")
-            durable_files.rename_new(temporary, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        if self._requests.at_once > 1:
+            # What `tick` does is for the thread that waits.
+            return self._requests.begin(_copy, source, target, _nothing)
+        _copy(source, target, self._tick)
+        return None
 
     def _remove_abandoned(self, directory: str) -> None:
         # Another process that is at it writes all the time.
@@ -159,3 +188,19 @@ class _Copies:
             with contextlib.suppress(FileNotFoundError):
                 if is_temporary and os.stat(path).st_ctime <= oldest:
                     os.unlink(path)
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _copy(source: str, target: str, tick: Callable[[], None]) -> None:
+    temporary = durable_files.temporary_name(target)
+    try:
+        local_transfers.copy(source, temporary, tick)
+        fault_points.reached("copied")
+        durable_files.rename_new(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -158,6 +158,19 @@ def transfer(config: type) -> options.Decorator:
                 "What becomes of files; auto links within a file system, and copies otherwise.",
             ),
             fields.option(
+                "-j",
+                "--jobs",
+                "jobs",
+                type=click.IntRange(min=1),
+                help="Files that are copied at a time; by default one, or as many as suit an object store.",
+            ),
+            fields.option(
+                "--root-map",
+                multiple=True,
+                metavar="OLD=NEW",
+                help="Where DESTINATION sees a directory of SOURCE, with --files in-place. May be repeated.",
+            ),
+            fields.option(
                 "--manifest",
                 "manifest_path",
                 type=options.PATH,

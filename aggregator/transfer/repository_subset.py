@@ -297,6 +297,7 @@ class Subset:
         fault_points.reached("checked")
         if self._options.dry_run or found.conflicts:
             self.report.done = found
+            self.report.bytes_free = new_repository.bytes_free(self._to)
         else:
             self.report.done.notes = found.notes
         if found.conflicts:
@@ -321,15 +322,13 @@ class Subset:
             self._create()
         assert self._target is not None
         with errors.after_changes():
-            directory = self._rewritten.begin(self._to)
+            self._rewritten.begin(self._to)
             self._rewritten.aim(self._to, self._target, self.expected)
             self._shown.phase("transferring")
             with contextlib.ExitStack() as stack:
                 manifest = self.manifest
                 if manifest is None and self._options.manifest_path is not None:
                     manifest = stack.enter_context(self.make_manifest(self._from.path))
-                if manifest is not None:
-                    manifest.passing = directory
                 consumer = repository_target.RepositoryTarget(
                     self._to,
                     self._target,

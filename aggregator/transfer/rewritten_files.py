@@ -21,7 +21,7 @@ from aggregator.butler.transfers import (
 )
 from aggregator.schemas import bundle
 from aggregator.schemas.graphs import addresses, container, renewals
-from aggregator.storage import errors
+from aggregator.storage import errors, opening
 from aggregator.transfer import transfer_config
 
 
@@ -134,23 +134,16 @@ class RewrittenFiles:
         """Set where files go, and which datasets others have taken the places of."""
         self._graphs.aim(config, target, expected.replaced_ids)
 
-    def begin(self, config: repository_config.RepositoryConfig) -> str:
+    def begin(self, config: repository_config.RepositoryConfig) -> None:
         """Begin to write, beside the places of the files, if there is anything to write.
-
-        Returns
-        -------
-        directory
-            Where it is written, and removed in the end; empty if there is nothing.
 
         Raises
         ------
         AggregatorError
             If it can't be made.
         """
-        if not (self._is_needed and self._options.moves):
-            return ""
-        self._place.open(config)
-        return self._place.directory
+        if self._is_needed and self._options.moves:
+            self._place.open(config)
 
     def compare(self, graph: bundle.Graph, others: set[str]) -> list[account.Conflict]:
         """Return what a graph contradicts: those of its run, and what is in its place.
@@ -186,7 +179,8 @@ class RewrittenFiles:
 
 def _other_part(graph: bundle.Graph, place: str) -> list[account.Conflict]:
     """Note a graph that is in its place, but may not hold what datasets need."""
-    if graph.location == place:
+    if graph.location == place or not opening.exists(graph.location):
+        # One that is gone is told of as all files are.
         return []
     with container.Container(graph.location) as wanted, container.Container(place) as there:
         if wanted.fingerprint == there.fingerprint:

@@ -27,6 +27,8 @@ class TransferReport:
         Number of datasets that were selected.
     done
         Numbers, and what stands in the way.
+    bytes_free
+        Bytes that are free where files go; nothing if nobody knows, or files were brought.
     elapsed
         Seconds.
     phases
@@ -41,6 +43,7 @@ class TransferReport:
     dry_run: bool
     selected: int = 0
     done: account.Account = dataclasses.field(default_factory=account.Account)
+    bytes_free: int | None = None
     elapsed: float = 0.0
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
     peak: int = 0
@@ -67,6 +70,8 @@ class TransferReport:
             datasets_without_file=done.datasets_without_file,
             datasets_staying=done.datasets_staying,
             runs=done.by_run,
+            fates=done.fates,
+            bytes_free=self.bytes_free,
             dataset_types_added=done.dataset_types_added,
             collections_added=done.collections_added,
             chains_changed=done.chains_changed,
@@ -87,6 +92,16 @@ class TransferReport:
             peaks={"all": self.peak},
         )
 
+    def _run_lines(self) -> list[str]:
+        """Return what there is to say about runs; before a transfer, what becomes of each type."""
+        if not self.done.fates:
+            return [f"Run {run}: {_counts(types)}" for run, types in sorted(self.done.by_run.items())]
+        return [
+            f"Run {run}, {name}: {', '.join(f'{number} {fate}' for fate, number in sorted(fates.items()))}"
+            for run, types in sorted(self.done.fates.items())
+            for name, fates in sorted(types.items())
+        ]
+
     def _number(self, kind: str) -> int:
         return sum(each.kind == kind for each in self.done.conflicts)
 
@@ -99,9 +114,10 @@ class TransferReport:
             f"{head} from {self.source} to {self.destination}: {self.selected} datasets selected, "
             f"{done.datasets_added} added, {done.datasets_present} there before ({done.datasets_repaired} "
             f"of them lacked a file), {done.datasets_skipped} left out",
-            *(f"Run {run}: {_counts(types)}" for run, types in sorted(done.by_run.items())),
+            *self._run_lines(),
             f"Files ({self.files}): {done.files_brought} brought, {done.files_present} there before; "
-            f"{done.bytes_brought} bytes, as far as sizes are recorded",
+            f"{done.bytes_brought} bytes, as far as sizes are {'known' if self.dry_run else 'recorded'}"
+            + ("" if self.bytes_free is None else f", of {self.bytes_free} that are free"),
             f"Added {done.dataset_types_added} dataset types, {done.collections_added} collections, "
             f"{done.records_added} dimension records, {done.associations_added} tags and certifications",
         ]
@@ -142,6 +158,7 @@ def combined(reports: Sequence[TransferReport]) -> TransferReport:
     first = reports[0]
     sources = ", ".join(report.source for report in reports)
     result = TransferReport(sources, first.destination, first.files, first.dry_run)
+    result.bytes_free = first.bytes_free
     for report in reports:
         result.selected += report.selected
         result.elapsed += report.elapsed

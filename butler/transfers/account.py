@@ -93,6 +93,10 @@ class Account:
     by_run: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     """Datasets added, by RUN collection and dataset type."""
 
+    fates: dict[str, dict[str, dict[str, int]]] = dataclasses.field(default_factory=dict)
+    """What would become of datasets, by RUN collection, dataset type and fate: "added", "present",
+    "left out", "conflicting", "without record", "without file"; only a rehearsal tells."""
+
     notes: list[str] = dataclasses.field(default_factory=list)
     """What whoever asked for the transfer should know."""
 
@@ -125,6 +129,11 @@ class Account:
         """Count datasets added."""
         types = self.by_run.setdefault(run, {})
         types[dataset_type] = types.get(dataset_type, 0) + number
+
+    def meet(self, run: str, dataset_type: str, fate: str) -> None:
+        """Count what would become of a dataset."""
+        fates = self.fates.setdefault(run, {}).setdefault(dataset_type, {})
+        fates[fate] = fates.get(fate, 0) + 1
 
     def add_conflict(
         self, kind: str, text: str, dataset_id: str | None = None, other_id: str | None = None

@@ -5,15 +5,23 @@ from __future__ import annotations
 import filecmp
 import os
 import re
-import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aggregator.butler.configuration import own_files, repository_config
 from aggregator.butler.registry import additions
-from aggregator.butler.transfers import account, transfer_policies
+from aggregator.butler.transfers import account, root_map, transfer_policies
 from aggregator.schemas import bundle
-from aggregator.storage import errors, file_batches, inner_directories, local_files, opening, stores, uris
+from aggregator.storage import (
+    errors,
+    file_batches,
+    in_flight,
+    inner_directories,
+    local_files,
+    opening,
+    stores,
+    uris,
+)
 
 _UNUSUAL: Final = re.compile(r"^/|://|\.\.|#")
 """What a path has that is not just one below a root."""
@@ -86,12 +94,14 @@ class Placement:
             for store in head.datastores
             if not uris.is_remote(store.root)
         }
+        self._map = root_map.RootMap(policy.root_map)
         self._settled: set[tuple[str, str]] = set()
         self._own = own_files.OwnFiles(config)
         self._inside = inner_directories.InnerDirectories()
         self._stores = {store.name: store.files for store in config.datastores}
         self._graphs: dict[tuple[str, str], str] = {}
         self._sizes: dict[str, int] = {}
+        self._measured: dict[str, int] = {}
 
     def add_graph(self, graph: bundle.Graph) -> None:
         """Take a graph from where it is said to be: it may have been written anew."""
@@ -114,7 +124,7 @@ class Placement:
         # A chain of datastores has a file more than once; one is enough.
         chosen: dict[str, str] = {}
         ordered = sorted(records, key=self._rank) if len(self._ranks) > 1 else records
-        is_direct = self._policy.files == transfer_policies.DIRECT
+        is_direct = self._policy.files == transfer_policies.DIRECT or bool(self._map)
         for record in ordered:
             if chosen.setdefault(record.dataset_id, record.datastore) != record.datastore:
                 continue
@@ -144,10 +154,11 @@ class Placement:
         return record.dataset_id, self._ranks[record.datastore]
 
     def _path(self, record: bundle.FileRecord, location: str, paths: Mapping[str, str]) -> str:
+        member = record.path[len(bundle.file_path(record.path)) :]
         if self._policy.files == transfer_policies.DIRECT:
-            member = record.path[len(bundle.file_path(record.path)) :]
-            uri = location if uris.is_remote(location) else f"file://{urllib.parse.quote(location)}"
-            return uri + member
+            return root_map.uri(location) + member
+        if self._map:
+            return self._seen(record, self._map.seen(location)) + member
         path = paths.get(record.path, record.path)
         # What leads out of the root belongs to somebody else.
         if path.startswith("/") or uris.scheme(path) or ".." in path.split("/"):
@@ -156,6 +167,35 @@ class Placement:
                 "Give --files direct to leave it where it is."
             )
         return path
+
+    def _seen(self, record: bundle.FileRecord, location: str) -> str:
+        """Return the path of a file that stays where it is, and that the destination sees at a location."""
+        root = self._config.datastores[0].root
+        path = root_map.path_below(location, root)
+        is_absolute = record.path.startswith("/") or bool(uris.scheme(record.path))
+        if ".." in location.split("/") or (path is None and not is_absolute):
+            raise errors.RefusedError(
+                f"{location}: the file of dataset {record.dataset_id} is not inside the datastore ({root}), "
+                "as --root-map has it. Give the right one."
+            )
+        return root_map.uri(location) if path is None else path
+
+    def absent(self, planned: Sequence[Planned]) -> dict[str, str]:
+        """Return where files certainly are not that have to be there before anything is done, by dataset.
+
+        Raises
+        ------
+        AggregatorError
+            If nobody knows, or something else is there.
+        """
+        if self._policy.files == transfer_policies.IN_PLACE and not self._map:
+            there = self.in_place(planned)
+            absent = [each for each, is_there in zip(planned, there, strict=True) if not is_there]
+            return {each.record.dataset_id: f"{each.store.root}/{each.key}" for each in absent}
+        if self._policy.files == transfer_policies.NONE:
+            return {}
+        gone = self.missing(planned)
+        return {each.record.dataset_id: each.location for each in planned if each.location in gone}
 
     def missing(self, planned: Sequence[Planned]) -> set[str]:
         """Return those locations where certainly no file is.
@@ -178,13 +218,21 @@ class Placement:
                 store, key = roots[each.record.datastore], bundle.file_path(path)
             by_store.setdefault(store.root, (store, {}))[1][key] = each.location
         gone: set[str] = set()
+        unknown = {each.location for each in planned if each.record.size < 0}
+        self._measured = {}
         for store, keys in by_store.values():
             for location, look in zip(keys.values(), store.marks(keys), strict=True):
                 if isinstance(look, local_files.UnusableError):
                     raise errors.FormatError(location, "", str(look))
                 if look is None:
                     gone.add(location)
+                elif location in unknown:
+                    self._measured[location] = look.size
         return gone
+
+    def size(self, planned: Planned) -> int:
+        """Return the bytes of a file that was looked for last, or as they are recorded; 0 if nobody knows."""
+        return planned.record.size if planned.record.size >= 0 else self._measured.get(planned.location, 0)
 
     def in_place(self, planned: Sequence[Planned]) -> list[bool]:
         """Return for each file whether there is something in its place.
@@ -223,7 +271,7 @@ class Placement:
         for (_, target), each in zip(pairs, local, strict=True):
             self._inside.check(target.rpartition("/")[0], each.store.root)
         mode = _WAY.get(self._policy.files, self._policy.files)
-        taken = file_batches.bring(pairs, mode, self._tick)
+        taken = file_batches.bring(pairs, mode, self._tick, self._policy.jobs or 1)
         there = [local[index] for index in taken]
         there += self._bring_distant(distant)
         self._count(todo, len(there))
@@ -254,18 +302,18 @@ class Placement:
 
     def _bring_distant(self, planned: Sequence[Planned]) -> list[Planned]:
         """Copy files from or to object stores; return those in whose place something is."""
-        there = []
-        looks = self.in_place(planned)
-        for each, is_there in zip(planned, looks, strict=True):
-            if is_there:
-                there.append(each)
-                continue
-            self._tick()
-            with opening.local_copy(each.location) as path:
-                self._stores[each.store.name].adopt(
-                    os.path.realpath(path), each.key, "copy", self._tick, _nothing
-                )
-        return there
+        looks = list(zip(planned, self.in_place(planned), strict=True))
+        with in_flight.Requests(self._policy.jobs) as requests:
+            for _ in requests.map(self._copy, [each for each, is_there in looks if not is_there]):
+                self._tick()
+        return [each for each, is_there in looks if is_there]
+
+    def _copy(self, planned: Planned) -> None:
+        """Copy one file, in whatever thread."""
+        with opening.local_copy(planned.location) as path:
+            self._stores[planned.store.name].adopt(
+                os.path.realpath(path), planned.key, "copy", _nothing, _nothing
+            )
 
     def _settle(self, planned: Sequence[Planned], ids: set[str], mode: str) -> None:
         """Find out what is in the places of files; leave what is the same, refuse what is not."""
@@ -340,4 +388,4 @@ class Placement:
 
 
 def _nothing() -> None:
-    """Look at nothing: nobody else may write there."""
+    """Look at nothing: nobody else may write there, or this thread has nobody to tell."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Self
 
-from aggregator.butler.transfers import file_placement
+from aggregator.butler.transfers import file_placement, workplace
 from aggregator.schemas import transfer_manifest
 from aggregator.storage import uris
 
@@ -29,8 +29,6 @@ class ManifestWriter:
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         head = transfer_manifest.Head(source=source, destination=destination, created=created)
         self._writer = transfer_manifest.Writer(path, head, form)
-        self.passing = ""
-        """A directory whose files nobody can bring later; nothing if there is none."""
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
@@ -44,8 +42,7 @@ class ManifestWriter:
         passing
             Those that were made just now, will soon be gone, and are not in the manifest.
         """
-        begin = os.path.join(self.passing, "")
-        passing = [each for each in planned if self.passing and each.location.startswith(begin)]
+        passing = [each for each in planned if workplace.is_within(each.location)]
         gone = {each.location for each in passing}
         entries = [(e.record.dataset_id, _entry(run, e)) for e in planned if e.location not in gone]
         for entry in transfer_manifest.grouped(entries):

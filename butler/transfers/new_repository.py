@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from typing import Any, Final
 
 from aggregator.butler import creation
@@ -54,6 +55,19 @@ def expected(
     )
     url = repository_config.filled_in(database or creation.DEFAULT_DATABASE, root)
     return dataclasses.replace(source, path=path, root=root, database=url, datastores=(store,))
+
+
+def bytes_free(config: repository_config.RepositoryConfig) -> int | None:
+    """Return the bytes that are free where the files of a repository are, or will be; nothing if unknown."""
+    root = config.datastores[0].root
+    if uris.is_remote(root):
+        return None
+    try:
+        while not os.path.exists(root):
+            root = os.path.dirname(root)
+        return shutil.disk_usage(root).free
+    except OSError:
+        return None
 
 
 def settings(source: repository_config.RepositoryConfig) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Rehearsal:
         unknown = renamed_paths.concerned(datasets) if self._policy.moves else []
         planned = self._to.placement.plan(datasets.files, {record.path: "" for record in unknown})
         lacking = [e for e in planned if (e.store.name, e.record.dataset_id) not in presence.recorded]
-        left_out = self._look_for_files(datasets.run, lacking)
+        left_out, gone = self._look_for_files(datasets.run, lacking)
         verdict = self._compare(datasets, presence)
         left_out |= verdict.left_out.keys() | {each.dataset_id or "" for each in verdict.conflicts}
         lacking = [each for each in lacking if each.record.dataset_id not in left_out]
@@ -132,27 +132,23 @@ class Rehearsal:
         if self._policy.moves:
             self._compare_files(lacking)
         self._count(datasets, presence, left_out)
-        files = {(e.store.name, e.key or e.location): e.record.size for e in lacking}
-        self._done.files_brought += len(files) if self._policy.moves else 0
-        self._done.bytes_brought += sum(size for size in files.values() if size > 0 and self._policy.moves)
+        self._tell(datasets, presence, left_out, gone, {each.dataset_id for each in verdict.conflicts})
+        if self._policy.moves:
+            files = {(e.store.name, e.key): self._to.placement.size(e) for e in lacking}
+            self._done.files_brought += len(files)
+            self._done.bytes_brought += sum(files.values())
 
-    def _look_for_files(self, run: str, planned: Sequence[file_placement.Planned]) -> set[str]:
-        """Note files that are gone; return the ids of datasets that are left out for that."""
-        if self._policy.files == transfer_policies.IN_PLACE:
-            there = self._to.placement.in_place(planned)
-            absent = [each for each, is_there in zip(planned, there, strict=True) if not is_there]
-            without = {each.record.dataset_id: f"{each.store.root}/{each.key}" for each in absent}
-        elif self._policy.moves:
-            gone = self._to.placement.missing(planned)
-            without = {each.record.dataset_id: each.location for each in planned if each.location in gone}
-        else:
-            return set()
+    def _look_for_files(
+        self, run: str, planned: Sequence[file_placement.Planned]
+    ) -> tuple[set[str], set[str]]:
+        """Note files that are gone; return the ids of datasets that are left out for that, and of all."""
+        without = self._to.placement.absent(planned)
         if self._policy.missing == "fail":
             for dataset_id, location in without.items():
                 self._done.add_conflict("F1", f"{location}: is not there (run {run})", dataset_id)
         if without:
             self._done.note("Files of some datasets are recorded, and not there")
-        return set() if self._policy.missing == "register" else set(without)
+        return set() if self._policy.missing == "register" else set(without), set(without)
 
     def _compare(self, datasets: bundle.Datasets, presence: additions.Presence) -> contest.Verdict:
         """Note datasets that contradict the repository; return what becomes of them."""
@@ -187,6 +183,29 @@ class Rehearsal:
         for conflict in found.values():
             if conflict.kind != "C12" or not self._policy.overwrite_orphans:
                 self._done.conflicts.append(conflict)
+
+    def _tell(
+        self,
+        datasets: bundle.Datasets,
+        presence: additions.Presence,
+        left_out: set[str],
+        gone: set[str],
+        conflicting: set[str | None],
+    ) -> None:
+        """Tell what becomes of each dataset, by run and type."""
+        with_record = {record.dataset_id for record in datasets.files}
+        for row in datasets.rows:
+            if row.id in conflicting:
+                fate = "conflicting"
+            elif row.id in presence.runs:
+                fate = "present"
+            else:
+                fate = "left out" if row.id in left_out else "added"
+            self._done.meet(datasets.run, row.dataset_type, fate)
+            if row.id not in with_record:
+                self._done.meet(datasets.run, row.dataset_type, "without record")
+            if row.id in gone:
+                self._done.meet(datasets.run, row.dataset_type, "without file")
 
     def _count(self, datasets: bundle.Datasets, presence: additions.Presence, left_out: set[str]) -> None:
         numbers: dict[str, int] = {}

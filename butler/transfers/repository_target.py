@@ -185,20 +185,13 @@ class RepositoryTarget:
         presence: additions.Presence,
     ) -> tuple[bundle.Datasets, list[file_placement.Planned]]:
         """Leave out what has no file, as the policy says."""
-        lacking = self._lacking(planned, presence)
-        if self._policy.files == transfer_policies.IN_PLACE:
-            # Nobody brings them, so that nothing else would notice.
-            there = self._to.placement.in_place(lacking)
-            absent = [each for each, is_there in zip(lacking, there, strict=True) if not is_there]
-            if absent and self._policy.missing == "fail":
-                text = f"{absent[0].store.root}/{absent[0].key}: is not there"
-                self._raise([account.Conflict("F1", text, absent[0].record.dataset_id)])
-            without = {each.record.dataset_id for each in absent}
-        elif self._policy.missing == "fail" or not self._policy.moves:
+        if self._policy.missing == "fail" and self._policy.moves:
+            # Who brings them notices.
             return datasets, planned
-        else:
-            gone = self._to.placement.missing(lacking)
-            without = {each.record.dataset_id for each in lacking if each.location in gone}
+        without = self._to.placement.absent(self._lacking(planned, presence))
+        if without and self._policy.missing == "fail":
+            dataset_id, location = next(iter(without.items()))
+            self._raise([account.Conflict("F1", f"{location}: is not there", dataset_id)])
         planned = [each for each in planned if each.record.dataset_id not in without]
         if self._policy.missing == "register" or not without:
             return datasets, planned

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
+from aggregator.butler.transfers import root_map
 from aggregator.schemas import transfer_manifest
 from aggregator.storage import errors, file_batches
 
@@ -54,6 +55,12 @@ class Policies:
 
     files: str = CHOICES["files"][0]
     """What becomes of files."""
+
+    jobs: int | None = None
+    """Files that are copied at a time; by default one, or as many as suit an object store."""
+
+    root_map: tuple[str, ...] = ()
+    """Where the destination sees directories of the source whose files stay in place: "OLD=NEW" each."""
 
     manifest_format: str = CHOICES["manifest_format"][0]
     """How they are listed that another system brings: a JSON document a line, or a table (CSV) that begins
@@ -110,6 +117,11 @@ class Policies:
         for name, values in CHOICES.items():
             if (value := getattr(self, name)) not in values:
                 raise errors.RefusedError(f"{name} must be one of {', '.join(values)}, not {value!r}.")
+        if self.jobs is not None and self.jobs < 1:
+            raise errors.RefusedError(f"jobs must be at least 1, not {self.jobs}.")
+        root_map.RootMap(self.root_map)
+        if self.root_map and self.files != IN_PLACE:
+            raise errors.RefusedError("root_map has a meaning only together with files='in-place'.")
         if self.on_conflict == NEWEST and not self.allow_delete:
             raise errors.RefusedError(
                 "on_conflict='newest' deletes datasets of the destination that are older: it needs "

@@ -17,6 +17,11 @@ _LOCK: Final = "lock"
 """File in the directory that is locked as long as somebody works there."""
 
 
+def is_within(path: str) -> bool:
+    """Return whether a file is in such a directory, so that it will be removed soon."""
+    return f"/{_PREFIX}" in path
+
+
 class Workplace:
     """A directory that is there from `open` until the context ends.
 

@@ -190,6 +190,12 @@ def test_c3_what_is_older_is_left_out(case: Case) -> None:
     assert report.done.replaced_ids == {image: OTHER}
     assert (report.done.datasets_replaced, report.done.datasets_skipped) == (0, 1)
     assert samples.tree(case.target).keys() == before.keys()
+    dry = case.transfer(on_conflict="newest", allow_delete=True, dry_run=True)
+    images = dry.done.fates[transfer_case.RUN]["clean_image"]
+    assert images == {"left out": 1, "present": 4}
+    assert f"Run {transfer_case.RUN}, clean_image: 1 left out, 4 present" in dry.lines()
+    assert dry.bytes_free is not None
+    assert dry.bytes_free > 0
     for options in ({}, {"allow_delete": True, "files": "none"}):
         with pytest.raises(aggregator.RefusedError, match="newest"):
             case.transfer(on_conflict="newest", **options)

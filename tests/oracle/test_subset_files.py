@@ -455,6 +455,53 @@ def test_files_that_are_in_place_are_looked_for(source: pathlib.Path, tmp_path: 
     assert len(_records(target)) == report.selected
 
 
+def test_no_record_leads_to_a_file_that_is_gone(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (source / next(path for (_, path, *_) in _records(source) if "raw" in path)).unlink()
+    with pytest.raises(aggregator.RefusedError, match="F1"):
+        _subset(source, tmp_path / "target", files="direct")
+    assert not (tmp_path / "target").exists()
+
+
+def test_the_destination_may_see_files_elsewhere(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The source is mounted at another place where the destination is used."""
+    target, seen, outside = tmp_path / "target", tmp_path / "seen", tmp_path / "outside"
+    database = f"sqlite:///{target}/gen3.sqlite3"
+    outside.mkdir()
+    with contextlib.closing(sqlite3.connect(source / "gen3.sqlite3")) as connection, connection:
+        raws = sorted(path for (_, path, *_) in _records(source) if "raw" in path)
+        (source / raws[0]).rename(outside / "a b")
+        query = "UPDATE file_datastore_records SET path = ? WHERE path = ?"
+        connection.execute(query, [f"file://{tmp_path}/outside/a%20b", raws[0]])
+    aggregator.create_repository(
+        target, dimension_config=transfer_case.dimensions(source), database_url=database
+    )
+    text = (target / "butler.yaml").read_text()
+    (target / "butler.yaml").write_text(text.replace("root: <butlerRoot>", f"root: {seen}"))
+    chosen = aggregator.Selection(collections=(transfer_case.INPUTS,))
+    rules = (f"{source}={seen}", f"{outside}={tmp_path}/else where")
+    for wrong in (rules[:1], (f"{source}={tmp_path}/typo", rules[1]), ("x=y",), ("/x",)):
+        config = aggregator.TransferConfig(files="in-place", root_map=wrong)
+        with pytest.raises(aggregator.RefusedError):
+            aggregator.subset(source, target, chosen, config)
+    config = aggregator.TransferConfig(files="in-place", root_map=rules)
+    report = aggregator.subset(source, target, chosen, config)
+    records = _records(target)
+    assert len(records) == report.selected > 20
+    assert not seen.exists(), "nothing is looked for where only others see it"
+    known = {row[0]: row for row in _records(source)}
+    for row in records:
+        path = known[row[0]][1]
+        there = f"file://{tmp_path}/else%20where/a%20b" if path.startswith("file:") else path
+        assert row == (*known[row[0]][:1], there, *known[row[0]][2:])
+    (source / sorted(raws)[1]).unlink()
+    again = tmp_path / "again"
+    aggregator.create_repository(again, dimension_config=transfer_case.dimensions(source))
+    text = (again / "butler.yaml").read_text()
+    (again / "butler.yaml").write_text(text.replace("root: <butlerRoot>", f"root: {seen}"))
+    with pytest.raises(aggregator.RefusedError, match="F1"):
+        aggregator.subset(source, again, chosen, config)
+
+
 def test_files_go_to_an_object_store_and_back(
     source: pathlib.Path, tmp_path: pathlib.Path, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,17 @@ def test_files_are_in_their_places_and_stay(pairs: list[tuple[str, str]], mode: 
     assert [pathlib.Path(target).read_text() for _, target in pairs] == ["0", "1", "other"]
 
 
+def test_copies_can_be_made_several_at_a_time(pairs: list[tuple[str, str]]) -> None:
+    pathlib.Path(pairs[1][1]).parent.mkdir(parents=True)
+    pathlib.Path(pairs[1][1]).write_text("other")
+    assert file_batches.bring(pairs, "copy", _nothing, 3) == [1]
+    assert [pathlib.Path(target).read_text() for _, target in pairs] == ["0", "other", "2"]
+    again = [(source, f"{target}.again") for source, target in pairs]
+    os.unlink(pairs[1][0])
+    with pytest.raises(errors.AggregatorError, match="/from/1: can't be brought"):
+        file_batches.bring(again, "copy", _nothing, 3)
+
+
 @pytest.mark.parametrize("mode", file_batches.MODES)
 def test_links_are_followed(tmp_path: pathlib.Path, pairs: list[tuple[str, str]], mode: str) -> None:
     link = tmp_path / "link"
