@@ -81,6 +81,7 @@ def signals() -> Iterator[None]:
     """Let signals do what they do in a terminal, also in the background (`nohup`), where some are ignored."""
     usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, action) for number, action in usual.items()}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [*usual, signal.SIGTERM])
     yield
     for number, action in before.items():
         signal.signal(number, action)

@@ -174,8 +174,10 @@ def _fresh_interpreter() -> Iterator[None]:
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
     """Let a new process start with these signals blocked, until it ignores them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # The handler of one that has just come may raise here, when they are blocked already.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

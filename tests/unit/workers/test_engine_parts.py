@@ -6,11 +6,20 @@ import gc
 import logging
 import os
 import resource
+import signal
 from typing import Any
 
 import pytest
 from aggregator.storage import errors
-from aggregator.workers.engines import clock, descriptors, engine, library_messages, outcomes, thread_pools
+from aggregator.workers.engines import (
+    clock,
+    descriptors,
+    engine,
+    launch,
+    library_messages,
+    outcomes,
+    thread_pools,
+)
 
 
 class Named:
@@ -108,3 +117,22 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
     assert gc.isenabled()
     assert gc.get_freeze_count()
     gc.unfreeze()
+
+
+def test_a_signal_that_comes_while_signals_are_blocked_leaves_none_of_them_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = signal.pthread_sigmask
+    before = real(signal.SIG_BLOCK, ())
+
+    def interrupted(how: int, numbers: Any) -> Any:
+        found = real(how, numbers)
+        if how == signal.SIG_BLOCK and numbers:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pthread_sigmask", interrupted)
+        with pytest.raises(KeyboardInterrupt), launch._blocked_signals():
+            pass
+    assert real(signal.SIG_SETMASK, before) == before
