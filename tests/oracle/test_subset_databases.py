@@ -1,7 +1,8 @@
-"""Transfers between databases of both kinds that contradict each other, fail, or are two at a time."""
+"""Transfers between databases of both kinds that contradict each other, fail, or take from two at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -15,7 +16,7 @@ from click import testing
 
 import aggregator
 from aggregator.command_line import main
-from tests.helpers import databases, kills, transfer_case
+from tests.helpers import databases, kills, lossy_connections, transfer_case
 from tests.helpers.oracle import difference
 
 OTHER = "0" * 31 + "1"
@@ -117,6 +118,26 @@ def test_two_at_a_time_complete_each_other(
         marker.write_bytes(b"")
         errors = waiting.communicate(timeout=300)[1]
         assert waiting.returncode == 0, errors
+    difference.assert_same(
+        transfer_case.content(transfer_source), transfer_case.content(target), "Repositories"
+    )
+
+
+def test_a_connection_that_is_lost_costs_nothing(
+    transfer_source: pathlib.Path, tmp_path: pathlib.Path, postgresql: Any
+) -> None:
+    """Answers to every third COMMIT are lost: each is asked for again, or done again."""
+    target, name = tmp_path / "target", postgresql.create_database()
+    with lossy_connections.in_front_of(postgresql, lambda number: number % 3 == 0) as connections:
+        lossy = connections.url(name)
+        config = dataclasses.replace(FULL, database=lossy)
+        for _ in range(20):
+            with contextlib.suppress(aggregator.AggregatorError):
+                aggregator.subset(transfer_source, target, transfer_case.ALL, config)
+                break
+        assert connections.n_lost > 0
+    text = (target / "butler.yaml").read_text()
+    (target / "butler.yaml").write_text(text.replace(lossy, postgresql.url(name)))
     difference.assert_same(
         transfer_case.content(transfer_source), transfer_case.content(target), "Repositories"
     )
