@@ -24,6 +24,9 @@ _FEW: Final = 100
 _PATIENCE: Final = 0.2
 """Seconds between two looks at whether to stop, while copies are under way."""
 
+_ANY_DIRECTORY: Final = 0
+"""Descriptor that does not matter, as all paths are absolute."""
+
 _NOT_LINKED: Final = (errno.EXDEV, *durable_files.NO_LINKS)
 """Errors after which another way than a hard link is tried."""
 
@@ -126,24 +129,27 @@ def _sync(directories: Sequence[str]) -> None:
 
 def _bring(source: str, target: str, mode: str, copies: _Copies) -> in_flight.Job[None] | None:
     """Bring a file, or begin to copy it."""
-    # A hard link to a link would be a link, and a link to it would lead over it.
-    if os.path.islink(source):
-        source = os.path.realpath(source)
     if mode in ("symlink", "relsymlink"):
-        directory = os.path.realpath(os.path.dirname(target))
+        directory, source = os.path.realpath(os.path.dirname(target)), _itself(source)
         os.symlink(source if mode == "symlink" else os.path.relpath(source, directory), target)
         return None
     if mode != "copy":
         try:
-            os.link(source, target)
+            # A hard link to a link would be one. Python only has links followed where a directory is given.
+            os.link(source, target, src_dir_fd=_ANY_DIRECTORY, follow_symlinks=True)
             return None
         except OSError as exc:
             if mode == "hardlink" or exc.errno not in _NOT_LINKED:
                 raise
     if mode == "link":
-        os.symlink(source, target)
+        os.symlink(_itself(source), target)
         return None
     return copies.add(source, target)
+
+
+def _itself(path: str) -> str:
+    """Return the path of a file itself: a link to a link would lead over that."""
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 class _Copies:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from aggregator.storage import errors
 
+_REMEMBERED: Final = 10_000
+"""Directories that were looked at, at most: there may be millions, which come one after the other."""
+
 
 class InnerDirectories:
-    """Looks at directories, at each once."""
+    """Looks at directories, mostly at each once."""
 
     def __init__(self) -> None:
         self._inside: set[str] = set()
@@ -37,4 +41,6 @@ class InnerDirectories:
                 raise errors.RefusedError(
                     f"{directory}: is a link that leads out of the datastore. Remove it."
                 )
+        if len(self._inside) >= _REMEMBERED:
+            self._inside.clear()
         self._inside.add(directory)

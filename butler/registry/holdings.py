@@ -70,7 +70,10 @@ class Holdings:
 
         def read(connection: sqlalchemy.Connection) -> addresses.Ids:
             query = selected_datasets.of_run(self._tables, run_id, kinds)
-            ids = np.frombuffer(bytearray(b"".join(self._db.id_pieces(connection, query))), addresses.ID_TYPE)
+            data = bytearray()
+            for piece in self._db.id_pieces(connection, query):
+                data += piece
+            ids = np.frombuffer(data, addresses.ID_TYPE)
             ids.sort()
             return ids
 

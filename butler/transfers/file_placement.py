@@ -23,8 +23,8 @@ from aggregator.storage import (
     uris,
 )
 
-_UNUSUAL: Final = re.compile(r"^/|://|\.\.|#")
-"""What a path has that is not just one below a root."""
+_UNUSUAL: Final = re.compile(r"^/|://|\.\.|#", re.MULTILINE)
+"""What a path has that is not just one below a root; many can be looked at together, one a line."""
 
 _WAY: Final = {transfer_policies.MOVE: "auto", transfer_policies.MANIFEST: "auto"}
 """How files are brought, where a mode says more than that."""
@@ -45,10 +45,8 @@ class Planned(NamedTuple):
     path: str
     """Path in its record there."""
 
-    @property
-    def key(self) -> str:
-        """Path of the file itself, below the datastore's root."""
-        return bundle.file_path(self.path)
+    key: str
+    """Path of the file itself, below the datastore's root."""
 
     @property
     def row(self) -> additions.FileRow:
@@ -123,8 +121,10 @@ class Placement:
         planned: list[Planned] = []
         # A chain of datastores has a file more than once; one is enough.
         chosen: dict[str, str] = {}
-        ordered = sorted(records, key=self._rank) if len(self._ranks) > 1 else records
+        ordered = sorted(records, key=self._rank) if len(self._ranks) > 1 else list(records)
         is_direct = self._policy.files == transfer_policies.DIRECT or bool(self._map)
+        if not (is_direct or paths or self._graphs) and (usual := self._usual(ordered)) is not None:
+            return usual
         for record in ordered:
             if chosen.setdefault(record.dataset_id, record.datastore) != record.datastore:
                 continue
@@ -137,8 +137,23 @@ class Placement:
                 location = root + path
             if self._graphs:
                 record, location = self._as_it_is(record, location)
-            planned += [Planned(record, location, store, path) for store in self._config.datastores]
+            key = bundle.file_path(path)
+            planned += [Planned(record, location, store, path, key) for store in self._config.datastores]
         return planned
+
+    def _usual(self, records: Sequence[bundle.FileRecord]) -> list[Planned] | None:
+        """Return where files go that all are just below one root; nothing if any of them is not."""
+        if len(self._ranks) > 1 or len(self._roots) != len(self._ranks) or len(self._config.datastores) > 1:
+            return None
+        paths = [record.path for record in records]
+        if _UNUSUAL.search("\n".join(paths)):
+            return None
+        [root], [store] = self._roots.values(), self._config.datastores
+        # Without a call for each: there may be millions.
+        return [
+            Planned(record, root + path, store, path, path)
+            for record, path in zip(records, paths, strict=True)
+        ]
 
     def _as_it_is(self, record: bundle.FileRecord, location: str) -> tuple[bundle.FileRecord, str]:
         """Return the record of a file, and where it is, as it is if it was written anew."""
@@ -211,12 +226,14 @@ class Placement:
         roots = {store.name: opening.open_store(store.root) for store in self._head.datastores if store.root}
         for each in planned:
             path = each.record.path
-            is_elsewhere = _UNUSUAL.search(path) and (uris.scheme(path) or path.startswith("/"))
+            is_elsewhere = path.startswith("/") or uris.scheme(path)
             if is_elsewhere or (each.record.datastore, path) in self._graphs:
                 store, key = opening.locate(each.location)
             else:
                 store, key = roots[each.record.datastore], bundle.file_path(path)
-            by_store.setdefault(store.root, (store, {}))[1][key] = each.location
+            if store.root not in by_store:
+                by_store[store.root] = store, {}
+            by_store[store.root][1][key] = each.location
         gone: set[str] = set()
         unknown = {each.location for each in planned if each.record.size < 0}
         self._measured = {}
@@ -263,13 +280,23 @@ class Placement:
         if not self._policy.moves:
             return
         todo = self._distinct(planned)
-        local = [
-            each for each in todo if not uris.is_remote(each.location) and not uris.is_remote(each.store.root)
-        ]
-        distant = [each for each in todo if uris.is_remote(each.location) or uris.is_remote(each.store.root)]
-        pairs = [(each.location, self.target(each)) for each in local]
-        for (_, target), each in zip(pairs, local, strict=True):
-            self._inside.check(target.rpartition("/")[0], each.store.root)
+        roots = {
+            store.name: self._stores[store.name].location("")
+            for store in self._config.datastores
+            if not uris.is_remote(store.root)
+        }
+        local: list[Planned] = []
+        distant: list[Planned] = []
+        for each in todo:
+            is_local = each.store.name in roots and each.location.startswith("/")
+            (local if is_local else distant).append(each)
+        pairs = [(each.location, roots[each.store.name] + each.key) for each in local]
+        directories = {
+            (target.rpartition("/")[0], each.store.root)
+            for (_, target), each in zip(pairs, local, strict=True)
+        }
+        for directory, root in sorted(directories):
+            self._inside.check(directory, root)
         mode = _WAY.get(self._policy.files, self._policy.files)
         taken = file_batches.bring(pairs, mode, self._tick, self._policy.jobs or 1)
         there = [local[index] for index in taken]

@@ -60,9 +60,18 @@ class KeySet:
         return np.array([codes[str(text)] for text in column], np.int64)
 
     def _compact(self) -> None:
-        if self._loose:
-            self._rows = np.unique(np.concatenate([self._rows, *self._loose]), axis=0)
-            self._loose, self._n_loose = [], 0
+        if not self._loose:
+            return
+        rows = np.concatenate([self._rows, *self._loose])
+        # What is not needed any more goes first: there may be millions of keys.
+        self._rows, self._loose, self._n_loose = rows[:0], [], 0
+        if self._width:
+            rows.view([("", np.int64)] * self._width).sort(axis=0)
+        is_first = np.ones(len(rows), np.bool_)
+        is_first[1:] = False
+        for column in rows.T:
+            is_first[1:] |= column[1:] != column[:-1]
+        self._rows = rows if is_first.all() else rows[is_first]
 
     def pieces(self, number: int) -> Iterator[set[Key]]:
         """Yield the keys in order, so many at a time."""
