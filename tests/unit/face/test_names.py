@@ -40,6 +40,9 @@ def _errors(kind: type[errors.AggregatorError]) -> list[type[errors.AggregatorEr
 
 def test_errors_have_public_names() -> None:
     public = {name for name in aggregator.__all__ if name.endswith(("Error", "Interrupted"))}
+    for name in public:
+        # Its module is imported when it is first asked for.
+        getattr(aggregator, name)
     of_errors = {k.__name__ for k in _errors(errors.AggregatorError) if k.__module__ == "aggregator"}
     assert of_errors == public
     assert repr(aggregator.RefusedError) == "<class 'aggregator.RefusedError'>"
