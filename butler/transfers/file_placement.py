@@ -45,8 +45,10 @@ class Planned(NamedTuple):
     path: str
     """Path in its record there."""
 
-    key: str
-    """Path of the file itself, below the datastore's root."""
+    @property
+    def key(self) -> str:
+        """Path of the file itself, below the datastore's root."""
+        return bundle.file_path(self.path)
 
     @property
     def row(self) -> additions.FileRow:
@@ -137,8 +139,7 @@ class Placement:
                 location = root + path
             if self._graphs:
                 record, location = self._as_it_is(record, location)
-            key = bundle.file_path(path)
-            planned += [Planned(record, location, store, path, key) for store in self._config.datastores]
+            planned += [Planned(record, location, store, path) for store in self._config.datastores]
         return planned
 
     def _usual(self, records: Sequence[bundle.FileRecord]) -> list[Planned] | None:
@@ -151,8 +152,7 @@ class Placement:
         [root], [store] = self._roots.values(), self._config.datastores
         # Without a call for each: there may be millions.
         return [
-            Planned(record, root + path, store, path, path)
-            for record, path in zip(records, paths, strict=True)
+            Planned(record, root + path, store, path) for record, path in zip(records, paths, strict=True)
         ]
 
     def _as_it_is(self, record: bundle.FileRecord, location: str) -> tuple[bundle.FileRecord, str]:
