@@ -24,7 +24,11 @@ def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
 def lives(pid: int) -> bool:
     """Tell whether a process has not ended; in a container nobody may ask for the exit code of an orphan."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            # What it had open is closed with the last of its threads, not with the first.
+            return process.num_threads() > 1
+        return True
     return False
 
 
