@@ -35,7 +35,7 @@ fast: $(VENV)/development
 # Pages are tested in Chromium; as root on Debian this installs it, elsewhere those tests are skipped without.
 test: $(VENV)/development
 	tests/browser/get_browser.sh
-	$(PYTEST) -n auto --dist worksteal -m "not exhaustive"
+	$(PYTEST) -n auto --dist worksteal -m "not exhaustive" || tests/once_more.sh $$?
 
 ## Runs all tests in all combinations, as before a release.
 test-all: $(VENV)/development
