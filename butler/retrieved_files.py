@@ -157,7 +157,7 @@ def _staging(place: str) -> Iterator[str]:
 
 def _name(file: artifacts.Artifact, place: str, preserve_path: bool, prefix: str) -> str:
     """Return the path of a file below the directory."""
-    is_elsewhere = "://" in file.record.path or os.path.isabs(file.record.path)
+    is_elsewhere = uris.is_absolute(file.record.path)
     name = file.key if preserve_path and not is_elsewhere else prefix + os.path.basename(file.key)
     if os.path.relpath(os.path.join(place, name), place).startswith(".."):
         raise ValueError(f"{file.record.path}: would lead out of {place}.")

@@ -331,7 +331,7 @@ def location(head: Head, record: FileRecord) -> str:
     path = file_path(record.path)
     if uris.scheme(path) == "file":
         return urllib.parse.unquote(path.partition("://")[2])
-    if uris.scheme(path) or path.startswith("/"):
+    if uris.is_absolute(path):
         return path
     root = next(each.root for each in head.datastores if each.name == record.datastore)
     return uris.join(root, path) if uris.is_remote(root) else os.path.join(root, path)

@@ -43,6 +43,11 @@ def scheme(location: str) -> str:
     return name.lower() if separator else ""
 
 
+def is_absolute(location: str) -> bool:
+    """Return whether a location is a path from the root, or a URI."""
+    return location.startswith("/") or bool(scheme(location))
+
+
 def is_remote(location: str) -> bool:
     """Return whether a location needs a remote store."""
     return scheme(location) in REMOTE

@@ -83,4 +83,4 @@ class Departure:
 
 def _is_inside(path: str) -> bool:
     """Return whether a file is the datastore's: what is recorded by where it is belongs to somebody else."""
-    return not (path.startswith("/") or uris.scheme(path) or ".." in path.split("/"))
+    return not (uris.is_absolute(path) or ".." in path.split("/"))

@@ -152,9 +152,7 @@ class ExportTarget:
 
     def _place(self, record: bundle.FileRecord, location: str) -> str:
         path = record.path
-        is_inside = not (path.startswith("/") or uris.scheme(path)) and {"", ".", ".."}.isdisjoint(
-            path.split("/")
-        )
+        is_inside = not uris.is_absolute(path) and {"", ".", ".."}.isdisjoint(path.split("/"))
         if not is_inside or "#" in path or path in self._places.values() or "/" not in path:
             path = f"{_OWN}/{record.dataset_id}-{os.path.basename(location)}"
         with durable_files.writing(path):

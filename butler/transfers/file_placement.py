@@ -176,7 +176,7 @@ class Placement:
             return self._seen(record, self._map.seen(location)) + member
         path = paths.get(record.path, record.path)
         # What leads out of the root belongs to somebody else.
-        if path.startswith("/") or uris.scheme(path) or ".." in path.split("/"):
+        if uris.is_absolute(path) or ".." in path.split("/"):
             raise errors.RefusedError(
                 f"{path}: the file of dataset {record.dataset_id} would not be inside the datastore. "
                 "Give --files direct to leave it where it is."
@@ -187,7 +187,7 @@ class Placement:
         """Return the path of a file that stays where it is, and that the destination sees at a location."""
         root = self._config.datastores[0].root
         path = root_map.path_below(location, root)
-        is_absolute = record.path.startswith("/") or bool(uris.scheme(record.path))
+        is_absolute = uris.is_absolute(record.path)
         if ".." in location.split("/") or (path is None and not is_absolute):
             raise errors.RefusedError(
                 f"{location}: the file of dataset {record.dataset_id} is not inside the datastore ({root}), "
@@ -226,8 +226,7 @@ class Placement:
         roots = {store.name: opening.open_store(store.root) for store in self._head.datastores if store.root}
         for each in planned:
             path = each.record.path
-            is_elsewhere = path.startswith("/") or uris.scheme(path)
-            if is_elsewhere or (each.record.datastore, path) in self._graphs:
+            if uris.is_absolute(path) or (each.record.datastore, path) in self._graphs:
                 store, key = opening.locate(each.location)
             else:
                 store, key = roots[each.record.datastore], bundle.file_path(path)

@@ -111,7 +111,7 @@ def inside(path: str, file: str) -> str:
     RefusedError
         If it leads elsewhere.
     """
-    if file.startswith("/") or uris.scheme(file) or not {"", ".", ".."}.isdisjoint(file.split("/")):
+    if uris.is_absolute(file) or not {"", ".", ".."}.isdisjoint(file.split("/")):
         raise errors.RefusedError(
             f"{path}: {file!r} is not beside it. Export with files, or find out who has made it."
         )

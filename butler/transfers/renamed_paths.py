@@ -8,6 +8,7 @@ from aggregator.butler.configuration import repository_config
 from aggregator.butler.registry import dataset_type_rows, graph_places, registry
 from aggregator.butler.transfers import template_files
 from aggregator.schemas import bundle, datastore_records
+from aggregator.storage import uris
 
 _Kind = dataset_type_rows.DatasetTypeRow
 
@@ -83,4 +84,4 @@ def concerned(datasets: bundle.Datasets) -> list[bundle.FileRecord]:
     """Return the records of a batch whose paths are other ones at the destination."""
     if datasets.is_renamed:
         return list(datasets.files)
-    return [each for each in datasets.files if each.path.startswith("/") or "://" in each.path]
+    return [each for each in datasets.files if uris.is_absolute(each.path)]
